@@ -1,0 +1,47 @@
+"""Training that regulates itself: controllers for any Optax optimizer."""
+
+from adaptive_optax import filters, rules
+from adaptive_optax._types import Rule, Signals
+from adaptive_optax.averaging import average_params, eval_params
+from adaptive_optax.blending import blend
+from adaptive_optax.dither import add_dither
+from adaptive_optax.freezing import freeze_by_grad_norm, frozen_mask
+from adaptive_optax.optimizers import (
+    adaptive_adam,
+    adaptive_adamw,
+    adaptive_sgd,
+    online_adagrad,
+    online_sgd,
+    restore_on_divergence,
+)
+from adaptive_optax.plotting import plot_history
+from adaptive_optax.scaling import scale_by_rule
+from adaptive_optax.scheduler import AdaptiveSchedulerState, adaptive_scheduler
+from adaptive_optax.telemetry import History, snapshot
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AdaptiveSchedulerState",
+    "History",
+    "Rule",
+    "Signals",
+    "adaptive_adam",
+    "adaptive_adamw",
+    "adaptive_scheduler",
+    "adaptive_sgd",
+    "add_dither",
+    "average_params",
+    "blend",
+    "eval_params",
+    "filters",
+    "freeze_by_grad_norm",
+    "frozen_mask",
+    "online_adagrad",
+    "online_sgd",
+    "plot_history",
+    "restore_on_divergence",
+    "rules",
+    "scale_by_rule",
+    "snapshot",
+]

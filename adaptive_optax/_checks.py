@@ -1,0 +1,157 @@
+"""Eager argument checks: quote the value, show the right call, let tracers through.
+
+A hyperparameter may be a tracer when an experiment is built under `jit` or `vmap`;
+nothing can be raised about its value then, so every check passes it on untouched.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+
+def is_traced(value: Any) -> bool:
+    """Whether ``value`` is a JAX tracer, whose number is not known yet."""
+    return isinstance(value, Tracer)
+
+
+def number(name: str, value: Any, *, example: str) -> None:
+    """Require a finite real scalar.
+
+    Raises:
+      TypeError: If ``value`` is not a real scalar.
+      ValueError: If it is not finite.
+    """
+    if is_traced(value):
+        return
+    is_scalar = isinstance(value, int | float | np.number | np.ndarray | jax.Array)
+    if isinstance(value, bool) or not is_scalar or np.ndim(value) != 0:
+        raise TypeError(f"`{name}` must be a number, got {value!r}; try {example}.")
+    if not math.isfinite(float(value)):
+        raise ValueError(f"`{name}` must be finite, got {value}; try {example}.")
+
+
+def within(
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    example: str,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> None:
+    """Require a finite number in ``[low, high]``, or with an open end.
+
+    Raises:
+      TypeError: If ``value`` is not a real scalar.
+      ValueError: If it is not finite or lies outside.
+    """
+    number(name, value, example=example)
+    if is_traced(value):
+        return
+    below = value <= low if open_low else value < low
+    above = value >= high if open_high else value > high
+    if below or above:
+        left, right = "(" if open_low else "[", ")" if open_high else "]"
+        raise ValueError(
+            f"`{name}` must lie in {left}{low:g}, {high:g}{right}, got {value}; "
+            f"try {example}."
+        )
+
+
+def positive(name: str, value: Any, *, example: str) -> None:
+    """Require a finite number above 0 (see `within` for what it raises)."""
+    within(name, value, 0.0, open_low=True, example=example)
+
+
+def whole(name: str, value: Any, low: int = 0, *, example: str) -> None:
+    """Require an integer of at least ``low``.
+
+    Raises:
+      TypeError: If ``value`` is not an integer.
+      ValueError: If it is below ``low``.
+    """
+    if is_traced(value):
+        return
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"`{name}` must be an integer, got {value!r}; try {example}.")
+    if value < low:
+        raise ValueError(
+            f"`{name}` must be at least {low}, got {value}; try {example}."
+        )
+
+
+def bounds(
+    name: str,
+    value: Any,
+    low: float,
+    high: float,
+    *,
+    example: str,
+    open_high: bool = False,
+) -> None:
+    """Require a pair ``(lower, upper)`` with ``low <= lower <= upper <= high``.
+
+    Raises:
+      TypeError: If ``value`` is not a pair of numbers.
+      ValueError: If the pair is reversed or leaves its domain.
+    """
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise TypeError(
+            f"`{name}` must be a pair (low, high), got {value!r}; try {example}."
+        )
+    for end in value:
+        within(name, end, low, high, open_high=open_high, example=example)
+    if not any(map(is_traced, value)) and value[0] > value[1]:
+        raise ValueError(
+            f"`{name}` is reversed: {value[0]} > {value[1]}; try {example}."
+        )
+
+
+def one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Require one of the known names.
+
+    Raises:
+      ValueError: If ``value`` is none of them; the message lists them.
+    """
+    if value not in choices:
+        known = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"`{name}` must be one of {known}, got {value!r}.")
+
+
+def params_given(params: Any, caller: str) -> None:
+    """Require parameters where a transformation cannot work without them.
+
+    Raises:
+      ValueError: If ``params`` is None.
+    """
+    if params is None:
+        raise ValueError(
+            f"`{caller}` needs the parameters, got params=None; "
+            "call update(grads, state, params, ...)."
+        )
+
+
+def scalar_feedback(name: str, value: Any) -> None:
+    """Require a scalar loss or reward; its shape is known even when it is traced.
+
+    Raises:
+      TypeError: If it is not numeric.
+      ValueError: If it is not a scalar.
+    """
+    shape = np.shape(value)
+    if shape != ():
+        raise ValueError(
+            f"`{name}` must be a scalar, got shape {shape}; "
+            f"try update(grads, state, params, {name}=jnp.mean({name}))."
+        )
+    dtype = getattr(value, "dtype", np.result_type(type(value)))
+    if not (jnp.issubdtype(dtype, np.floating) or jnp.issubdtype(dtype, np.integer)):
+        raise TypeError(
+            f"`{name}` must be a real number, got {value!r}; "
+            f"try update(grads, state, params, {name}=loss)."
+        )

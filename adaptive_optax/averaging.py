@@ -1,0 +1,189 @@
+r"""The evaluation average: a running mean of the parameters that forgets its start.
+
+.. math::
+    \bar\theta_{t+1} = \bar\theta_t + \frac{p + 1}{t + p + 1}(\theta_t - \bar\theta_t)
+
+The parameters of step s weigh in like s^p, whatever the horizon, so nothing has to be
+known about when training ends; p = 0 is the plain mean, p = 8 averages about the last
+ninth. One step in ten is enough (the final loss changes by about 0.1 %).
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from adaptive_optax import _checks, _trees
+
+
+class AverageState(NamedTuple):
+    """State of `average_params`."""
+
+    average: optax.Params  # like params, float32 at least; zeros before the first
+    average_count: jax.Array  # i32[] parameters absorbed
+    average_wait: jax.Array  # i32[] steps until the next are due
+
+
+def init_average(params: optax.Params) -> AverageState:
+    """An average that has absorbed nothing; ``params`` may be abstract."""
+    return AverageState(
+        average=_trees.zero_accumulators(params),
+        average_count=jnp.zeros([], jnp.int32),
+        average_wait=jnp.zeros([], jnp.int32),
+    )
+
+
+def absorb(
+    state: AverageState,
+    params: Any,
+    *,
+    healthy: bool | jax.Array = True,
+    reset: bool | jax.Array = False,
+    power: float = 8.0,
+    every: int = 10,
+) -> AverageState:
+    """One step of the average.
+
+    ``params`` are the parameters before this step's update, the ones whose loss was
+    measured. The lag of one step lets the average run before the optimizer, in one
+    `jax.lax.cond` over the whole tree that copies nothing when no parameters are due.
+    (Under `jax.vmap` the condition becomes a select and saves nothing.)
+
+    Args:
+      state: From `init_average` or the step before.
+      params: θ_t.
+      healthy: bool[], False absorbs nothing at this step. Neither do parameters that
+        are not finite; due parameters then wait for the next good step.
+      reset: bool[], forget everything first; with ``healthy``, restart from ``params``.
+      power: p ≥ 0.
+      every: Steps between two absorptions, at least 1.
+
+    Returns:
+      The next state.
+    """
+    restart = jnp.asarray(reset, bool)
+    count = jnp.where(restart, 0, state.average_count)
+    wait = jnp.where(restart, 0, state.average_wait)
+    due = jnp.asarray(healthy, bool) & (wait == 0)
+
+    def take() -> tuple[optax.Params, jax.Array]:
+        finite = _all_finite(params)
+        weight = (power + 1.0) / (count + (power + 1.0))
+
+        def one(mean: jax.Array, leaf: jax.Array) -> jax.Array:
+            leaf = leaf.astype(mean.dtype)
+            moved = mean + weight.astype(mean.dtype) * (leaf - mean)
+            # The first replaces what a reset left behind, which may be anything.
+            return jnp.where(finite, jnp.where(count == 0, leaf, moved), mean)
+
+        return jax.tree.map(one, state.average, params), finite
+
+    average, taken = jax.lax.cond(
+        due, take, lambda: (state.average, jnp.zeros([], bool))
+    )
+    return AverageState(
+        average=average,
+        average_count=jnp.where(taken, _trees.next_count(count), count),
+        average_wait=jnp.where(taken, every - 1, jnp.maximum(wait - 1, 0)),
+    )
+
+
+def eval_params(state: Any, params: optax.Params) -> optax.Params:
+    """The averaged parameters, to evaluate or to ship.
+
+    They are up to ``every`` steps old: the mean of what was absorbed, nothing of
+    today's parameters. Before anything is absorbed, and for leaves the average does
+    not cover (`optax.masked`, `optax.partition`, integer leaves), ``params`` come back.
+    Where several averages cover a leaf, the last one in the state is taken.
+
+    Args:
+      state: Any optimizer state with an average somewhere in it: of a chain, a wrapper,
+        `adaptive_scheduler`, or a Flax nnx optimizer's ``opt_state``.
+      params: The current parameters; they give structure and dtypes.
+
+    Returns:
+      Parameters like ``params``. Works under `jax.jit`.
+
+    Raises:
+      ValueError: If ``state`` holds no average, or one of other parameters.
+
+    Example:
+      >>> tx = optax.chain(optax.sgd(0.1), average_params())
+      >>> params = {"w": jnp.ones(2)}
+      >>> print(eval_params(tx.init(params), params)["w"])
+      [1. 1.]
+    """
+    found = _trees.find_states(state, AverageState)
+    if not found:
+        raise ValueError(
+            "`state` holds no average of the parameters; pass average=True to "
+            "adaptive_scheduler, or optax.chain(optimizer, average_params())."
+        )
+    paths, structure = jax.tree_util.tree_flatten_with_path(params)
+    # By path, not by structure: a mask leaves holes, and Flax boxes the leaves.
+    result = dict(paths)
+    for average in found:
+        count = _trees.scalar_of(average.average_count)
+        for path, mean in jax.tree_util.tree_flatten_with_path(average.average)[0]:
+            leaf = result.get(path)
+            if leaf is None or jnp.shape(leaf) != mean.shape:
+                raise ValueError(
+                    "`params` are not the averaged ones: no parameter of shape "
+                    f"{mean.shape} at {jax.tree_util.keystr(path)}; try "
+                    "eval_params(state, params) with the params given to init."
+                )
+            dtype = jnp.result_type(leaf)
+            if jnp.issubdtype(dtype, jnp.inexact):
+                result[path] = jnp.where(count > 0, mean.astype(dtype), leaf)
+    return structure.unflatten(result.values())
+
+
+def average_params(
+    *, power: float = 8.0, every: int = 10
+) -> optax.GradientTransformationExtraArgs:
+    r"""Keep an average of the parameters; the updates pass through untouched.
+
+    .. math::
+        \bar\theta_{t+1} = \bar\theta_t
+        + \frac{p + 1}{t + p + 1}(\theta_t - \bar\theta_t)
+
+    at every ``every``-th step, t counting the parameters absorbed. Parameters that are
+    not finite are left out.
+
+    Args:
+      power: p ≥ 0; larger forgets faster.
+      every: Steps between two absorptions, at least 1.
+
+    Returns:
+      A transformation for any place in a chain; ``update`` needs the parameters. Its
+      state holds one copy of them, in float32 for those below. Read it with
+      `eval_params`.
+
+    Raises:
+      TypeError: If an argument is not a number.
+      ValueError: If ``power`` < 0 or ``every`` < 1, or, in ``update``, if there are no
+        parameters.
+
+    Example:
+      >>> tx = optax.chain(optax.adam(1e-3), average_params(every=10))
+
+    References:
+      Shamir, Zhang, Stochastic gradient descent for non-smooth optimization, 2013,
+      section 4: polynomial-decay averaging; here from a step count of 0, on a subset
+      of the steps, and each θ_t before its update.
+    """
+    _checks.within("power", power, 0.0, example="power=8.0")
+    _checks.whole("every", every, 1, example="every=10")
+
+    def update(updates, state, params=None, **extra_args):
+        del extra_args
+        _checks.params_given(params, "average_params")
+        return updates, absorb(state, params, power=power, every=every)
+
+    return optax.GradientTransformationExtraArgs(init_average, update)
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    flags = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+    return jnp.all(jnp.stack(flags)) if flags else jnp.ones([], bool)

@@ -1,0 +1,110 @@
+"""The actuators of the loop: bounded gains moved in unconstrained coordinates.
+
+A rule's answer is a change of the gain's *coordinate*:
+
+| gain | coordinate | a change of delta means |
+|---|---|---|
+| learning rate, sigma | log x | x' = x exp(delta) |
+| momentum | log 1/(1 - mu), of its horizon | 1 - mu' = (1 - mu) exp(-delta) |
+| momentum, the theory's law | mu itself | mu' = mu + delta |
+
+and is then limited in slew and clipped to the bounds. In the log horizon a step from
+.9 to .99 is as long as one from .99 to .999, which is how the filter feels it; the
+logit, which others use, spends half its range below .5. A change of exactly 0 holds the
+gain bit for bit: exp(log x) is not x.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from adaptive_optax._types import Rule, RuleState, Signals
+
+
+class Coordinate(NamedTuple):
+    """A monotone map between a gain and the line on which rules move it."""
+
+    of: Callable[[jax.Array], jax.Array]
+    inverse: Callable[[jax.Array], jax.Array]
+
+
+TINY = 1e-30  # stands for 0 in a logarithm
+
+LOG = Coordinate(of=lambda x: jnp.log(jnp.maximum(x, TINY)), inverse=jnp.exp)
+HORIZON = Coordinate(
+    of=lambda mu: -jnp.log1p(-mu), inverse=lambda horizon: -jnp.expm1(-horizon)
+)
+LINEAR = Coordinate(of=lambda x: x, inverse=lambda x: x)
+
+
+class Control(NamedTuple):
+    """One gain's coordinate, bounds and slew limit (static, not state)."""
+
+    coordinate: Coordinate
+    low: float
+    high: float
+    slew: float = math.inf
+
+    def move(
+        self, gain: jax.Array, delta: jax.Array, jump: jax.Array | float = 0.0
+    ) -> jax.Array:
+        """The gain after a change of its coordinate; itself, exactly, without one.
+
+        Args:
+          gain: f32[] within the bounds.
+          delta: f32[] change asked for by a rule, limited to ``slew`` in size. A
+            non-finite one holds the gain.
+          jump: f32[] change that the slew limit must not soften (a cut after a
+            divergence).
+
+        Returns:
+          f32[] within the bounds.
+        """
+        delta = jnp.where(jnp.isfinite(delta), delta, 0.0)
+        delta = jnp.clip(delta, -self.slew, self.slew) + jump
+        moved = self.coordinate.inverse(self.coordinate.of(gain) + delta)
+        moved = jnp.clip(moved, self.low, self.high).astype(jnp.float32)
+        return jnp.where(delta == 0, gain, moved)
+
+    def distance(self, gain: jax.Array, start: float | jax.Array) -> jax.Array:
+        """How far the gain's coordinate is from where it started; 0 exactly there."""
+        gap = self.coordinate.of(gain) - self.coordinate.of(jnp.float32(start))
+        return jnp.where(gain == start, 0.0, gap).astype(jnp.float32)
+
+    def drive(
+        self,
+        rule: Rule | None,
+        state: RuleState,
+        gain: jax.Array,
+        start: float | jax.Array,
+        signals: Signals,
+        *,
+        hold: jax.Array,
+        jump: jax.Array | float = 0.0,
+    ) -> tuple[jax.Array, RuleState]:
+        """Ask the rule and move the gain.
+
+        Args:
+          rule: Its law, or None to hold it.
+          state: The rule's state.
+          gain: f32[] within the bounds.
+          start: Where it started.
+          signals: The step's measurements.
+          hold: bool[]; where True neither the gain nor the rule's state moves.
+          jump: As in `move`; it is made even where the rule holds.
+
+        Returns:
+          The gain and the rule's state.
+        """
+        delta = jnp.zeros((), jnp.float32)
+        if rule is not None:
+            here = signals._replace(coordinate=self.distance(gain, start))
+            delta, moved = rule.update(here, state)
+            delta = jnp.where(hold, 0.0, delta)
+            state = jax.tree.map(
+                lambda new, old: jnp.where(hold, old, new), moved, state
+            )
+        return self.move(gain, delta, jump), state

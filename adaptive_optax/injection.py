@@ -1,0 +1,233 @@
+"""How the gains reach the inner optimizer: three adapters with one interface.
+
+| inner | the learning rate | the momentum |
+|---|---|---|
+| a factory, `optax.adamw` | an argument of the call at every step | likewise |
+| built by `optax.inject_hyperparams` | written into its state | likewise |
+| built, anything else | its updates are scaled by alpha / alpha_0 | cannot be reached |
+
+The gains are float32 at the door whatever the parameters are. Optax would promote
+bfloat16 updates and moments with them, so both are cast back: the arithmetic gains
+precision, the types stay.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+RATE_NAMES = ("learning_rate", "max_learning_rate")
+MOMENTUM_NAMES = ("momentum", "b1", "beta1", "betas")
+
+
+class Gains(NamedTuple):
+    """What the controller sets before a step. All f32[]."""
+
+    learning_rate: jax.Array
+    scale: jax.Array  # learning_rate over the base rate; exactly 1 while held
+    momentum: jax.Array
+
+
+class InnerUpdate(Protocol):
+    """One step of the inner optimizer under the given gains."""
+
+    def __call__(
+        self, grads: Any, state: Any, params: Any, gains: Gains, /, **extra: Any
+    ) -> tuple[Any, Any]:
+        """Return the updates and the new state."""
+        ...
+
+
+class Inner(NamedTuple):
+    """An inner optimizer whose gains can be set at every step."""
+
+    init: Callable[[Any], Any]
+    update: InnerUpdate
+    momentum: Any  # what it has by itself, None if that cannot be told
+    make: Callable[[Gains], optax.GradientTransformationExtraArgs] | None  # a factory's
+
+
+def adapt(
+    inner: Any,
+    base: Gains,
+    *,
+    momentum_wanted: bool,
+    momentum_arg: str | None = None,
+    example: str = "adaptive_scheduler",
+) -> Inner:
+    """Choose the adapter for a factory or a built transformation.
+
+    Args:
+      inner: A factory, or an `optax.GradientTransformation`.
+      base: The gains before the first step.
+      momentum_wanted: Whether the momentum is to be set at every step.
+      momentum_arg: Name of the factory's momentum argument; found by itself among
+        `momentum`, `b1`, `beta1` and the first of `betas`.
+      example: Caller's name, for messages.
+
+    Raises:
+      TypeError: If ``inner`` is neither, or a factory that makes no transformation.
+      ValueError: If a gain cannot be reached.
+    """
+    if isinstance(inner, optax.GradientTransformation) or (
+        hasattr(inner, "init") and hasattr(inner, "update")
+    ):
+        if momentum_arg is not None:
+            raise ValueError(
+                f"`momentum_arg`={momentum_arg!r} names an argument of a factory, got "
+                f"a built optimizer; try {example}(optax.sgd, learning_rate=0.1, "
+                "momentum=0.9)."
+            )
+        return _built(inner, momentum_wanted, example)
+    if not callable(inner):
+        raise TypeError(
+            f"the inner optimizer must be a factory or a GradientTransformation, got "
+            f"{inner!r}; try {example}(optax.adamw, learning_rate=3e-4)."
+        )
+    return _factory(inner, base, momentum_wanted, momentum_arg, example)
+
+
+def _factory(
+    factory: Callable[..., Any],
+    base: Gains,
+    momentum_wanted: bool,
+    momentum_arg: str | None,
+    example: str,
+) -> Inner:
+    name = getattr(factory, "__name__", None) or getattr(
+        getattr(factory, "func", None), "__name__", repr(factory)
+    )
+    parameters = inspect.signature(factory).parameters
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    rate = next((n for n in RATE_NAMES if n in parameters), None)
+    if rate is None and anything:
+        rate = RATE_NAMES[0]
+    elif rate is None:
+        raise ValueError(
+            f"{name} has no argument `learning_rate` (it takes "
+            f"{', '.join(parameters) or 'none'}); pass the built optimizer: "
+            f"{example}({name}(...))."
+        )
+    if momentum_arg is not None and momentum_arg not in parameters and not anything:
+        raise ValueError(
+            f"{name} has no argument {momentum_arg!r} (it takes "
+            f"{', '.join(parameters)}); try momentum_arg={next(iter(parameters))!r}."
+        )
+    arg = momentum_arg or next((n for n in MOMENTUM_NAMES if n in parameters), None)
+    if arg is None and momentum_wanted:
+        raise ValueError(
+            f"{name} has no momentum argument that could be set (looked for "
+            f"{', '.join(MOMENTUM_NAMES)} among {', '.join(parameters)}); name it with "
+            "momentum_arg=..., or leave momentum and momentum_rule out."
+        )
+    default = parameters[arg].default if arg in parameters else None
+
+    def make(gains: Gains) -> optax.GradientTransformationExtraArgs:
+        kwargs: dict[str, Any] = {rate: gains.learning_rate}
+        if momentum_wanted and arg is not None:
+            now = gains.momentum
+            is_pair = isinstance(default, tuple | list)
+            kwargs[arg] = (now, *default[1:]) if is_pair else now
+        made = factory(**kwargs)
+        if not (hasattr(made, "init") and hasattr(made, "update")):
+            raise TypeError(
+                f"{name} must make a GradientTransformation, got {made!r}; try "
+                f"{example}(optax.adamw, learning_rate=3e-4)."
+            )
+        return optax.with_extra_args_support(made)
+
+    make(base)  # an argument that is missing is told now, not in a trace
+
+    def init(params):
+        return jax.tree.map(_strong, make(base).init(params))
+
+    def update(grads, state, params, gains, /, **extra):
+        updates, new_state = make(gains).update(grads, state, params, **extra)
+        return _cast_like(updates, grads), _cast_like(new_state, state)
+
+    return Inner(init, update, _leading(default), make)
+
+
+def _built(inner: Any, momentum_wanted: bool, example: str) -> Inner:
+    inner = optax.with_extra_args_support(inner)
+
+    def init(params):
+        state = inner.init(params)
+        if momentum_wanted and not _settable(state, MOMENTUM_NAMES):
+            raise ValueError(
+                "the momentum of a built optimizer cannot be set from outside; pass "
+                f"its factory, {example}(optax.sgd, learning_rate=0.1, momentum=0.9), "
+                "or build it with optax.inject_hyperparams."
+            )
+        return jax.tree.map(_strong, state)
+
+    def update(grads, state, params, gains, /, **extra):
+        rates = _settable(state, RATE_NAMES)
+        momenta = _settable(state, MOMENTUM_NAMES) if momentum_wanted else {}
+        own = {**rates, **momenta}
+        now = {name: gains.scale * rate for name, rate in rates.items()}
+        now |= dict.fromkeys(momenta, gains.momentum)
+        updates, new_state = inner.update(
+            grads, _with_hyperparams(state, now), params, **extra
+        )
+        new_state = _with_hyperparams(new_state, own)  # what the user set stays set
+        if not rates:
+            updates = jax.tree.map(lambda u: _scaled(u, gains.scale), updates)
+        return updates, _cast_like(new_state, state)
+
+    return Inner(init, update, None, None)
+
+
+def _settable(state: Any, names: tuple[str, ...]) -> dict[str, jax.Array]:
+    """The first injected hyperparameter of these names that no schedule overwrites."""
+    if not isinstance(state, optax.InjectStatefulHyperparamsState):
+        return {}
+    found = [n for n in names if n in state.hyperparams]
+    free = [n for n in found if n not in state.hyperparams_states]
+    return {name: jnp.asarray(state.hyperparams[name]) for name in free[:1]}
+
+
+def _with_hyperparams(state: Any, values: dict[str, jax.Array]) -> Any:
+    """The injected state with these values, in the dtypes it holds them in."""
+    if not values:
+        return state
+    cast = {
+        name: value.astype(jnp.asarray(state.hyperparams[name]).dtype)
+        for name, value in values.items()
+    }
+    return state._replace(hyperparams={**state.hyperparams, **cast})
+
+
+def _scaled(update: jax.Array, scale: jax.Array) -> jax.Array:
+    if not jnp.issubdtype(update.dtype, jnp.inexact):
+        return update
+    wide = jnp.promote_types(jnp.finfo(update.dtype).dtype, jnp.float32)
+    return (scale.astype(wide) * update).astype(update.dtype)
+
+
+def _leading(default: Any) -> Any:
+    """The momentum in an argument's default; None where it is no number."""
+    if isinstance(default, tuple | list) and default:
+        default = default[0]
+    if default is None:
+        return 0.0  # Optax's way of saying "no momentum"
+    is_number = isinstance(default, int | float | np.number | jax.Array)
+    return default if is_number and not isinstance(default, bool) else None
+
+
+def _strong(leaf: Any) -> Any:
+    """The same array without a weak type, which would retrace the step."""
+    if getattr(leaf, "weak_type", False):
+        return jax.lax.convert_element_type(leaf, leaf.dtype)
+    return leaf
+
+
+def _cast_like(new: Any, old: Any) -> Any:
+    def one(x, like):
+        return x if x.dtype == like.dtype else x.astype(like.dtype)
+
+    return jax.tree.map(one, jax.tree.map(_strong, new), old)

@@ -1,0 +1,205 @@
+"""Ready-made optimizers: a filter of ours and the controller, in one call."""
+
+import functools
+from typing import Any
+
+import optax
+
+from adaptive_optax import filters
+from adaptive_optax._types import Schedule
+from adaptive_optax.scheduler import adaptive_scheduler
+
+Rate = float | Schedule
+
+
+def adaptive_sgd(
+    learning_rate: Rate = 1e-2,
+    momentum: float = 0.9,
+    *,
+    nesterov: bool = False,
+    **options: Any,
+) -> optax.GradientTransformationExtraArgs:
+    """Self-regulating SGD with momentum.
+
+    While its gains hold it is `optax.sgd(learning_rate, momentum)`. A moving momentum
+    does not change the size of its steps: see `filters.momentum_sgd`.
+
+    Args:
+      learning_rate: Base rate, > 0, or a schedule.
+      momentum: Base momentum, in [0, 1).
+      nesterov: Look ahead, as in `optax.sgd`.
+      **options: Of `adaptive_scheduler`.
+
+    Returns:
+      A transformation; feed it with ``update(grads, state, params, value=loss)``.
+
+    Raises:
+      TypeError: If an argument is of the wrong kind.
+      ValueError: If an argument lies outside its domain.
+
+    Example:
+      >>> tx = adaptive_sgd(0.1, mode="search")
+    """
+    factory = functools.partial(
+        filters.momentum_sgd, nesterov=nesterov, base_momentum=momentum
+    )
+    return adaptive_scheduler(factory, learning_rate, momentum=momentum, **options)
+
+
+def adaptive_adam(
+    learning_rate: Rate = 1e-3,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    **options: Any,
+) -> optax.GradientTransformationExtraArgs:
+    """Self-regulating Adam.
+
+    While its gains hold it is `optax.adam`; a moving ``b1`` is debiased exactly: see
+    `filters.adam`.
+
+    Args:
+      learning_rate: Base rate, > 0, or a schedule.
+      b1: Base momentum, in [0, 1).
+      b2: Decay of the second moment, in [0, 1).
+      eps: Added to its root, >= 0.
+      **options: Of `adaptive_scheduler`.
+
+    Returns:
+      A transformation; feed it with ``update(grads, state, params, value=loss)``.
+
+    Raises:
+      TypeError: If an argument is of the wrong kind.
+      ValueError: If an argument lies outside its domain.
+
+    Example:
+      >>> tx = adaptive_adam(1e-3, freeze_threshold=1e-4)
+    """
+    factory = functools.partial(filters.adam, b2=b2, eps=eps)
+    return adaptive_scheduler(factory, learning_rate, momentum=b1, **options)
+
+
+def adaptive_adamw(
+    learning_rate: Rate = 1e-3,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 1e-4,
+    mask: Any = None,
+    **options: Any,
+) -> optax.GradientTransformationExtraArgs:
+    """Self-regulating AdamW: `adaptive_adam` with decoupled weight decay.
+
+    Args:
+      learning_rate: Base rate, > 0, or a schedule; it scales the decay too.
+      b1: Base momentum, in [0, 1).
+      b2: Decay of the second moment, in [0, 1).
+      eps: Added to its root, >= 0.
+      weight_decay: Decay per unit of learning rate, >= 0.
+      mask: Which leaves decay, as in `optax.adamw`.
+      **options: Of `adaptive_scheduler`.
+
+    Returns:
+      A transformation; feed it with ``update(grads, state, params, value=loss)``.
+
+    Raises:
+      TypeError: If an argument is of the wrong kind.
+      ValueError: If an argument lies outside its domain.
+
+    Example:
+      >>> tx = adaptive_adamw(3e-4, weight_decay=0.1, total_steps=10_000)
+    """
+    factory = functools.partial(
+        filters.adamw, b2=b2, eps=eps, weight_decay=weight_decay, mask=mask
+    )
+    return adaptive_scheduler(factory, learning_rate, momentum=b1, **options)
+
+
+def online_sgd(
+    learning_rate: Rate = 1e-2, momentum: float = 0.0, **options: Any
+) -> optax.GradientTransformationExtraArgs:
+    """`adaptive_sgd` for a stream: the latest parameters count, so none are averaged.
+
+    Args:
+      learning_rate: Base rate, > 0, or a schedule.
+      momentum: Base momentum, in [0, 1).
+      **options: Of `adaptive_scheduler`; ``average`` is False unless given.
+
+    Returns:
+      A transformation; feed it with ``update(grads, state, params, value=loss)``.
+
+    Raises:
+      TypeError: If an argument is of the wrong kind.
+      ValueError: If an argument lies outside its domain.
+
+    Example:
+      >>> tx = online_sgd(0.05)
+    """
+    return adaptive_sgd(learning_rate, momentum, **{"average": False, **options})
+
+
+def online_adagrad(
+    learning_rate: Rate = 1e-1,
+    momentum: float = 0.0,
+    initial_accumulator_value: float = 0.1,
+    eps: float = 1e-7,
+    **options: Any,
+) -> optax.GradientTransformationExtraArgs:
+    """Self-regulating AdaGrad for a stream; none of its parameters are averaged.
+
+    AdaGrad's own rate falls like 1/sqrt(t) whatever the stream does; the controller is
+    what raises it again after a shift.
+
+    Args:
+      learning_rate: Base rate, > 0, or a schedule.
+      momentum: Base momentum, in [0, 1).
+      initial_accumulator_value: First sum of squares, >= 0.
+      eps: Added to its root, >= 0.
+      **options: Of `adaptive_scheduler`; ``average`` is False unless given.
+
+    Returns:
+      A transformation; feed it with ``update(grads, state, params, value=loss)``.
+
+    Raises:
+      TypeError: If an argument is of the wrong kind.
+      ValueError: If an argument lies outside its domain.
+
+    Example:
+      >>> tx = online_adagrad(0.1)
+    """
+    factory = functools.partial(
+        filters.adagrad,
+        initial_accumulator_value=initial_accumulator_value,
+        eps=eps,
+    )
+    return adaptive_scheduler(
+        factory, learning_rate, momentum=momentum, **{"average": False, **options}
+    )
+
+
+def restore_on_divergence(
+    inner: optax.GradientTransformation, **options: Any
+) -> optax.GradientTransformationExtraArgs:
+    """Only the safety net: watch any optimizer, and take a divergence back.
+
+    Parameters and optimizer state return to the last good ones and later updates are
+    scaled down: see `recovery` for what counts as a divergence. Nothing else moves the
+    rate and nothing is averaged; this is `adaptive_scheduler` in its safe mode.
+
+    Args:
+      inner: A built transformation, or a factory with ``learning_rate=`` among the
+        options.
+      **options: Of `adaptive_scheduler`, but ``mode`` and ``recovery``.
+
+    Returns:
+      A transformation; feed it with ``update(grads, state, params, value=loss)``.
+
+    Raises:
+      TypeError: If an argument is of the wrong kind.
+      ValueError: If an argument lies outside its domain.
+
+    Example:
+      >>> tx = restore_on_divergence(optax.adam(1e-3))
+    """
+    fixed = {"mode": "safe", "recovery": True}
+    return adaptive_scheduler(inner, **{"average": False, **options, **fixed})

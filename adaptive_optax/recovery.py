@@ -1,0 +1,305 @@
+"""Divergence: tell it from noise, keep a last good copy, go back to it.
+
+Two judges share one rule of evidence. A step is *suspicious* if its loss or gradient is
+not finite or its loss is far above a level; each adds a strike, each other step takes
+one away, and three strikes are a divergence. So no single batch, however bad, and no
+isolated NaN is ever punished: a fault of the batch is not a fault of the rate.
+
+AUDIT, the first steps, at the base rate, with the first parameters kept::
+
+    suspicious if loss > l0 + max(|l0| / 2, 2 jitter)    jitter: largest calm change
+    doubted    if a suspicious loss comes with a negative averaged alignment: the
+               first parameters return and the same rate is tried again
+    fails      on three strikes, on a second doubt, or if the averaged alignment is
+               negative by two standard errors while the loss does not fall; then the
+               first parameters return and the rate drops to .3 of itself (.09 if it
+               was not finite), at most 12 times
+    passes     after 20 good steps; if it ever failed the first parameters return
+               once more and the rate drops to .6 of what passed, for the largest
+               rate that survives is still too high, and what it has made of the
+               parameters is no good start (units die without a trace in the loss)
+
+GUARD, from then on, with the parameters of the last good step kept::
+
+    suspicious if loss > good + 2 |good| + 6 noise
+    diverged   on three strikes: the good parameters and optimizer state return, the
+               rate drops to a quarter, and the next level is taken as it comes
+
+The shares of |l0| and |good| are the only place where the loss's own zero matters. A
+loss that has been at or below 0 has no zero of its own; then the noise alone decides,
+with the range that the loss has covered in place of |good|.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adaptive_optax._types import Signals
+
+STRIKES = 3
+AUDIT_STEPS, MAX_FAILURES = 20, 12
+KEEP_EVERY = 20
+SETTLED = 5  # losses behind an average before it may stand for a level
+FAILED, PASSED_LATE, DIVERGED = math.log(0.3), math.log(0.6), math.log(0.25)
+CALM_CHANGES = 3  # calm steps before the jitter alone may judge
+
+
+class RecoveryState(NamedTuple):
+    """State of both judges and the copy they go back to."""
+
+    good_params: Any  # like params
+    good_inner: Any  # the inner optimizer's state of the same step, names dropped
+    good_value: jax.Array  # f32[] loss there; inf: take the next settled one
+    good_noise: jax.Array  # f32[] its standard deviation
+    first_value: jax.Array  # f32[] NaN until there is one
+    lowest_value: jax.Array  # f32[]
+    audit_jitter: jax.Array  # f32[]
+    audit_calm: jax.Array  # i32[] calm changes seen
+    audit_left: jax.Array  # i32[] good steps until the audit is passed
+    audit_doubts: jax.Array  # i32[] replays at the present rate
+    audit_failures: jax.Array  # i32[]
+    strikes: jax.Array  # i32[]
+    restoring: jax.Array  # i32[] steps until the parameters are back to the bit
+    restores: jax.Array  # i32[] times that parameters went back
+    trusted_coordinate: jax.Array  # f32[] see `Signals.trusted`
+    ceiling_coordinate: jax.Array  # f32[] see `Signals.ceiling`
+
+
+class Verdict(NamedTuple):
+    """What a step's signals mean for the run. Scalars."""
+
+    restore: Any  # bool[] go back now
+    repeat: Any  # bool[] the step after one: go back once more
+    keep: Any  # bool[] this step's parameters are the new good ones
+    healthy: Any  # bool[] fit to be averaged
+    restart: Any  # bool[] the first parameters return, and with them the average
+    jump: Any  # f32[] change of the rate's coordinate that this calls for
+
+
+ACQUITTED = Verdict(
+    restore=np.False_,
+    repeat=np.False_,
+    keep=np.False_,
+    healthy=np.True_,
+    restart=np.False_,
+    jump=np.float32(0.0),
+)
+"""The verdict where there is no judge."""
+
+
+def init_recovery(
+    params: Any, inner_state: Any, *, audit: bool = True
+) -> RecoveryState:
+    """The judges before the first step.
+
+    Args:
+      params: Parameters, or their `jax.ShapeDtypeStruct`s.
+      inner_state: The inner optimizer's first state.
+      audit: Whether the start is on probation.
+    """
+
+    def scalar(x, dtype):
+        return jnp.asarray(x, dtype)
+
+    return RecoveryState(
+        good_params=jax.tree.map(_copy, params),
+        good_inner=jax.tree.map(_copy, without_names(inner_state)),
+        good_value=scalar(jnp.inf, jnp.float32),
+        good_noise=scalar(0.0, jnp.float32),
+        first_value=scalar(jnp.nan, jnp.float32),
+        lowest_value=scalar(jnp.inf, jnp.float32),
+        audit_jitter=scalar(0.0, jnp.float32),
+        audit_calm=scalar(0, jnp.int32),
+        audit_left=scalar(AUDIT_STEPS if audit else 0, jnp.int32),
+        audit_doubts=scalar(0, jnp.int32),
+        audit_failures=scalar(0, jnp.int32),
+        strikes=scalar(0, jnp.int32),
+        restoring=scalar(0, jnp.int32),
+        restores=scalar(0, jnp.int32),
+        trusted_coordinate=scalar(0.0, jnp.float32),
+        ceiling_coordinate=scalar(jnp.inf, jnp.float32),
+    )
+
+
+def annotate(signals: Signals, state: RecoveryState) -> Signals:
+    """The signals with what the judges know of the run."""
+    return signals._replace(
+        auditing=state.audit_left > 0,
+        failures=state.audit_failures,
+        trusted=state.trusted_coordinate,
+        ceiling=state.ceiling_coordinate,
+    )
+
+
+def judge(
+    state: RecoveryState,
+    signals: Signals,
+    coordinate: jax.Array,
+    *,
+    nonfinite: jax.Array,
+) -> tuple[Verdict, RecoveryState]:
+    """Weigh one step.
+
+    Args:
+      state: The judges.
+      signals: The step's measurements.
+      coordinate: f32[] the learning rate's coordinate minus where it started.
+      nonfinite: bool[] the loss, reward or gradient came and was not finite.
+
+    Returns:
+      The verdict, and the new state (its copies are kept by `keep_copy`).
+    """
+    s, old = signals, state
+    auditing = old.audit_left > 0
+    repeat = old.restoring == 2
+    seen = s.has_value & ~repeat
+    first = jnp.where(seen & jnp.isnan(old.first_value), s.value, old.first_value)
+    lowest = jnp.where(seen, jnp.minimum(old.lowest_value, s.value), old.lowest_value)
+    no_zero = lowest <= 0  # of its own
+
+    # AUDIT.
+    jitter_known = old.audit_calm >= CALM_CHANGES
+    margin = jnp.maximum(
+        jnp.where(no_zero, 0.0, 0.5 * jnp.abs(first)), 2 * old.audit_jitter
+    )
+    above_start = seen & (s.value > first + margin) & (~no_zero | jitter_known)
+    n, c, error = s.alignment_count, s.alignment_mean, s.alignment_sem
+    opposed = (n >= 8) & (c < -0.02 - 2 * error) & (s.loss_trend < 0.5)
+    doubted = above_start & (n > 0) & (c < 0)
+    # GUARD.
+    known = jnp.isfinite(old.good_value)
+    good = jnp.where(known, old.good_value, 0.0)
+    level = jnp.where(no_zero, 0.5 * (first - lowest), jnp.abs(good))
+    above_good = seen & known & (s.value > good + 2 * level + 6 * old.good_noise)
+
+    high = jnp.where(auditing, above_start, above_good)
+    suspicious = (nonfinite | high) & ~repeat
+    strikes = jnp.where(suspicious, old.strikes + 1, jnp.maximum(old.strikes - 1, 0))
+    out = ~repeat & (strikes >= STRIKES)
+    may_fail = auditing & (old.audit_failures < MAX_FAILURES)
+    again = may_fail & ~repeat & doubted & (old.audit_doubts == 0) & ~out
+    failed = may_fail & ~repeat & ~again & (out | opposed | doubted)
+    diverged = ~auditing & out
+
+    counts = auditing & ~suspicious & ~repeat & ~failed & ~again
+    audit_left = old.audit_left - counts
+    late = counts & (audit_left == 0) & (old.audit_failures > 0)
+    audit_left = jnp.where(failed | again, AUDIT_STEPS, audit_left)
+    back_to_start = failed | again | late
+    restore = back_to_start | diverged
+    jump = (
+        jnp.where(failed, FAILED, 0.0)
+        + jnp.where(diverged, DIVERGED, 0.0)
+        + jnp.where(restore & nonfinite, jnp.where(failed, FAILED, DIVERGED), 0.0)
+        + jnp.where(late, PASSED_LATE, 0.0)
+    ).astype(jnp.float32)
+    after = coordinate + jump
+
+    calm = seen & auditing & ~suspicious & ~restore
+    healthy = ~suspicious & ~repeat & ~restore & (strikes == 0)
+    settled = (s.count % KEEP_EVERY == 0) & healthy & ~auditing
+    error = s.loss_noise * math.sqrt(0.1 / 1.9)  # of the fast average
+    settled &= ~s.has_value | ~known | (s.loss_fast <= good + 3 * error)
+    learns_level = seen & (
+        settled | (jnp.isnan(old.first_value)) | (~known & healthy & ~auditing)
+    )
+    verdict = Verdict(restore, repeat, settled, healthy, back_to_start, jump)
+    return verdict, old._replace(
+        good_value=jnp.where(
+            diverged, jnp.inf, jnp.where(learns_level, s.loss_fast, old.good_value)
+        ),
+        good_noise=jnp.where(learns_level, s.loss_noise, old.good_noise),
+        first_value=first,
+        lowest_value=lowest,
+        audit_jitter=jnp.where(
+            calm,
+            jnp.maximum(old.audit_jitter, jnp.abs(s.value_change)),
+            old.audit_jitter,
+        ),
+        audit_calm=old.audit_calm + (calm & (s.value_change != 0)),
+        audit_left=audit_left,
+        audit_doubts=jnp.where(failed, 0, old.audit_doubts + again),
+        audit_failures=old.audit_failures + failed,
+        strikes=jnp.where(restore, 0, strikes),
+        restoring=jnp.where(restore, 2, jnp.maximum(old.restoring - 1, 0)),
+        restores=old.restores + restore,
+        trusted_coordinate=jnp.where(
+            restore,
+            jnp.minimum(old.trusted_coordinate, after),
+            old.trusted_coordinate,
+        ),
+        ceiling_coordinate=jnp.where(diverged, after, old.ceiling_coordinate),
+    )
+
+
+def keep_copy(
+    state: RecoveryState, keep: jax.Array, params: Any, inner_state: Any
+) -> RecoveryState:
+    """Copy the good parameters and optimizer state where ``keep`` is True.
+
+    Call it before the inner optimizer's update: one conditional over the whole tree,
+    ahead of the update that writes over its operands, costs nothing while it is not
+    taken; selects after the update cost several Adam updates.
+    """
+    good = (state.good_params, state.good_inner)
+    now = (params, without_names(inner_state))
+    params, inner = jax.lax.cond(
+        keep, lambda old, new: jax.tree.map(_copy, new), lambda old, new: old, good, now
+    )
+    return state._replace(good_params=params, good_inner=inner)
+
+
+def good_inner(state: RecoveryState, inner_state: Any) -> Any:
+    """The inner optimizer's state to go on from: the good one after a restore.
+
+    The momentum of a divergence diverges again, so it goes back with the parameters.
+    """
+    leaves = jax.lax.cond(
+        state.restoring == 1,
+        lambda now, good: jax.tree.map(_copy, good),
+        lambda now, good: now,
+        jax.tree.leaves(inner_state),
+        jax.tree.leaves(state.good_inner),
+    )
+    return jax.tree.unflatten(jax.tree.structure(inner_state), leaves)
+
+
+def way_back(
+    before: RecoveryState, after: RecoveryState, verdict: Verdict, params: Any
+) -> Any:
+    """What is added to the parameters so that they become the good ones; else zeros.
+
+    A sum is rounded at the size of the parameters that were lost. So the way back is
+    gone twice, and once more with the first step after: what was lost at 1e7 times
+    the size of the good ones is back to the last bit.
+    """
+    back = verdict.restore | (before.restoring > 0)
+    return jax.tree.map(
+        lambda good, now: jnp.where(back, good - now, jnp.zeros_like(good)),
+        after.good_params,
+        params,
+    )
+
+
+def without_names(state: Any) -> Any:
+    """The same tree with plain tuples for NamedTuples.
+
+    A copy under the same field names would make `optax.tree.get(state, "mu")`
+    ambiguous.
+    """
+    if isinstance(state, tuple):
+        return tuple(without_names(item) for item in state)
+    if isinstance(state, list):
+        return [without_names(item) for item in state]
+    if isinstance(state, dict):
+        return {key: without_names(item) for key, item in state.items()}
+    return state
+
+
+def _copy(leaf: Any) -> Any:
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jnp.zeros_like(leaf)
+    return jnp.array(leaf, copy=True)

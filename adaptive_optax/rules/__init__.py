@@ -1,0 +1,25 @@
+"""Control laws, one a file: each answers a step's signals with a change of one gain."""
+
+from adaptive_optax.rules.alignment import alignment
+from adaptive_optax.rules.cyclical import cyclical
+from adaptive_optax.rules.grad_norm import grad_norm
+from adaptive_optax.rules.literal import literal
+from adaptive_optax.rules.plateau import plateau
+from adaptive_optax.rules.reward import reward
+from adaptive_optax.rules.search import search
+from adaptive_optax.rules.success import success
+from adaptive_optax.rules.trend import trend
+from adaptive_optax.rules.variance import variance
+
+__all__ = [
+    "alignment",
+    "cyclical",
+    "grad_norm",
+    "literal",
+    "plateau",
+    "reward",
+    "search",
+    "success",
+    "trend",
+    "variance",
+]

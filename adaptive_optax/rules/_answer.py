@@ -1,0 +1,40 @@
+"""What every rule's answer goes through: did the measurement arrive, is it finite?"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def heard(arrived: jax.Array, *measurements: jax.Array) -> jax.Array:
+    """Whether a measurement came with this step and can be decided on."""
+    sound = jnp.asarray(arrived, jnp.bool_)
+    for measurement in measurements:
+        sound = sound & jnp.isfinite(measurement)
+    return sound
+
+
+def log(factor: Any) -> jax.Array:
+    """The coordinate's change for a factor of the gain, strongly typed."""
+    return jnp.log(jnp.asarray(factor, jnp.float32))
+
+
+def vote(z: jax.Array, deadzone: Any) -> jax.Array:
+    """+1 where a signal is significantly positive, -1 where negative, else 0."""
+    return jnp.where(jnp.abs(z) > deadzone, jnp.sign(z), 0.0)
+
+
+def by_vote(choice: jax.Array, up: Any, down: Any) -> jax.Array:
+    """log(up), 0 or log(down) for a positive, a zero or a negative choice."""
+    return jnp.where(choice > 0, log(up), jnp.where(choice < 0, log(down), 0.0))
+
+
+def answer(
+    allowed: jax.Array, delta: jax.Array, state: Any, previous: Any
+) -> tuple[jax.Array, Any]:
+    """The delta and the next state; a bit-exact hold unless allowed and finite."""
+    moves = allowed & jnp.isfinite(delta)
+    kept = jax.tree.map(
+        lambda new, old: jnp.where(moves, new, old).astype(old.dtype), state, previous
+    )
+    return jnp.where(moves, delta, 0.0).astype(jnp.float32), kept

@@ -1,0 +1,102 @@
+"""Nudge the gain so that gradients agree with the last step just above zero."""
+
+import jax.numpy as jnp
+
+from adaptive_optax import _checks
+from adaptive_optax._types import Rule
+
+UP_MARGIN, DOWN_MARGIN = 0.02, 0.03
+FULL_VOTE = 2.0  # standard errors at which a vote counts in full
+
+
+def alignment(
+    *,
+    rate: float = 0.02,
+    up_evidence: float = 3.0,
+    down_evidence: float = 1.0,
+    down_trend: float = -1.0,
+) -> Rule:
+    """Raise the rate while gradients agree with the last step, lower it on opposition.
+
+    With c the averaged alignment and e its standard error, both over a short and over a
+    long horizon, and z the loss trend::
+
+        up   = rate clip((c_long - .02) / 2 e_long, 0, 1)
+               if (c_long - .02) / e_long > up_evidence  and  c_short > .02
+        down = rate clip((-.03 - c_short) / 2 e_short, 0, 1)
+               if (-.03 - c_short) / e_short > down_evidence  and  z < down_trend
+        delta = up - down
+
+    Minibatch noise hides a weak agreement from the short horizon, and the long one is
+    late to see it end; so one votes and the other has a veto. Agreement says "too low"
+    reliably. Opposition alone does not say "too high": sound rates of noisy and of
+    curvature-limited runs have as much of it as rates ten times too high. So it counts
+    only where the loss rises.
+
+    Below the coordinate that the prior trusts (`Signals.trusted`: the base rate, or
+    what is left of it after a divergence) one standard error is enough to go up; above
+    the coordinate at which the run once diverged (`Signals.ceiling`) it climbs at a
+    tenth of the rate.
+
+    Args:
+      rate: Largest change of the log gain per step, > 0.
+      up_evidence: Standard errors needed to raise the gain, >= 0; infinite for never.
+      down_evidence: Standard errors needed to lower it, >= 0; infinite for never.
+      down_trend: Loss trend z below which opposition counts; 1 also counts it where
+        the loss is level, which anneals a run that has settled.
+
+    Returns:
+      A `Rule` without state. It holds where no alignment could be measured, and for
+      the first three steps after a start or a restore.
+
+    Raises:
+      ValueError: If ``rate`` is not positive or an evidence is negative.
+
+    Example:
+      >>> rule = alignment(up_evidence=1.0)
+      >>> rule.init()
+      ()
+
+    References:
+      Robert A. Jacobs, Increased rates of convergence through learning rate
+      adaptation, 1988: delta-bar-delta compares signs per coordinate. Baydin et al.,
+      Online learning rate adaptation with hypergradient descent, 2018: the same
+      product, not normalised, so its step depends on the gradient's scale. Here it is
+      one cosine, weighed against its own noise.
+    """
+    _checks.positive("rate", rate, example="alignment(rate=0.02)")
+    for name, value in (
+        ("up_evidence", up_evidence),
+        ("down_evidence", down_evidence),
+    ):
+        if not _checks.is_traced(value) and not value >= 0:
+            raise ValueError(
+                f"`{name}` must be at least 0, got {value}; try alignment({name}=3.0)."
+            )
+
+    def init():
+        return ()
+
+    def update(signals, state):
+        s = signals
+        votes = s.has_alignment & (s.alignment_count > 3) & ~s.auditing & ~s.restored
+        z_up = (s.alignment_slow - UP_MARGIN) / s.alignment_slow_sem
+        z_down = (-DOWN_MARGIN - s.alignment_mean) / s.alignment_sem
+        needed = jnp.where(
+            s.coordinate < s.trusted, jnp.minimum(up_evidence, 1.0), up_evidence
+        )
+        pace = jnp.where(s.coordinate > s.ceiling, 0.1 * rate, rate)
+        up = jnp.where(
+            (z_up > needed) & (s.alignment_mean > UP_MARGIN),
+            pace * jnp.clip(z_up / FULL_VOTE, 0.0, 1.0),
+            0.0,
+        )
+        down = jnp.where(
+            (z_down > down_evidence) & (s.loss_trend < down_trend),
+            rate * jnp.clip(z_down / FULL_VOTE, 0.0, 1.0),
+            0.0,
+        )
+        delta = jnp.where(votes, up - down, 0.0).astype(jnp.float32)
+        return jnp.where(jnp.isfinite(delta), delta, 0.0), state
+
+    return Rule(init, update)

@@ -1,0 +1,77 @@
+"""Damp a gain while the loss is noisier than usual, and give it back afterwards.
+
+    o_t     = -log(1 + strength · max(v_t - deadzone, 0))
+    delta_t = o_t - o_{t-1}
+
+with v the noise variance of the loss over its own long run (1 = as usual).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from adaptive_optax import _checks
+from adaptive_optax._types import Rule, Signals
+from adaptive_optax.rules import _answer
+
+
+class VarianceState(NamedTuple):
+    """State of `variance`."""
+
+    variance_offset: jax.Array  # f32[] log factor in force, at most 0
+
+
+def variance(*, strength: float = 1.0, deadzone: float = 2.0) -> Rule:
+    """Divide a gain by the loss's excess noise for as long as it lasts.
+
+    With v = ``signals.loss_variance`` the gain is divided by
+    1 + strength · max(v - deadzone, 0). The rule keeps the log of that factor and
+    answers with its change, so the changes sum to zero once the noise is back to
+    normal: nothing is forgotten and nothing ratchets.
+
+    Args:
+      strength: λ, how much one unit of excess variance divides the gain; at least 0,
+        and 0 never moves it.
+      deadzone: The ratio from which noise counts as excess; at least 0. At 1, the
+        usual level, the estimate's ordinary scatter already costs the gain 7 % on
+        average (measured on white noise); at 2 it costs nothing.
+
+    Returns:
+      A `Rule` whose state is the offset in force. It holds when no loss came, and at a
+      restore, which does not undo the offset: the gain still carries it.
+
+    Raises:
+      TypeError: If an argument is not a number.
+      ValueError: If one is outside its range.
+
+    Example:
+      >>> from adaptive_optax import rules
+      >>> rule = rules.variance(strength=0.5)
+      >>> float(rule.init().variance_offset)
+      0.0
+
+    References:
+      T. Schaul, S. Zhang and Y. LeCun, *No more pesky learning rates*, 2013: the best
+      rate falls with the gradient's variance as 1 / (1 + noise / signal). This reads
+      the loss instead of every gradient coordinate, and only the *excess* over the
+      loss's own usual noise, so that it depends on no scale and a base rate that was
+      chosen under that noise is left alone.
+    """
+    _checks.within("strength", strength, 0.0, example="strength=1.0")
+    _checks.within("deadzone", deadzone, 0.0, example="deadzone=2.0")
+
+    def init() -> VarianceState:
+        return VarianceState(variance_offset=jnp.zeros((), jnp.float32))
+
+    def update(
+        signals: Signals, state: VarianceState
+    ) -> tuple[jax.Array, VarianceState]:
+        excess = jnp.maximum(signals.loss_variance - deadzone, 0.0)
+        offset = -jnp.log1p(strength * excess)
+        heard = _answer.heard(signals.has_value, signals.loss_variance)
+        allowed = heard & jnp.logical_not(signals.restored)
+        delta = offset - state.variance_offset
+        return _answer.answer(allowed, delta, VarianceState(offset), state)
+
+    return Rule(init, update)

@@ -1,0 +1,499 @@
+"""The loop, wired: signals -> rules -> controls -> filter, dither, freezing.
+
+One step of `adaptive_scheduler` reads like the theory::
+
+    signals   <- measure(loss, reward, gradient, last step)
+    verdict   <- judge(signals)                            a divergence goes back
+    alpha     <- clip(alpha exp(rule(signals)))            mu, sigma likewise
+    u, h      <- inner(gradient, h; alpha, mu)             any Optax optimizer
+    theta     <- theta + (1 - frozen) (u + sigma D(theta) noise)
+    averages  <- theta
+
+Nothing else happens in this file: each line is a module of its own.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from adaptive_optax import _checks, averaging, freezing, injection
+from adaptive_optax import dither as dithering
+from adaptive_optax import recovery as recovering
+from adaptive_optax import signals as sensing
+from adaptive_optax._types import Rule, RuleState, Schedule
+from adaptive_optax.controls import HORIZON, LINEAR, LOG, Control
+from adaptive_optax.momentum_shadow import momentum_shadow
+from adaptive_optax.rules.search import prior
+from adaptive_optax.rules.success import success
+
+MODES = {"nudge": 6.0, "search": 3.0, "safe": math.inf}
+"""How strongly the base rate is believed, in standard errors (see `rules.prior`)."""
+
+REACH = 1e4  # default bounds: the base rate times and over this
+ANNEAL = 0.3  # share of a known horizon over which the rate goes to 0
+
+
+MOMENTUM_COORDINATES = {"horizon": HORIZON, "linear": LINEAR}
+
+
+class AdaptiveSchedulerState(NamedTuple):
+    """State of `adaptive_scheduler`. The gains are those of the last update."""
+
+    learning_rate: jax.Array  # f32[] alpha
+    momentum: jax.Array  # f32[] mu; the inner optimizer's own where it is not set
+    sigma: jax.Array  # f32[] sigma
+    lr_scale: jax.Array  # f32[] what the controller multiplies the base rate with
+    frozen_fraction: jax.Array  # f32[] share of the parameters that are frozen
+    readings: jax.Array  # f32[k] the last signals, in the order of `READINGS`
+    sensor: sensing.SignalsState
+    lr_rule: RuleState
+    momentum_rule: RuleState
+    sigma_rule: RuleState
+    shadow: Any  # `MomentumShadowState`, or () while mu is held
+    freezing: Any  # `FreezeState`, or ()
+    recovery: Any  # `RecoveryState`, or ()
+    averaging: Any  # `AverageState`, or ()
+    inner_state: optax.OptState
+
+
+READINGS = (
+    "value",
+    "loss_fast",
+    "loss_trend",
+    "loss_variance",
+    "success",
+    "reward",
+    "reward_trend",
+    "grad_norm",
+    "grad_norm_z",
+    "alignment",
+    "alignment_mean",
+    "alignment_sem",
+    "travel",
+)
+"""The entries of `Signals` that a state carries for telemetry, in this order."""
+
+
+def adaptive_scheduler(
+    inner: Any,
+    learning_rate: float | jax.Array | Schedule | None = None,
+    *,
+    momentum: float | jax.Array | None = None,
+    sigma: float = 0.0,
+    mode: str = "nudge",
+    rule: Rule | None = None,
+    momentum_rule: Rule | None = None,
+    sigma_rule: Rule | None = None,
+    lr_bounds: tuple[float, float] | None = None,
+    mu_bounds: tuple[float, float] = (0.0, 0.999),
+    sigma_bounds: tuple[float, float] = (0.0, 1e-2),
+    slew: float = math.inf,
+    momentum_coordinate: str = "horizon",
+    momentum_arg: str | None = None,
+    total_steps: int | None = None,
+    average: bool = True,
+    recovery: bool = True,
+    freeze_threshold: float | None = None,
+    dither_scale: Any = "param_rms",
+    seed: int = 0,
+    sketch: float = 1 / 64,
+) -> optax.GradientTransformationExtraArgs:
+    """Wrap any Optax optimizer so that its training regulates itself.
+
+    With l the loss, v its noise, r a reward, and f the rules' answers::
+
+        h'     = Phi(h, g; mu)        u = U(h', g; alpha)
+        theta' = theta - u + sigma D(theta) eta
+        alpha' = clip(alpha exp(f_alpha))    sigma' = clip(sigma exp(f_sigma))
+        mu'    = clip(1 - (1 - mu) exp(-f_mu))
+
+    Feed it back: ``tx.update(grads, state, params, value=loss)``. Without ``value`` or
+    ``reward`` every gain holds and the wrapper is transparent.
+
+    By default the rate starts at ``learning_rate`` and is on probation for 20 steps
+    (`recovery`), then moves only on evidence (`rules.prior`). Parameters are averaged
+    for evaluation: `eval_params`.
+
+    Args:
+      inner: A factory such as `optax.adamw` or `functools.partial(optax.adamw,
+        weight_decay=0.1)`, called with this step's gains; or a built transformation,
+        whose updates are scaled by alpha over the base rate. Prefer the factory:
+        scaling the output is not scaling the learning rate for optimizers whose state
+        depends on it (lars, rmsprop with momentum, rprop, fromage, adafactor with
+        weight decay, schedule_free, dog), and nothing in a built one can tell.
+      learning_rate: Base rate, > 0, or an Optax schedule, which the controller
+        multiplies. Required for a factory; for a built transformation it only names
+        what its rate is (default 1).
+      momentum: Momentum in [0, 1) to set at every step; None leaves the factory's own.
+      sigma: Standard deviation of the dither, relative to D, >= 0; 0 draws no noise.
+      mode: How far the base rate is believed: ``"nudge"`` takes it as sound,
+        ``"search"`` for a guess, ``"safe"`` only ever lowers it after a divergence.
+      rule: Control law of the rate, in place of the mode's; see `rules` and `blend`.
+      momentum_rule: Control law of the momentum; None holds it.
+      sigma_rule: Control law of sigma; None is `rules.success()` where sigma > 0.
+      lr_bounds: (low, high) for the rate, 0 < low <= high; by default the base rate
+        over and times 1e4. A schedule's own value is never clipped, only what the
+        controller makes of it.
+      mu_bounds: (low, high) for the momentum, within [0, 1).
+      sigma_bounds: (low, high) for sigma, >= 0.
+      slew: Largest change of any gain's coordinate in one step, > 0.
+      momentum_coordinate: ``"horizon"`` moves log 1/(1 - mu); ``"linear"`` moves mu.
+      momentum_arg: The factory's momentum argument if it has an unusual name.
+      total_steps: Length of the run if it is known, >= 2: the rate then holds over the
+        last 30 % of it and goes to 0 linearly.
+      average: Keep the polynomial average for `eval_params` (one copy of the
+        parameters, float32 at least).
+      recovery: Watch for divergence and go back to a last good copy (one copy of the
+        parameters and of the inner state).
+      freeze_threshold: L2 gradient norm of a leaf below which it freezes, >= 0; None
+        never freezes. See `freeze_by_grad_norm`.
+      dither_scale: D of the dither: ``"param_rms"``, ``"update_rms"``,
+        ``"isotropic"`` or a callable. See `add_dither`.
+      seed: Of the dither's noise.
+      sketch: Share of the coordinates kept to measure alignment, in (0, 1]; 1 is
+        exact. At least 1,024 are kept in all, so small models are measured exactly.
+
+    Returns:
+      A transformation whose ``update`` takes ``value`` (or ``loss``) and ``reward``,
+      scalars, and passes all extra arguments on to the inner optimizer. Updates have
+      the gradients' dtypes; every controller scalar is float32.
+
+      A step whose loss, reward or gradient is not finite is counted and not taken: the
+      update is zero, the gains hold, the inner optimizer sees a zero gradient. Three
+      in a row (net of good ones) are a divergence. With ``recovery=True`` differentiate
+      through it in forward mode only where no divergence is expected.
+
+    Raises:
+      TypeError: If an argument is of the wrong kind.
+      ValueError: If a number lies outside its domain, a mode or scale is unknown, or a
+        gain cannot be reached; later, if a feedback is not a scalar or the parameters
+        that a part needs are missing.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> import adaptive_optax as ao
+      >>> tx = ao.adaptive_scheduler(optax.sgd, learning_rate=0.1)
+      >>> params = jnp.ones(3)
+      >>> state = tx.init(params)
+      >>> loss, grads = jax.value_and_grad(lambda x: jnp.sum(x**2))(params)
+      >>> updates, state = tx.update(grads, state, params, value=loss)
+      >>> params = optax.apply_updates(params, updates)
+      >>> print(f"{ao.snapshot(state)['learning_rate']:.2f}")
+      0.10
+
+    References:
+      docs/theory.md maps every equation to its module.
+    """
+    schedule = learning_rate if callable(learning_rate) else None
+    base_rate = _base_rate(inner, learning_rate, lr_bounds)
+    low, high = lr_bounds or (base_rate / REACH, base_rate * REACH)
+    dithers = _check_options(
+        mode=mode,
+        rules={
+            "rule": rule,
+            "momentum_rule": momentum_rule,
+            "sigma_rule": sigma_rule,
+        },
+        sigma=sigma,
+        mu_bounds=mu_bounds,
+        sigma_bounds=sigma_bounds,
+        slew=slew,
+        momentum_coordinate=momentum_coordinate,
+        total_steps=total_steps,
+        dither_scale=dither_scale,
+        sketch=sketch,
+    )
+    freeze = (
+        None
+        if freeze_threshold is None
+        else freezing.freeze_config(threshold=freeze_threshold)
+    )
+    one = _f32(1.0)
+    if momentum is not None:
+        _checks.within("momentum", momentum, *mu_bounds, example="momentum=0.9")
+    adapter = injection.adapt(
+        inner,
+        injection.Gains(
+            _f32(base_rate), one, _f32(0.0 if momentum is None else momentum)
+        ),
+        momentum_wanted=momentum is not None or momentum_rule is not None,
+        momentum_arg=momentum_arg,
+    )
+    own_momentum = adapter.momentum if momentum is None else momentum
+    if momentum_rule is not None and own_momentum is None:
+        raise ValueError(
+            "the momentum that `momentum_rule` starts from is unknown; give it: "
+            "adaptive_scheduler(..., momentum=0.9, momentum_rule=...)."
+        )
+    start_momentum = 0.0 if own_momentum is None else own_momentum
+
+    rule = prior(MODES[mode]) if rule is None else rule
+    if sigma_rule is None and dithers:
+        sigma_rule = success()
+    rate = Control(LOG, low / base_rate, high / base_rate, slew)
+    mu = Control(MOMENTUM_COORDINATES[momentum_coordinate], *mu_bounds, slew)
+    dither = Control(LOG, *sigma_bounds, slew)
+    shadow = None
+    if momentum_rule is not None and adapter.make is not None:
+        make = adapter.make
+        shadow = momentum_shadow(
+            lambda momentum: make(injection.Gains(one, one, momentum)), start_momentum
+        )
+
+    def base(count: jax.Array) -> jax.Array:
+        now = base_rate if schedule is None else schedule(count)
+        return jnp.asarray(now).astype(jnp.float32)
+
+    def init(params: optax.Params) -> AdaptiveSchedulerState:
+        inner_state = adapter.init(params)
+        return AdaptiveSchedulerState(
+            learning_rate=base(jnp.zeros((), jnp.int32)),
+            momentum=jnp.asarray(start_momentum, jnp.float32),
+            sigma=jnp.asarray(sigma, jnp.float32),
+            lr_scale=jnp.ones((), jnp.float32),
+            sensor=sensing.init_signals(params, sketch),
+            readings=jnp.zeros(len(READINGS), jnp.float32),
+            lr_rule=rule.init(),
+            momentum_rule=momentum_rule.init() if momentum_rule else (),
+            sigma_rule=sigma_rule.init() if sigma_rule else (),
+            shadow=shadow.init() if shadow else (),
+            freezing=freezing.init_freezing(params) if freeze else (),
+            frozen_fraction=jnp.zeros((), jnp.float32),
+            recovery=(
+                recovering.init_recovery(params, inner_state) if recovery else ()
+            ),
+            averaging=averaging.init_average(params) if average else (),
+            inner_state=inner_state,
+        )
+
+    def update(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        *,
+        value: Any = None,
+        loss: Any = None,
+        reward: Any = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, AdaptiveSchedulerState]:
+        value = _one_loss(value, loss)
+        for name, feedback in (("value", value), ("reward", reward)):
+            if feedback is not None:
+                _checks.scalar_feedback(name, feedback)
+        if average or recovery or dithers:
+            _checks.params_given(params, "adaptive_scheduler")
+        fed = value is not None or reward is not None
+
+        # Signals. A gradient that is not finite goes no further than its norm.
+        norms = sensing.gradient_norms(updates)
+        grads = jax.tree.map(
+            lambda g: jnp.where(norms.finite, g, jnp.zeros_like(g)), updates
+        )
+        signals, sensor = sensing.measure(
+            state.sensor, grads, norms, value=value, reward=reward, fraction=sketch
+        )
+        nonfinite = sensing.missed(sensor, state.sensor)
+        count = signals.count
+
+        # Verdict: is this still a run, or is it time to go back?
+        guard, verdict = state.recovery, recovering.ACQUITTED
+        distance = rate.distance(state.lr_scale, 1.0)
+        if recovery and fed:
+            signals = recovering.annotate(signals, guard)
+            verdict, guard = recovering.judge(
+                guard, signals, distance, nonfinite=nonfinite
+            )
+            guard = recovering.keep_copy(guard, verdict.keep, params, state.inner_state)
+            signals = signals._replace(restored=verdict.restore | verdict.repeat)
+        averages = state.averaging
+        if average:
+            averages = averaging.absorb(
+                averages,
+                params,
+                healthy=verdict.healthy & ~nonfinite,
+                reset=verdict.restart,
+            )
+
+        # Controls.
+        gains = state.lr_scale, state.momentum, state.sigma
+        laws = state.lr_rule, state.momentum_rule, state.sigma_rule
+        if fed:
+            loops = (
+                (rate, rule, laws[0], gains[0], 1.0, verdict.jump),
+                (mu, momentum_rule, laws[1], gains[1], start_momentum, 0.0),
+                (dither, sigma_rule, laws[2], gains[2], sigma, 0.0),
+            )
+            gains, laws = zip(
+                *(
+                    control.drive(
+                        law, law_state, gain, start, signals, hold=nonfinite, jump=jump
+                    )
+                    for control, law, law_state, gain, start, jump in loops
+                ),
+                strict=True,
+            )
+        lr_scale, momentum_now, sigma_now = gains
+        now = base(count)
+        alpha = _bounded(now * lr_scale, now, low, high) * _anneal(count, total_steps)
+        inner_rate, shadow_state = alpha, state.shadow
+        if shadow:
+            ratio, shadow_state = shadow.update(momentum_now, state.shadow)
+            inner_rate = alpha * ratio
+
+        # Filter: the inner optimizer under these gains.
+        inner_state = state.inner_state
+        if recovery and fed:
+            inner_state = recovering.good_inner(state.recovery, inner_state)
+        mask, frozen, fraction = None, state.freezing, state.frozen_fraction
+        if freeze:
+            frozen = freezing.observe(
+                frozen, norms.leaf_norms, freeze, freezing.leaf_sizes(grads)
+            )
+            mask = freezing.mask_tree(frozen, grads)
+            fraction = freezing.frozen_fraction(frozen, grads)
+            grads = freezing.zero_frozen(grads, mask)
+        if value is not None:
+            extra_args["value"] = value
+        scale = lr_scale * _anneal(count, total_steps)
+        steps, new_inner = adapter.update(
+            grads,
+            inner_state,
+            params,
+            injection.Gains(inner_rate, scale, momentum_now),
+            **extra_args,
+        )
+        taken = ~(nonfinite | verdict.restore | verdict.repeat)
+        steps = jax.tree.map(lambda u: jnp.where(taken, u, jnp.zeros_like(u)), steps)
+
+        # Freezing, the way back, and dither, which no alignment is to see.
+        if freeze:
+            steps = freezing.zero_frozen(steps, mask)
+            new_inner = freezing.hold_frozen(adapter, new_inner, inner_state, mask)
+        if recovery and fed:
+            back = recovering.way_back(state.recovery, guard, verdict, params)
+            steps = jax.tree.map(jnp.add, steps, back)
+        sensor = sensing.record_step(sensor, steps, signals.restored, fraction=sketch)
+        if dithers:
+            steps = dithering.dither(
+                params,
+                steps,
+                jnp.where(taken, sigma_now, 0.0),
+                seed=seed,
+                count=count,
+                scale=dither_scale,
+            )
+            steps = steps if mask is None else freezing.zero_frozen(steps, mask)
+        readings = [getattr(signals, name) for name in READINGS]
+        return steps, AdaptiveSchedulerState(
+            learning_rate=alpha,
+            momentum=momentum_now,
+            sigma=sigma_now,
+            lr_scale=lr_scale,
+            sensor=sensor,
+            readings=jnp.stack(readings),
+            lr_rule=laws[0],
+            momentum_rule=laws[1],
+            sigma_rule=laws[2],
+            shadow=shadow_state,
+            freezing=frozen,
+            frozen_fraction=fraction,
+            recovery=guard,
+            averaging=averages,
+            inner_state=new_inner,
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _f32(x: Any) -> jax.Array:
+    return jnp.asarray(x, jnp.float32)
+
+
+def _bounded(rate: jax.Array, base: jax.Array, low: Any, high: Any) -> jax.Array:
+    """Within the bounds, which a schedule's own value may leave but not the control."""
+    clipped = jnp.clip(rate, jnp.minimum(low, base), jnp.maximum(high, base))
+    return clipped.astype(jnp.float32)
+
+
+def _anneal(count: jax.Array, total_steps: int | None) -> jax.Array | float:
+    """1, then linearly to 0 over the last `ANNEAL` of a known horizon."""
+    if total_steps is None:
+        return 1.0
+    left = (total_steps - count) / (ANNEAL * total_steps)
+    return jnp.clip(left, 0.0, 1.0).astype(jnp.float32)
+
+
+def _one_loss(value: Any, loss: Any) -> Any:
+    if value is not None and loss is not None:
+        raise ValueError(
+            "`value` and `loss` are two names of one feedback, got both; call "
+            "update(grads, state, params, value=loss)."
+        )
+    return loss if value is None else value
+
+
+def _base_rate(
+    inner: Any, learning_rate: Any, lr_bounds: tuple[float, float] | None
+) -> Any:
+    """The constant base rate, or 1 for a schedule and an unnamed built one."""
+    example = "adaptive_scheduler(optax.adamw, learning_rate=3e-4)"
+    if lr_bounds is not None:
+        _checks.bounds(
+            "lr_bounds", lr_bounds, 0.0, math.inf, example="lr_bounds=(1e-6, 1e-1)"
+        )
+        _checks.positive("lr_bounds[0]", lr_bounds[0], example="lr_bounds=(1e-6, 0.1)")
+    if callable(learning_rate):
+        return 1.0
+    if learning_rate is None:
+        if not isinstance(inner, optax.GradientTransformation):
+            raise ValueError(
+                f"a factory needs a base `learning_rate`, got None; try {example}."
+            )
+        return 1.0
+    _checks.positive("learning_rate", learning_rate, example=example)
+    if lr_bounds is not None:
+        _checks.within("learning_rate", learning_rate, *lr_bounds, example=example)
+    return learning_rate
+
+
+def _check_options(
+    *,
+    mode: str,
+    rules: dict[str, Rule | None],
+    sigma: Any,
+    mu_bounds: Any,
+    sigma_bounds: Any,
+    slew: Any,
+    momentum_coordinate: str,
+    total_steps: Any,
+    dither_scale: Any,
+    sketch: Any,
+) -> bool:
+    """Check what no part checks by itself; whether there will be dither."""
+    _checks.one_of("mode", mode, tuple(MODES))
+    for name, rule in rules.items():
+        if rule is not None and not isinstance(rule, Rule):
+            raise TypeError(
+                f"`{name}` must be a Rule, got {rule!r}; try {name}=rules.trend()."
+            )
+    _checks.bounds(
+        "mu_bounds", mu_bounds, 0.0, 1.0, open_high=True, example="mu_bounds=(0, 0.999)"
+    )
+    _checks.bounds(
+        "sigma_bounds", sigma_bounds, 0.0, math.inf, example="sigma_bounds=(0, 0.01)"
+    )
+    _checks.within("sigma", sigma, *sigma_bounds, example="sigma=1e-3")
+    if slew != math.inf:
+        _checks.positive("slew", slew, example="slew=0.1")
+    _checks.one_of(
+        "momentum_coordinate", momentum_coordinate, tuple(MOMENTUM_COORDINATES)
+    )
+    if total_steps is not None:
+        _checks.whole("total_steps", total_steps, 2, example="total_steps=10_000")
+    if not callable(dither_scale):
+        _checks.one_of("dither_scale", dither_scale, dithering.SCALES)
+    _checks.within("sketch", sketch, 0.0, 1.0, open_low=True, example="sketch=1/64")
+    return _checks.is_traced(sigma) or sigma > 0 or rules["sigma_rule"] is not None

@@ -1,0 +1,415 @@
+"""The sensor of the loop: raw loss, reward and gradient -> `Signals`.
+
+A series (loss or reward) keeps a fast and a slow exponential average and the mean
+absolute innovation s = E|x - fast|. For Gaussian noise s sqrt(pi/2) is the standard
+deviation; unlike the root of a mean square it neither overflows nor underflows at any
+scale of the loss, and one outlier moves it once, not squared. The trend is
+
+    z = (slow - fast) / (noise * sqrt(Var[slow - fast] / noise^2)),
+
+whose denominator is exact for white noise at every age n, so z is standard normal on a
+flat loss from the second value on, whatever the loss's sign, scale and offset.
+
+The alignment c_t = cos(-g_t, theta_t - theta_{t-1}) asks whether the new gradient still
+agrees with the last step: positive while steps are too short, negative when they
+overshoot (R. Jacobs, 1988, delta-bar-delta, has it per coordinate; Baydin et al., 2018,
+as the hypergradient; here it is one cosine, normalised and with its standard error).
+It is taken on a sketch of the last step (`sketch`).
+
+The travel max|theta - theta_0| / sqrt(sum |g|^2) is the step size of Distance over
+Gradients (Ivgi, Hinder, Carmon, 2023, equation 1).
+
+A non-finite measurement changes nothing here but its counter.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from adaptive_optax import _trees
+from adaptive_optax import sketch as sketching
+from adaptive_optax._types import Signals
+
+FAST, SLOW = 0.9, 0.98  # EMAs of a series
+SPREAD, CALM = 0.95, 0.995  # EMAs of its innovations, now and in the long run
+SUCCESS = 0.95
+GRADIENT = 0.98
+ALIGNMENT, ALIGNMENT_SLOW, ALIGNMENT_SPREAD = 0.9, 0.98, 0.97
+LARGEST = 1e37  # beyond it differences leave float32: treated as non-finite
+
+
+class _Series(NamedTuple):
+    """One packed f32[8]: a carry of few arrays is what a small step can afford."""
+
+    last: jax.Array
+    fast: jax.Array  # EMAs are biased here; `_debiased` divides by the EMA of ones
+    slow: jax.Array
+    spread: jax.Array
+    calm: jax.Array
+    success: jax.Array
+    seen: jax.Array  # values since the start or a restore
+    innovations: jax.Array  # values behind spread and calm, kept over a restore
+
+
+class _Gradient(NamedTuple):
+    """One packed f32[4]."""
+
+    log_norm: jax.Array
+    log_spread: jax.Array
+    norms_seen: jax.Array
+    total: jax.Array  # sum of squared norms
+
+
+class _Alignment(NamedTuple):
+    """One packed f32[4]."""
+
+    mean: jax.Array
+    slow: jax.Array
+    square: jax.Array
+    seen: jax.Array
+
+
+class SignalsState(NamedTuple):
+    """State of the sensor."""
+
+    signal_count: jax.Array  # i32[] steps
+    loss_series: jax.Array  # f32[8], see `_Series`
+    reward_series: jax.Array  # f32[8], see `_Series`
+    gradient_series: jax.Array  # f32[4], see `_Gradient`
+    alignment_series: jax.Array  # f32[4], see `_Alignment`
+    step_sketch: Any  # like params, sliced, bfloat16: the last step
+    travel_sketch: Any  # like params, sliced, float32: theta - theta_0
+    travel_max: jax.Array  # f32[] largest distance from the start
+    nonfinite_values: jax.Array  # i32[] losses that were not finite
+    nonfinite_rewards: jax.Array  # i32[] rewards that were not finite
+    nonfinite_gradients: jax.Array  # i32[] steps with a gradient that was not finite
+
+
+class GradientNorms(NamedTuple):
+    """L2 norms of one gradient."""
+
+    leaf_norms: jax.Array  # f32[n_leaves]
+    square: jax.Array  # f32[] of the global norm
+    finite: jax.Array  # bool[] every entry is finite, and so is the sum of squares
+
+
+def init_signals(params: Any, fraction: float) -> SignalsState:
+    """The sensor before the first step.
+
+    Args:
+      params: Parameters, or their `jax.ShapeDtypeStruct`s.
+      fraction: Share of the coordinates that the sketch keeps, in (0, 1].
+    """
+    fraction = sketching.fraction_of(params, fraction)
+    return SignalsState(
+        signal_count=jnp.zeros((), jnp.int32),
+        loss_series=jnp.zeros(len(_Series._fields), jnp.float32),
+        reward_series=jnp.zeros(len(_Series._fields), jnp.float32),
+        gradient_series=jnp.zeros(len(_Gradient._fields), jnp.float32),
+        alignment_series=jnp.zeros(len(_Alignment._fields), jnp.float32),
+        step_sketch=sketching.zeros(params, fraction, jnp.bfloat16),
+        travel_sketch=sketching.zeros(params, fraction, jnp.float32),
+        travel_max=jnp.zeros((), jnp.float32),
+        nonfinite_values=jnp.zeros((), jnp.int32),
+        nonfinite_rewards=jnp.zeros((), jnp.int32),
+        nonfinite_gradients=jnp.zeros((), jnp.int32),
+    )
+
+
+def gradient_norms(grads: Any) -> GradientNorms:
+    """Per-leaf and global norms, in float32."""
+    norms = _trees.leaf_norms(grads)
+    square = jnp.sum(norms * norms)
+    return GradientNorms(norms, square, jnp.isfinite(square))
+
+
+def measure(
+    state: SignalsState,
+    grads: Any,
+    norms: GradientNorms,
+    *,
+    value: Any = None,
+    reward: Any = None,
+    fraction: float,
+) -> tuple[Signals, SignalsState]:
+    """Read one step's feedback.
+
+    Args:
+      state: The sensor.
+      grads: Gradients, finite (a non-finite one arrives here as zeros).
+      norms: Their `gradient_norms`, with ``finite`` False where they were not finite.
+      value: Scalar loss of any dtype, or None.
+      reward: Scalar reward, higher is better, or None.
+      fraction: As given to `init_signals`.
+
+    Returns:
+      The signals, with what the loop itself does (`Signals.coordinate` and below) at
+      rest, and the new state.
+    """
+    value, has_value, bad_value = _feedback(value)
+    reward, has_reward, bad_reward = _feedback(reward)
+    loss_before = _Series(*state.loss_series)
+    reward_before = _Series(*state.reward_series)
+    loss = _extend(loss_before, value, has_value, falls=True)
+    gain = _extend(reward_before, reward, has_reward, falls=False)
+
+    gradient, grad_norm_z = _gradient(_Gradient(*state.gradient_series), norms)
+    fraction = sketching.fraction_of(grads, fraction)
+    alignment, cosine, has_alignment = _align(
+        _Alignment(*state.alignment_series),
+        sketching.take(grads, fraction),
+        state.step_sketch,
+        norms.finite,
+    )
+    mean, sem = _estimate(alignment, alignment.mean, ALIGNMENT)
+    slow, slow_sem = _estimate(alignment, alignment.slow, ALIGNMENT_SLOW)
+
+    signals = Signals(
+        count=state.signal_count,
+        has_value=has_value,
+        value=loss.last,
+        value_change=jnp.where(
+            has_value & (loss_before.seen > 0), loss.last - loss_before.last, 0.0
+        ),
+        loss_fast=_debiased(loss.fast, FAST, loss.seen),
+        loss_slow=_debiased(loss.slow, SLOW, loss.seen),
+        loss_noise=_noise(loss),
+        loss_trend=_trend(loss),
+        loss_variance=_relative_variance(loss),
+        success=_success(loss),
+        has_reward=has_reward,
+        reward=gain.last,
+        reward_change=jnp.where(
+            has_reward & (reward_before.seen > 0), gain.last - reward_before.last, 0.0
+        ),
+        reward_trend=-_trend(gain),
+        has_gradient=norms.finite,
+        grad_norm=jnp.sqrt(jnp.where(norms.finite, norms.square, 0.0)),
+        grad_norm_z=grad_norm_z,
+        has_alignment=has_alignment,
+        alignment=cosine,
+        alignment_mean=mean,
+        alignment_sem=sem,
+        alignment_slow=slow,
+        alignment_slow_sem=slow_sem,
+        alignment_count=alignment.seen.astype(jnp.int32),
+        travel=state.travel_max / jnp.sqrt(gradient.total + 1e-30),
+        coordinate=jnp.zeros((), jnp.float32),
+        trusted=jnp.zeros((), jnp.float32),
+        ceiling=jnp.full((), jnp.inf, jnp.float32),
+        auditing=jnp.zeros((), bool),
+        failures=jnp.zeros((), jnp.int32),
+        restored=jnp.zeros((), bool),
+    )
+    return signals, state._replace(
+        signal_count=state.signal_count + 1,
+        loss_series=jnp.stack(loss),
+        reward_series=jnp.stack(gain),
+        gradient_series=jnp.stack(gradient),
+        alignment_series=jnp.stack(alignment),
+        nonfinite_values=state.nonfinite_values + bad_value,
+        nonfinite_rewards=state.nonfinite_rewards + bad_reward,
+        nonfinite_gradients=state.nonfinite_gradients + ~norms.finite,
+    )
+
+
+def missed(after: SignalsState, before: SignalsState) -> jax.Array:
+    """Whether anything that came with the last step was not finite, bool[]."""
+    return (
+        (after.nonfinite_values > before.nonfinite_values)
+        | (after.nonfinite_rewards > before.nonfinite_rewards)
+        | (after.nonfinite_gradients > before.nonfinite_gradients)
+    )
+
+
+def record_step(
+    state: SignalsState, updates: Any, restored: jax.Array, *, fraction: float
+) -> SignalsState:
+    """Remember the step that was taken, for the next alignment and for the travel.
+
+    Args:
+      state: The sensor.
+      updates: What is added to the parameters.
+      restored: bool[]; a restore is no step, and the statistics start again.
+      fraction: As given to `init_signals`.
+    """
+    whole = updates
+    fraction = sketching.fraction_of(whole, fraction)
+    step = sketching.take(updates, fraction)
+    travel = jax.tree.map(jnp.add, state.travel_sketch, step)
+    squares = [
+        scale * jnp.sum(leaf * leaf)
+        for scale, leaf in zip(
+            sketching.scales(whole, fraction), jax.tree.leaves(travel), strict=True
+        )
+    ]
+    distance = jnp.sqrt(sum(squares, jnp.zeros((), jnp.float32)))
+    again = jnp.where(restored, 0.0, 1.0)
+    loss, reward = (
+        _restart(_Series(*series), again)
+        for series in (state.loss_series, state.reward_series)
+    )
+    return state._replace(
+        loss_series=loss,
+        reward_series=reward,
+        alignment_series=state.alignment_series * again,
+        step_sketch=jax.tree.map(
+            lambda leaf: jnp.where(restored, 0.0, leaf).astype(jnp.bfloat16), step
+        ),
+        travel_sketch=travel,
+        travel_max=jnp.maximum(
+            state.travel_max, jnp.where(jnp.isfinite(distance), distance, 0.0)
+        ),
+    )
+
+
+def _feedback(x: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """A scalar, whether it is usable, and whether it came but is not."""
+    if x is None:
+        return jnp.zeros((), jnp.float32), jnp.zeros((), bool), jnp.zeros((), bool)
+    x = jnp.asarray(x).astype(jnp.float32)
+    usable = jnp.abs(x) < LARGEST  # False for NaN
+    return jnp.where(usable, x, 0.0), usable, ~usable
+
+
+def _extend(s: _Series, x: jax.Array, ok: jax.Array, *, falls: bool) -> _Series:
+    """One more value; where ``ok`` is False, the series as it was."""
+    level = jnp.where(s.seen > 0, _debiased(s.fast, FAST, s.seen), x)
+    lagged = jnp.where(s.seen > 0, _debiased(s.slow, SLOW, s.seen), x)
+    innovation = jnp.abs(x - level)
+    better = lagged - x if falls else x - lagged
+    counts = jnp.where(s.seen > 0, 1.0, 0.0)  # a first value has no innovation
+    new = _Series(
+        last=x,
+        fast=FAST * s.fast + (1 - FAST) * x,
+        slow=SLOW * s.slow + (1 - SLOW) * x,
+        spread=s.spread + counts * (1 - SPREAD) * (innovation - s.spread),
+        calm=s.calm + counts * (1 - CALM) * (innovation - s.calm),
+        success=s.success
+        + counts
+        * (1 - SUCCESS)
+        * (jnp.where(better > _noise(s), 1.0, 0.0) - s.success),
+        seen=s.seen + 1,
+        innovations=s.innovations + counts,
+    )
+    packed = jnp.where(ok, jnp.stack(new), jnp.stack(s))
+    return _Series(*packed)
+
+
+def _restart(s: _Series, again: jax.Array) -> jax.Array:
+    """Forget the level (``again`` = 0), keep the noise."""
+    return jnp.stack(
+        s._replace(fast=s.fast * again, slow=s.slow * again, seen=s.seen * again)
+    )
+
+
+def _debiased(ema: jax.Array, decay: float, n: jax.Array) -> jax.Array:
+    """An EMA from zero over the EMA of as many ones; 0 before the first value."""
+    return jnp.where(n > 0, ema / jnp.where(n > 0, _ones(decay, n), 1.0), 0.0)
+
+
+def _ones(decay: float, n: jax.Array) -> jax.Array:
+    return -jnp.expm1(n * math.log(decay))
+
+
+def _noise(s: _Series) -> jax.Array:
+    """Standard deviation of one value, from the mean absolute innovation."""
+    spread = _debiased(s.spread, SPREAD, s.innovations)
+    gain = (1 - FAST) / (1 + FAST)  # an innovation also has the variance of the EMA
+    return math.sqrt(math.pi / 2 / (1 + gain)) * spread
+
+
+def _trend(s: _Series) -> jax.Array:
+    """(slow - fast) over its standard error; 0 until there are two values."""
+    n = jnp.maximum(s.seen, 2.0)
+    weight = {decay: _ones(decay, n) for decay in (FAST, SLOW)}
+
+    def covariance(a: float, b: float) -> jax.Array:  # of two debiased EMAs, noise 1
+        share = (1 - a) * (1 - b) / (1 - a * b)
+        return share * _ones(a * b, n) / (weight[a] * weight[b])
+
+    variance = (
+        covariance(FAST, FAST) + covariance(SLOW, SLOW) - 2 * covariance(FAST, SLOW)
+    )
+    error = _noise(s) * jnp.sqrt(jnp.maximum(variance, 1e-12))
+    gap = s.slow / weight[SLOW] - s.fast / weight[FAST]
+    known = (s.seen >= 2) & (error > 0)
+    return jnp.where(known, gap / jnp.where(known, error, 1.0), 0.0)
+
+
+def _relative_variance(s: _Series) -> jax.Array:
+    """Noise variance over its own long run, 1 while there is nothing to compare."""
+    spread = _debiased(s.spread, SPREAD, s.innovations)
+    calm = _debiased(s.calm, CALM, s.innovations)
+    known = calm > 0
+    return jnp.where(known, (spread / jnp.where(known, calm, 1.0)) ** 2, 1.0)
+
+
+def _success(s: _Series) -> jax.Array:
+    """Debiased share of improvements; 1/2 before the first innovation."""
+    share = _debiased(s.success, SUCCESS, s.innovations)
+    return jnp.where(s.innovations > 0, share, 0.5)
+
+
+def _gradient(g: _Gradient, norms: GradientNorms) -> tuple[_Gradient, jax.Array]:
+    """z-score of the log norm among those before it; then extend the statistics."""
+    ok = norms.finite & (norms.square > 0)
+    log_norm = 0.5 * jnp.log(jnp.where(ok, norms.square, 1.0))
+    mean = _debiased(g.log_norm, GRADIENT, g.norms_seen)
+    # The spread starts at the second norm, so it is one value younger.
+    age = jnp.maximum(g.norms_seen - 1, 0.0)
+    spread = _debiased(g.log_spread, GRADIENT, age) * math.sqrt(math.pi / 2)
+    known = ok & (age > 0) & (spread > 0)
+    z = jnp.where(known, (log_norm - mean) / jnp.where(known, spread, 1.0), 0.0)
+    counts = jnp.where(g.norms_seen > 0, 1.0, 0.0)
+    deviation = jnp.abs(log_norm - mean)
+    new = _Gradient(
+        log_norm=GRADIENT * g.log_norm + (1 - GRADIENT) * log_norm,
+        log_spread=g.log_spread + counts * (1 - GRADIENT) * (deviation - g.log_spread),
+        norms_seen=g.norms_seen + 1,
+        total=g.total + jnp.where(ok, norms.square, 0.0),
+    )
+    return _Gradient(*jnp.where(ok, jnp.stack(new), jnp.stack(g))), z
+
+
+def _align(
+    a: _Alignment, grads: Any, step: Any, finite: jax.Array
+) -> tuple[_Alignment, jax.Array, jax.Array]:
+    """The cosine on the sketch and its statistics, held where there was no step."""
+    pairs = list(zip(jax.tree.leaves(grads), jax.tree.leaves(step), strict=True))
+    zero = jnp.zeros((), jnp.float32)
+    parts = [
+        (jnp.sum(g * s), jnp.sum(g * g), jnp.sum(s * s))
+        for g, s in ((g, s.astype(jnp.float32)) for g, s in pairs)
+    ]
+    dot, gg, ss = (
+        (sum(column, zero) for column in zip(*parts, strict=True))
+        if (parts)
+        else (zero, zero, zero)
+    )
+    ok = finite & (gg > 0) & (ss > 0)
+    size = jnp.sqrt(jnp.where(ok, gg, 1.0)) * jnp.sqrt(jnp.where(ok, ss, 1.0))
+    cosine = jnp.where(ok, jnp.clip(-dot / size, -1.0, 1.0), 0.0)
+    deviation = cosine - _debiased(a.mean, ALIGNMENT, a.seen)
+    new = _Alignment(
+        mean=ALIGNMENT * a.mean + (1 - ALIGNMENT) * cosine,
+        slow=ALIGNMENT_SLOW * a.slow + (1 - ALIGNMENT_SLOW) * cosine,
+        square=ALIGNMENT_SPREAD * a.square + (1 - ALIGNMENT_SPREAD) * deviation**2,
+        seen=a.seen + 1,
+    )
+    return _Alignment(*jnp.where(ok, jnp.stack(new), jnp.stack(a))), cosine, ok
+
+
+def _estimate(
+    a: _Alignment, ema: jax.Array, decay: float
+) -> tuple[jax.Array, jax.Array]:
+    """A debiased mean and its standard error, cosines being as good as white.
+
+    The variance of a debiased EMA of n values is at most that of an endless one or of
+    a plain mean of n, whichever is larger.
+    """
+    variance = _debiased(a.square, ALIGNMENT_SPREAD, a.seen)
+    share = jnp.maximum((1 - decay) / (1 + decay), 1 / jnp.maximum(a.seen, 1.0))
+    return _debiased(ema, decay, a.seen), jnp.sqrt(variance * share) + 1e-6

@@ -1,0 +1,105 @@
+"""A small sketch of a parameter-shaped tree: a strided slice of every leaf.
+
+The alignment of a gradient with the last step needs that step again. Keeping it whole
+costs a copy of the model; a few hundred coordinates already give the cosine. A slice
+with a stride that divides each dimension takes the same share from every shard, so it
+needs no communication and the sketch is sharded as its leaf is. A hashed subset would
+be a gather across devices.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+MIN_COORDINATES = 1024
+_MIN_EXTENT = 16  # entries an axis keeps at least, so that usual meshes divide it
+
+
+def fraction_of(params: Any, fraction: float) -> float:
+    """The share to keep: ``fraction``, or more where that leaves too few coordinates.
+
+    Args:
+      params: Pytree of arrays or `jax.ShapeDtypeStruct`.
+      fraction: Wanted share in (0, 1]; 1 keeps every coordinate.
+    """
+    size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    return min(1.0, max(fraction, MIN_COORDINATES / max(size, 1)))
+
+
+def take(tree: Any, fraction: float, dtype: Any = jnp.float32) -> Any:
+    """Slice about ``fraction`` of every leaf; complex ones as (real, imaginary) pairs.
+
+    Args:
+      tree: Pytree of arrays.
+      fraction: Share of each large leaf to keep, in (0, 1].
+      dtype: Real dtype of the result.
+
+    Returns:
+      A pytree of the same structure, with leaves of the same rank (one more where
+      complex).
+    """
+
+    def one(leaf):
+        leaf = jnp.asarray(leaf)
+        strides = _strides(leaf.shape, _shards(leaf), fraction)
+        if max(strides, default=1) > 1:
+            leaf = jax.lax.slice(leaf, (0,) * leaf.ndim, leaf.shape, strides)
+        if jnp.iscomplexobj(leaf):
+            leaf = jnp.stack([leaf.real, leaf.imag], axis=-1)
+        return leaf.astype(dtype)
+
+    return jax.tree.map(one, tree)
+
+
+def zeros(params: Any, fraction: float, dtype: Any = jnp.float32) -> Any:
+    """An empty sketch of ``params``, which may be abstract."""
+    return take(jax.tree.map(jnp.zeros_like, params), fraction, dtype)
+
+
+def scales(params: Any, fraction: float) -> list[float]:
+    """Coordinates of each leaf per coordinate kept, by which a sum scales up."""
+    kept = jax.eval_shape(lambda tree: take(tree, fraction), _abstract(params))
+    return [
+        math.prod(whole.shape) / max(math.prod(part.shape), 1) * (part.ndim - ndim + 1)
+        for whole, part, ndim in (
+            (whole, part, len(whole.shape))
+            for whole, part in zip(
+                jax.tree.leaves(params), jax.tree.leaves(kept), strict=True
+            )
+        )
+    ]
+
+
+def _abstract(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+
+
+def _shards(leaf: jax.Array) -> tuple[int, ...]:
+    """Devices along each axis, where the type says so (explicit sharding)."""
+    sharding = getattr(jax.typeof(leaf), "sharding", None)
+    spec = getattr(sharding, "spec", ())
+    sizes = dict(getattr(getattr(sharding, "mesh", None), "shape", {}))
+    names = [() if s is None else s if isinstance(s, tuple) else (s,) for s in spec]
+    names += [()] * (leaf.ndim - len(names))
+    return tuple(math.prod(sizes.get(axis, 1) for axis in group) for group in names)
+
+
+def _strides(
+    shape: tuple[int, ...], shards: tuple[int, ...], fraction: float
+) -> tuple[int, ...]:
+    """Powers of two, doubled on the longest axis until the share is kept."""
+    strides = [1] * len(shape)
+    while math.prod(strides) * 2 <= 1 / fraction:
+        extents = [-(-n // s) for n, s in zip(shape, strides, strict=True)]
+        open_axes = [
+            axis
+            for axis, (extent, parts) in enumerate(zip(extents, shards, strict=True))
+            if extent >= 2 * _MIN_EXTENT and (extent // 2) % parts == 0
+        ]
+        if not open_axes:
+            break
+        longest = max(open_axes, key=lambda axis: extents[axis])
+        strides[longest] *= 2
+    return tuple(strides)

@@ -1,0 +1,120 @@
+"""Whatever the feedback: gains within their bounds, numbers finite, updates sane."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import adaptive_optax as ao
+from tests.contract.registry import RULES
+from tests.rules.signal_streams import FLAGS, one_step
+
+STEPS = 40
+LR, MU, SIGMA = (3e-3, 4e-2), (0.3, 0.95), (1e-4, 2e-3)
+
+anything = st.one_of(
+    st.floats(width=32),
+    st.sampled_from([0.0, -0.0, 1.0, -1e30, 3e38, 1e-38, float("inf"), float("nan")]),
+)
+ordinary = st.floats(-10, 10, width=32)
+streams = st.lists(
+    st.tuples(st.one_of(ordinary, anything), st.one_of(ordinary, anything), anything),
+    min_size=1,
+    max_size=STEPS,
+)
+RULES_OF_ALL_GAINS = {
+    "literal": {
+        "rule": ao.rules.literal(up=1.5, down=0.5, damping=0.0),
+        "momentum_rule": ao.rules.literal("momentum", step=0.1),
+        "sigma_rule": ao.rules.literal("sigma", up=2.0, down=0.1),
+        "momentum_coordinate": "linear",
+    },
+    "blend": {
+        "rule": ao.blend(ao.rules.trend(up=3.0), ao.rules.reward(up=3.0), credit=30.0),
+        "momentum_rule": ao.rules.trend(up=2.0, down=0.1),
+        "sigma_rule": ao.rules.success(up=2.0, low=1.0),
+        "slew": 0.7,
+    },
+    "default": {"mode": "search"},
+}
+
+
+@functools.cache
+def runner(which):
+    tx = ao.adaptive_scheduler(
+        optax.sgd,
+        1e-2,
+        momentum=0.9,
+        sigma=1e-3,
+        lr_bounds=LR,
+        mu_bounds=MU,
+        sigma_bounds=SIGMA,
+        **RULES_OF_ALL_GAINS[which],
+    )
+    params = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
+
+    @jax.jit
+    def run(values, rewards, sizes):
+        def step(carry, fed):
+            params, state = carry
+            value, reward, size = fed
+            grads = jax.tree.map(lambda p: size * (p + 0.1), params)
+            updates, state = tx.update(
+                grads, state, params, value=value, reward=reward
+            )
+            params = optax.apply_updates(params, updates)
+            gains = state.learning_rate, state.momentum, state.sigma
+            return (params, state), (gains, params)
+
+        carry = params, tx.init(params)
+        return jax.lax.scan(step, carry, (values, rewards, sizes))
+
+    return run
+
+
+@pytest.mark.parametrize("which", RULES_OF_ALL_GAINS)
+@settings(max_examples=40, deadline=None)
+@given(stream=streams)
+def test_gains_stay_in_bounds_and_parameters_finite(which, stream):
+    padded = (stream * STEPS)[:STEPS]
+    columns = [jnp.asarray(x, jnp.float32) for x in zip(*padded, strict=True)]
+    (_, state), (gains, params) = runner(which)(*columns)
+    for gain, (low, high) in zip(gains, (LR, MU, SIGMA), strict=True):
+        gain = np.asarray(gain, np.float64)
+        assert (gain >= low * (1 - 1e-6)).all() and (gain <= high * (1 + 1e-6)).all()
+    chex.assert_tree_all_finite(state._replace(recovery=()))
+    # A gradient of 3e38 is finite and may overflow the parameters of plain SGD.
+    if max(abs(x) if np.isfinite(x) else 0 for x in np.asarray(columns[2])) < 1e15:
+        chex.assert_tree_all_finite(params)
+
+
+numbers = st.floats(allow_nan=True, allow_infinity=True, width=32)
+
+
+@functools.cache
+def asked(name):
+    rule = RULES[name]()
+    return rule, jax.jit(rule.update)
+
+
+@pytest.mark.parametrize("name", RULES)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_a_rule_answers_any_signal_with_a_finite_change(name, data):
+    rule, update = asked(name)
+    state = rule.init()
+    for _ in range(4):
+        fields = {
+            field: data.draw(st.booleans() if field in FLAGS else numbers, label=field)
+            for field in ("loss_trend", "loss_variance", "grad_norm_z", "success",
+                          "alignment_mean", "alignment_sem", "value_change",
+                          "reward_trend", "coordinate", "loss_fast", *FLAGS)
+        }
+        delta, state = update(one_step(**fields, alignment_count=9), state)
+        assert np.isfinite(delta), fields

@@ -1,0 +1,221 @@
+"""Inside Optax's combinators, and read by Optax's own state tools."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import adaptive_optax as ao
+from adaptive_optax.telemetry import snapshot
+from tests.contract.driving import Driver, at, driver, feedback
+from tests.contract.registry import (
+    OPTIMIZERS,
+    SCHEDULERS,
+    TRANSFORMATIONS,
+    some_params,
+    wrap,
+)
+
+STEPS = 30
+
+
+# Moves from the first step on, and is quick to compile.
+LIVELY = {"rule": ao.rules.literal(), "recovery": False, "average": False}
+
+
+def small(**options):
+    return ao.adaptive_scheduler(optax.adam, 1e-2, **LIVELY | options)
+
+
+def run(tx, steps=STEPS, seed=0, params=None):
+    drive = Driver(tx)
+    params, state = drive.loop(feedback(seed, steps), drive.start(params))
+    assert drive.traces == 1
+    return params, state
+
+
+@functools.cache
+def alone():
+    return run(small())
+
+
+def scale_of(state):
+    return np.asarray(snapshot(state)["lr_scale"])
+
+
+def test_in_a_chain():
+    tx = optax.chain(optax.clip_by_global_norm(1e9), small(), optax.identity())
+    params, state = run(tx)
+    chex.assert_trees_all_close(params, alone()[0], rtol=1e-5)
+    assert scale_of(state) == pytest.approx(scale_of(alone()[1]), rel=1e-5)
+
+
+def test_in_a_named_chain():
+    tx = optax.named_chain(("clip", optax.clip(1e9)), ("loop", small()))
+    params, state = run(tx)
+    chex.assert_trees_all_close(params, alone()[0], rtol=1e-5)
+    assert isinstance(state["loop"], ao.AdaptiveSchedulerState)
+
+
+def test_under_a_mask():
+    # The mask leaves holes in the parameters, which the sensors must not count.
+    params, state = run(optax.masked(small(freeze_threshold=0.0), {"w": True, "b": False}))
+    inner = state.inner_state
+    assert inner.sensor.step_sketch["b"] == optax.MaskedNode()
+    assert scale_of(state) != 1.0
+    grads = feedback(0, STEPS).grads["b"]
+    expected = some_params()["b"] + grads.sum(0)  # passed through as they came
+    np.testing.assert_allclose(params["b"], expected, rtol=1e-4)
+
+
+def test_in_a_partition_each_part_regulates_itself():
+    tx = optax.partition(
+        {
+            "up": small(rule=ao.Rule(lambda: (), lambda s, state: (0.1 * one(s), state))),
+            "rest": small(average=True),
+        },
+        {"w": "up", "b": "rest"},
+    )
+    _, state = run(tx)
+    seen = snapshot(state)
+    assert float(seen["up/lr_scale"]) == pytest.approx(np.exp(0.1 * STEPS), rel=1e-3)
+    assert float(seen["rest/lr_scale"]) < 1.0
+
+
+def one(signals):
+    return jnp.ones_like(signals.value)
+
+
+def test_in_multi_steps_only_whole_steps_count():
+    tx = optax.MultiSteps(small(), every_k_schedule=3)
+    tx = optax.GradientTransformationExtraArgs(tx.init, tx.update)
+    params, state = run(tx)
+    inner = state.inner_opt_state
+    assert int(inner.sensor.signal_count) == STEPS // 3
+    assert float(inner.lr_scale) != 1.0
+    chex.assert_tree_all_finite(params)
+
+
+def test_in_multi_steps_parameters_wait():
+    tx = optax.MultiSteps(driver("everything").tx, every_k_schedule=4)
+    params, fed = some_params(), at(feedback(0, 1), 0)
+    updates, _ = jax.jit(tx.update)(fed.grads, tx.init(params), params, value=fed.value)
+    chex.assert_trees_all_equal(updates, jax.tree.map(jnp.zeros_like, params))
+
+
+def test_in_apply_if_finite():
+    tx = optax.apply_if_finite(small(), max_consecutive_errors=5)
+    params, state = run(tx)
+    chex.assert_trees_all_close(params, alone()[0], rtol=1e-5)
+    fed = at(feedback(1, 1), 0)
+    broken = jax.tree.map(lambda g: g * jnp.nan, fed.grads)
+    updates, after = tx.update(broken, state, params, value=fed.value)
+    chex.assert_trees_all_equal(updates, jax.tree.map(jnp.zeros_like, params))
+    assert scale_of(after) == scale_of(state)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        functools.partial(ao.adaptive_scheduler, optax.adam),
+        lambda rate, **options: ao.adaptive_scheduler(optax.adam(1.0), rate, **options),
+        ao.adaptive_sgd,
+        ao.online_adagrad,
+    ],
+    ids=["factory", "built", "adaptive_sgd", "online_adagrad"],
+)
+def test_a_rate_in_inject_hyperparams(make):
+    # Then the base rate is traced, and no check may ask for its value.
+    injected = optax.inject_hyperparams(lambda rate: make(rate, **LIVELY))(rate=1e-2)
+    params, state = run(injected, 6)
+    chex.assert_trees_all_close(params, run(make(1e-2, **LIVELY), 6)[0], rtol=1e-5)
+    assert float(state.hyperparams["rate"]) == pytest.approx(1e-2)
+
+
+def test_the_scheduler_itself_in_inject_hyperparams():
+    static = ("inner", "average", "recovery", "sketch", "seed")
+    injected = optax.inject_hyperparams(ao.adaptive_scheduler, static_args=static)
+    params, _ = run(injected(optax.adam, learning_rate=1e-2, **LIVELY), 6)
+    plain = ao.adaptive_scheduler(optax.adam, 1e-2, **LIVELY)
+    chex.assert_trees_all_close(params, run(plain, 6)[0], rtol=1e-5)
+
+
+def test_around_injected_hyperparams_the_gains_are_set():
+    # Scaling the updates instead would not reach the momentum at all.
+    injected = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1, momentum=0.5)
+    options = LIVELY | {"momentum": 0.9}
+    params, state = run(ao.adaptive_scheduler(injected, 0.1, **options), 6)
+    expected, _ = run(ao.adaptive_scheduler(optax.sgd, 0.1, **options), 6)
+    chex.assert_trees_all_close(params, expected, rtol=1e-5)
+    assert float(state.lr_scale) != 1.0
+
+
+def test_around_injected_hyperparams_the_user_may_still_set_them():
+    injected = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1)
+    tx = ao.adaptive_scheduler(injected, 0.1, average=False, recovery=False)
+    params = some_params()
+    state = tx.init(params)
+    halved = {"learning_rate": jnp.float32(0.05)}
+    state = state._replace(inner_state=state.inner_state._replace(hyperparams=halved))
+    updates, _ = tx.update(params, state, params, value=1.0)
+    chex.assert_trees_all_close(
+        updates, jax.tree.map(lambda p: -0.05 * p, params), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("name", TRANSFORMATIONS)
+def test_map_params_tells_parameters_from_the_rest(name):
+    # How shardings and casts are applied to an optimizer's state.
+    tx, params = TRANSFORMATIONS[name].make(), {"u": jnp.ones((5, 7)), "v": jnp.ones(19)}
+    state = tx.init(params)
+    same = optax.tree.map_params(tx, lambda leaf: leaf, state)
+    chex.assert_trees_all_equal(same, state)
+    marked = optax.tree.map_params(
+        tx, lambda leaf, p: ("of", p.shape), state, params,
+        transform_non_params=lambda leaf: "other",
+    )
+    leaves = jax.tree.leaves(
+        marked, is_leaf=lambda x: isinstance(x, tuple) and x[:1] == ("of",)
+    )
+    for leaf, mark in zip(jax.tree.leaves(state), leaves, strict=True):
+        if mark == "other":
+            assert leaf.shape not in {p.shape for p in params.values()}
+        else:
+            assert leaf.shape == mark[1]
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd with momentum", "contrib muon"])
+@pytest.mark.parametrize("entry", ["factory", "built"])
+def test_map_params_works_around_other_optimizers(name, entry):
+    tx = wrap(OPTIMIZERS[name], entry)
+    state = tx.init(some_params())
+    chex.assert_trees_all_equal(optax.tree.map_params(tx, lambda x: x, state), state)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_tree_get_finds_the_gains(name):
+    state = SCHEDULERS[name].make().init(some_params())
+    if name == "built, injected":  # Optax injects under the name that we have too
+        state = state._replace(inner_state=(), recovery=())
+    for field in ("learning_rate", "lr_scale", "sigma", "frozen_fraction"):
+        found = optax.tree.get(state, field)
+        assert isinstance(found, jax.Array) and found.shape == ()
+
+
+@pytest.mark.parametrize("name", ["factory", "freezing", "momentum rule", "everything"])
+def test_tree_get_finds_the_inner_moments_as_without_us(name):
+    # A second copy under the same names (a last good one, a shadow) is ambiguous.
+    state = SCHEDULERS[name].make().init(some_params())
+    for field in ("mu", "nu"):
+        chex.assert_trees_all_equal_shapes(optax.tree.get(state, field), some_params())
+    assert optax.tree.get(state, "count").dtype == jnp.int32
+
+
+def test_tree_set_writes_a_gain():
+    state = SCHEDULERS["factory"].make().init(some_params())
+    after = optax.tree.set(state, lr_scale=jnp.float32(0.5))
+    assert float(after.lr_scale) == 0.5

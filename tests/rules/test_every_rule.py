@@ -1,0 +1,244 @@
+"""What all rules have in common: types, tracing, holding, and bad input."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adaptive_optax import rules
+from adaptive_optax._types import Rule, Signals
+from adaptive_optax.blending import blend
+from tests.rules.signal_streams import (
+    one_step,
+    poisoned,
+    random_stream,
+    run_rule,
+    steps,
+)
+
+RULES = {
+    "trend": rules.trend(),
+    "reward": rules.reward(),
+    "variance": rules.variance(),
+    "grad_norm": rules.grad_norm(),
+    "cyclical": rules.cyclical(period=40),
+    "plateau": rules.plateau(patience=4, cooldown=3),
+    "success": rules.success(),
+    "literal alpha": rules.literal(),
+    "literal mu": rules.literal("momentum"),
+    "literal sigma": rules.literal("sigma"),
+    "blend": blend(rules.trend(), rules.variance(), rules.plateau(patience=4)),
+    "blend with credit": blend(rules.trend(), rules.grad_norm(), credit=10.0),
+}
+LISTENING = {name: rule for name, rule in RULES.items() if name != "cyclical"}
+every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
+listening_rule = pytest.mark.parametrize(
+    "rule", LISTENING.values(), ids=LISTENING.keys()
+)
+
+
+def types_of(tree):
+    return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
+
+
+def at(stream: Signals, t: int) -> Signals:
+    return jax.tree.map(lambda x: x[t], stream)
+
+
+@every_rule
+def test_types_are_fixed_and_strong(rule, strict_types):
+    state = rule.init()
+    stream = random_stream(3, 12)
+    for t in range(12):
+        delta, following = rule.update(at(stream, t), state)
+        assert types_of(delta) == ((), jnp.float32, False)
+        assert types_of(following) == types_of(state)
+        state = following
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves(state))
+
+
+@every_rule
+def test_scan_is_the_loop_and_vmap_too(rule):
+    streams = [random_stream(seed, 40) for seed in (4, 5)]
+    update = jax.jit(rule.update)
+    looped = []
+    for stream in streams:
+        state, deltas = rule.init(), []
+        for t in range(40):
+            delta, state = update(at(stream, t), state)
+            deltas.append(delta)
+        looped.append(np.stack(deltas))
+        np.testing.assert_allclose(run_rule(rule, stream)[0], looped[-1], atol=1e-6)
+    states = jax.tree.map(lambda x: jnp.stack([x, x]), rule.init())
+    both = jax.tree.map(lambda *x: jnp.stack(x), *streams)
+    answers = []
+    for t in range(40):
+        now = jax.tree.map(lambda x, t=t: x[:, t], both)
+        deltas, states = jax.vmap(rule.update)(now, states)
+        answers.append(deltas)
+    np.testing.assert_allclose(np.stack(answers, 1), np.stack(looped), atol=1e-6)
+
+
+@every_rule
+def test_one_trace_for_a_whole_run(rule):
+    traces = []
+
+    @jax.jit
+    def update(signals, state):
+        traces.append(1)
+        return rule.update(signals, state)
+
+    state = rule.init()
+    stream = random_stream(6, 10)
+    for t in range(10):
+        _, state = update(at(stream, t), state)
+    assert len(traces) == 1
+
+
+@every_rule
+def test_the_state_can_be_donated(rule):
+    # Two fields that shared one buffer made XLA refuse to donate it twice.
+    update = jax.jit(rule.update, donate_argnums=1)
+    stream = random_stream(6, 3)
+    first = rule.init()
+    for state in (first, rule.init()):
+        for t in range(3):
+            _, state = update(at(stream, t), state)
+
+
+@every_rule
+def test_float64_mode_changes_no_type(rule):
+    with jax.enable_x64(True):
+        state = rule.init()
+        delta, following = rule.update(one_step(loss_trend=9.0), state)
+        assert delta.dtype == jnp.float32
+        assert types_of(following) == types_of(state)
+
+
+@listening_rule
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_non_finite_signals_move_nothing(rule, bad):
+    _, state = run_rule(rule, random_stream(7, 50, restores=0.0))
+    stream = random_stream(8, 20, restores=0.0)
+    deltas, following = run_rule(rule, poisoned(stream, bad), state)
+    np.testing.assert_array_equal(deltas, 0.0)
+    jax.tree.map(np.testing.assert_array_equal, following, state)
+
+
+@every_rule
+def test_a_restore_on_non_finite_signals_stays_finite(rule):
+    stream = poisoned(steps(5), np.nan)._replace(restored=jnp.ones(5, bool))
+    deltas, state = run_rule(rule, stream)
+    after, _ = run_rule(rule, random_stream(9, 50), state)
+    assert np.isfinite(deltas).all() and np.isfinite(after).all()
+
+
+@listening_rule
+def test_without_any_measurement_everything_holds(rule):
+    _, state = run_rule(rule, random_stream(10, 50, restores=0.0))
+    stream = random_stream(11, 20, missing=1.1, restores=0.0)
+    deltas, following = run_rule(rule, stream, state)
+    np.testing.assert_array_equal(deltas, 0.0)
+    jax.tree.map(np.testing.assert_array_equal, following, state)
+
+
+@every_rule
+def test_a_quiet_step_is_exactly_zero(rule):
+    delta, _ = rule.update(one_step(), rule.init())
+    assert float(delta) == 0.0
+
+
+@every_rule
+def test_scale_and_sign_of_the_loss_do_not_matter(rule):
+    stream = random_stream(12, 200)
+    # Powers of two and no offset where float32 could not hold the sum exactly.
+    shifted = stream._replace(
+        value=stream.value * 4096 - 7,
+        value_change=stream.value_change * 4096,
+        loss_fast=stream.loss_fast * 4096,
+        loss_slow=stream.loss_slow * 4096,
+        loss_noise=stream.loss_noise * 4096,
+        reward=stream.reward * 64,
+        reward_change=stream.reward_change * 64,
+        grad_norm=stream.grad_norm * 1e-6,
+    )
+    offset = stream._replace(
+        value=stream.value - 100.0, loss_fast=stream.loss_fast - 100.0
+    )
+    deltas, _ = run_rule(rule, stream)
+    np.testing.assert_array_equal(run_rule(rule, shifted)[0], deltas)
+    np.testing.assert_allclose(run_rule(rule, offset)[0], deltas, atol=1e-6)
+
+
+def test_state_fields_have_names_of_their_own():
+    makers = [getattr(rules, name)() for name in rules.__all__]
+    fields = [f for rule in makers for f in getattr(rule.init(), "_fields", ())]
+    assert len(fields) == len(set(fields))
+
+
+def test_all_names_are_rules():
+    assert all(isinstance(getattr(rules, name)(), Rule) for name in rules.__all__)
+
+
+def test_a_hyperparameter_may_be_traced():
+    streams = random_stream(13, 50)
+
+    def final(strength, up):
+        rule = blend(
+            rules.variance(strength=strength), rules.trend(up=up), weights=(strength, 1)
+        )
+        state = rule.init()
+        return jax.lax.scan(lambda s, x: rule.update(x, s)[::-1], state, streams)[1]
+
+    traced = jax.vmap(final)(jnp.array([0.5, 1.0]), jnp.array([1.1, 1.2]))
+    np.testing.assert_allclose(traced[0], final(0.5, 1.1), atol=1e-6)
+
+
+BAD = [
+    (rules.trend, {"up": 0.9}, ValueError, r"`up` must lie in \[1, inf\], got 0.9"),
+    (rules.trend, {"up": float("nan")}, ValueError, "`up` must be finite, got nan"),
+    (rules.trend, {"up": "fast"}, TypeError, "`up` must be a number, got 'fast'"),
+    (rules.trend, {"down": 0.0}, ValueError, r"`down` must lie in \(0, 1\], got 0.0"),
+    (rules.trend, {"down": 1.1}, ValueError, "`down` must lie in .* got 1.1"),
+    (rules.trend, {"deadzone": -1}, ValueError, "`deadzone` must lie in .* got -1"),
+    (rules.reward, {"up": 0.5}, ValueError, "`up` must lie in .* got 0.5"),
+    (rules.reward, {"down": -0.5}, ValueError, "`down` must lie in .* got -0.5"),
+    (rules.reward, {"deadzone": -2}, ValueError, "`deadzone` must lie in .* got -2"),
+    (rules.variance, {"strength": -1}, ValueError, "`strength` must lie in .* -1"),
+    (rules.variance, {"deadzone": -1}, ValueError, "`deadzone` must lie in .* -1"),
+    (rules.grad_norm, {"threshold": float("inf")}, ValueError, "finite, got inf"),
+    (rules.grad_norm, {"threshold": None}, TypeError, "a number, got None"),
+    (rules.grad_norm, {"strength": -0.1}, ValueError, "`strength` must .* got -0.1"),
+    (rules.grad_norm, {"up": 1.0}, ValueError, r"`up` must lie in \(1, .* got 1.0"),
+    (rules.cyclical, {"amplitude": -1}, ValueError, "`amplitude` must .* got -1"),
+    (rules.cyclical, {"period": 1}, ValueError, "`period` must be at least 2, got 1"),
+    (rules.cyclical, {"period": 9.5}, TypeError, "`period` must be an integer, .* 9.5"),
+    (rules.cyclical, {"shape": "saw"}, ValueError, "'triangular', 'sine', got 'saw'"),
+    (rules.plateau, {"factor": 1.0}, ValueError, r"`factor` .* \(0, 1\), got 1.0"),
+    (rules.plateau, {"factor": 0}, ValueError, r"`factor` .* \(0, 1\), got 0"),
+    (rules.plateau, {"patience": 0}, ValueError, "`patience` .* at least 1, got 0"),
+    (rules.plateau, {"patience": 2.0}, TypeError, "`patience` .* integer, got 2.0"),
+    (rules.plateau, {"cooldown": -1}, ValueError, "`cooldown` .* at least 0, got -1"),
+    (rules.plateau, {"rtol": -0.1}, ValueError, "`rtol` must lie in .* got -0.1"),
+    (rules.plateau, {"atol": -0.1}, ValueError, "`atol` must lie in .* got -0.1"),
+    (rules.plateau, {"deadzone": -3}, ValueError, "`deadzone` must lie in .* got -3"),
+    (rules.success, {"up": 0.2}, ValueError, "`up` must lie in .* got 0.2"),
+    (rules.success, {"down": 2}, ValueError, "`down` must lie in .* got 2"),
+    (rules.success, {"low": 1.5}, ValueError, "`low` must lie in .* got 1.5"),
+    (rules.success, {"deadzone": -1}, ValueError, "`deadzone` must lie in .* got -1"),
+    (rules.success, {"rising": -1}, ValueError, "`rising` must lie in .* got -1"),
+    (rules.success, {"calm": -1}, ValueError, "`calm` must lie in .* got -1"),
+    (rules.literal, {"control": "lr"}, ValueError, "'learning_rate', .* got 'lr'"),
+    (rules.literal, {"up": 0.2}, ValueError, "`up` must lie in .* got 0.2"),
+    (rules.literal, {"down": 0}, ValueError, "`down` must lie in .* got 0"),
+    (rules.literal, {"damping": -1}, ValueError, "`damping` must lie in .* got -1"),
+    (rules.literal, {"step": 0.0}, ValueError, "`step` must lie in .* got 0.0"),
+    (rules.literal, {"low": -1}, ValueError, "`low` must lie in .* got -1"),
+    (rules.literal, {"calm": -1}, ValueError, "`calm` must lie in .* got -1"),
+]
+
+
+@pytest.mark.parametrize("make, options, error, message", BAD)
+def test_bad_input_is_quoted(make, options, error, message):
+    with pytest.raises(error, match=message):
+        make(**options)
