@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from adaptive_optax import _checks
 from adaptive_optax._types import Rule
 
-UP_MARGIN, DOWN_MARGIN = 0.02, 0.03
+UP_MARGIN, DOWN_MARGIN = 0.01, 0.03
 FULL_VOTE = 2.0  # standard errors at which a vote counts in full
 
 
@@ -21,8 +21,8 @@ def alignment(
     With c the averaged alignment and e its standard error, both over a short and over a
     long horizon, and z the loss trend::
 
-        up   = rate clip((c_long - .02) / 2 e_long, 0, 1)
-               if (c_long - .02) / e_long > up_evidence  and  c_short > .02
+        up   = rate clip((c_long - .01) / 2 e_long, 0, 1)
+               if (c_long - .01) / e_long > up_evidence  and  c_short > .01
         down = rate clip((-.03 - c_short) / 2 e_short, 0, 1)
                if (-.03 - c_short) / e_short > down_evidence  and  z < down_trend
         delta = up - down

@@ -10,6 +10,7 @@ from adaptive_optax import _checks
 from adaptive_optax._types import Rule, RuleState
 from adaptive_optax.rules.alignment import UP_MARGIN, alignment
 
+STOP = -1.0  # short alignment in standard errors that ends a climb
 LAG = 15.0  # steps by which the votes of the averaged alignment arrive late
 REACH = 1.2  # log distance within which the landing snaps to the trusted rate
 QUIET = 20  # steps at the base rate before a search may begin
@@ -34,8 +35,8 @@ def search(
 
     With c, e and z as in `alignment`, and m the coordinate::
 
-        climb by `rate`  while (c_long - .02) / e_long > evidence
-        stop             when c_short < .02 or z < -4
+        climb by `rate`  while (c_long - .01) / e_long > evidence
+        stop             when c_short / e_short < -1 or z < -4
         then back = max(min(m lagged by 15 steps, m), m - 15 rate)
              m    = trusted if trusted lies in [back - 1.2, back], else the nearer end
 
@@ -96,7 +97,9 @@ def search(
         quiet = jnp.where(s.auditing, 0, jnp.minimum(state.search_quiet + 1, QUIET))
         waiting = state.searching & (s.auditing | ((quiet < QUIET) & (s.failures == 0)))
         ready = state.searching & ~waiting & s.has_alignment & (s.alignment_count > 5)
-        stop = ready & ((s.alignment_mean < UP_MARGIN) | (s.loss_trend < FALLING_BACK))
+        stop = ready & (
+            (s.alignment_mean < STOP * s.alignment_sem) | (s.loss_trend < FALLING_BACK)
+        )
         back = jnp.maximum(jnp.minimum(state.search_lagged, m), m - LAG * rate)
         landing = jnp.clip(s.trusted, back - REACH, back)
         overwhelming = s.alignment_slow - UP_MARGIN > evidence * s.alignment_slow_sem

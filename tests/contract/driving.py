@@ -39,7 +39,7 @@ class Feedback(NamedTuple):
 
 
 def feedback(seed: int, steps: int) -> Feedback:
-    """A noisy loss that falls through zero, a reward, gradients with a signal in them."""
+    """A noisy loss that falls through 0, a reward, gradients with a signal in them."""
     rng = np.random.default_rng(seed)
 
     def gradient(leaf: jax.Array) -> jax.Array:

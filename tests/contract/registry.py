@@ -246,7 +246,7 @@ def entries() -> list[tuple[str, str]]:
 
 
 def some_params(dtype: Any = jnp.float32, other: Any = None) -> dict[str, Any]:
-    """Small, with a matrix for those that factor one; ``other`` is the vector's dtype."""
+    """Small; a matrix for those that factor one, ``other`` the vector's dtype."""
     return {
         "b": jnp.linspace(0.5, 1.5, 4).astype(dtype if other is None else other),
         "w": jnp.linspace(-1.0, 1.0, 12).reshape(3, 4).astype(dtype),

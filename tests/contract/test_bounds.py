@@ -65,9 +65,7 @@ def runner(which):
             params, state = carry
             value, reward, size = fed
             grads = jax.tree.map(lambda p: size * (p + 0.1), params)
-            updates, state = tx.update(
-                grads, state, params, value=value, reward=reward
-            )
+            updates, state = tx.update(grads, state, params, value=value, reward=reward)
             params = optax.apply_updates(params, updates)
             gains = state.learning_rate, state.momentum, state.sigma
             return (params, state), (gains, params)
@@ -112,9 +110,19 @@ def test_a_rule_answers_any_signal_with_a_finite_change(name, data):
     for _ in range(4):
         fields = {
             field: data.draw(st.booleans() if field in FLAGS else numbers, label=field)
-            for field in ("loss_trend", "loss_variance", "grad_norm_z", "success",
-                          "alignment_mean", "alignment_sem", "value_change",
-                          "reward_trend", "coordinate", "loss_fast", *FLAGS)
+            for field in (
+                "loss_trend",
+                "loss_variance",
+                "grad_norm_z",
+                "success",
+                "alignment_mean",
+                "alignment_sem",
+                "value_change",
+                "reward_trend",
+                "coordinate",
+                "loss_fast",
+                *FLAGS,
+            )
         }
         delta, state = update(one_step(**fields, alignment_count=9), state)
         assert np.isfinite(delta), fields

@@ -6,7 +6,6 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from tests.contract.driving import DRIVEN, QUICK, at, copy, driver, feedback
@@ -87,7 +86,9 @@ def test_a_pickled_state_goes_on_to_the_bit(name):
     bytes_of = pickle.dumps(jax.device_get((params, state)))
     thawed = jax.tree.map(jnp.asarray, pickle.loads(bytes_of))
     rest = feedback(4, 8)
-    chex.assert_trees_all_equal(drive.loop(rest, thawed), drive.loop(rest, (params, state)))
+    chex.assert_trees_all_equal(
+        drive.loop(rest, thawed), drive.loop(rest, (params, state))
+    )
     assert drive.traces == 1
 
 
@@ -132,9 +133,7 @@ def test_what_is_not_finite_moves_nothing_and_is_counted(name):
             after = getattr(new.sensor, f"nonfinite_{field}")
             hit = field[:-1] in what.replace("loss", "value") or "nothing" in what
             assert int(after - before) == hit, (what, field)
-        chex.assert_tree_all_finite(
-            state._replace(recovery=(), sensor=state.sensor)
-        )
+        chex.assert_tree_all_finite(state._replace(recovery=(), sensor=state.sensor))
         params, state = drive.loop(feedback(7, 3), (params, state))
         chex.assert_tree_all_finite(params)
         moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), params, warm[0])

@@ -135,9 +135,7 @@ def test_eight_devices_agree_with_one_and_exchange_scalars_only():
             for tree in (state.sensor.step_sketch, state.sensor.travel_sketch):
                 assert not tree["rows"].is_fully_replicated
                 assert not tree["columns"].is_fully_replicated
-    chex.assert_trees_all_close(
-        *jax.tree.map(np.asarray, ends), rtol=1e-5, atol=1e-7
-    )
+    chex.assert_trees_all_close(*jax.tree.map(np.asarray, ends), rtol=1e-5, atol=1e-7)
 
 
 def test_a_shard_of_an_odd_number_of_rows_is_not_moved_for_the_sketch():

@@ -89,7 +89,8 @@ def test_a_schedule_is_followed_while_nothing_is_fed():
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: optax.sgd(0.1, 0.9), lambda: optax.adam(0.1), lambda: optax.lion(0.1)]
+    "make",
+    [lambda: optax.sgd(0.1, 0.9), lambda: optax.adam(0.1), lambda: optax.lion(0.1)],
 )
 def test_the_jitted_step_is_the_jitted_inner_step(make):
     tx = ao.adaptive_scheduler(make())

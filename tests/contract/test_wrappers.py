@@ -10,7 +10,6 @@ import optax
 import pytest
 
 import adaptive_optax as ao
-from adaptive_optax.telemetry import snapshot
 from tests.contract.driving import Driver, at, driver, feedback
 from tests.contract.registry import (
     OPTIMIZERS,
@@ -44,7 +43,7 @@ def alone():
 
 
 def scale_of(state):
-    return np.asarray(snapshot(state)["lr_scale"])
+    return np.asarray(ao.snapshot(state)["lr_scale"])
 
 
 def test_in_a_chain():
@@ -63,7 +62,9 @@ def test_in_a_named_chain():
 
 def test_under_a_mask():
     # The mask leaves holes in the parameters, which the sensors must not count.
-    params, state = run(optax.masked(small(freeze_threshold=0.0), {"w": True, "b": False}))
+    params, state = run(
+        optax.masked(small(freeze_threshold=0.0), {"w": True, "b": False})
+    )
     inner = state.inner_state
     assert inner.sensor.step_sketch["b"] == optax.MaskedNode()
     assert scale_of(state) != 1.0
@@ -75,13 +76,15 @@ def test_under_a_mask():
 def test_in_a_partition_each_part_regulates_itself():
     tx = optax.partition(
         {
-            "up": small(rule=ao.Rule(lambda: (), lambda s, state: (0.1 * one(s), state))),
+            "up": small(
+                rule=ao.Rule(lambda: (), lambda s, state: (0.1 * one(s), state))
+            ),
             "rest": small(average=True),
         },
         {"w": "up", "b": "rest"},
     )
     _, state = run(tx)
-    seen = snapshot(state)
+    seen = ao.snapshot(state)
     assert float(seen["up/lr_scale"]) == pytest.approx(np.exp(0.1 * STEPS), rel=1e-3)
     assert float(seen["rest/lr_scale"]) < 1.0
 
@@ -170,12 +173,18 @@ def test_around_injected_hyperparams_the_user_may_still_set_them():
 @pytest.mark.parametrize("name", TRANSFORMATIONS)
 def test_map_params_tells_parameters_from_the_rest(name):
     # How shardings and casts are applied to an optimizer's state.
-    tx, params = TRANSFORMATIONS[name].make(), {"u": jnp.ones((5, 7)), "v": jnp.ones(19)}
+    tx, params = (
+        TRANSFORMATIONS[name].make(),
+        {"u": jnp.ones((5, 7)), "v": jnp.ones(19)},
+    )
     state = tx.init(params)
     same = optax.tree.map_params(tx, lambda leaf: leaf, state)
     chex.assert_trees_all_equal(same, state)
     marked = optax.tree.map_params(
-        tx, lambda leaf, p: ("of", p.shape), state, params,
+        tx,
+        lambda leaf, p: ("of", p.shape),
+        state,
+        params,
         transform_non_params=lambda leaf: "other",
     )
     leaves = jax.tree.leaves(

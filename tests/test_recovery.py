@@ -1,0 +1,423 @@
+"""Recovery: what is punished and what is not, and that the way back is exact."""
+
+import collections
+import math
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import adaptive_optax as ao
+from adaptive_optax import recovery
+from tests.rules.signal_streams import random_stream, records
+
+FAILED, LATE, DIVERGED = math.log(0.3), math.log(0.6), math.log(0.25)
+
+
+# The judges once more, slowly: plain Python that reads like the module's docstring.
+
+
+class Judges:
+    def __init__(self, audit=True):
+        self.left = 20 if audit else 0
+        self.good, self.noise = math.inf, 0.0
+        self.first, self.lowest = None, math.inf
+        self.jitter, self.calm = 0.0, 0
+        self.doubts = self.failures = self.strikes = self.restores = 0
+        self.steps_back = 0
+        self.trusted, self.ceiling = 0.0, math.inf
+
+    def weigh(self, s, coordinate, nonfinite):
+        auditing = self.left > 0
+        repeat, self.steps_back = self.steps_back == 2, max(self.steps_back - 1, 0)
+        seen = s.has_value and not repeat
+        first_ever = seen and self.first is None
+        unknown_before = self.first is None
+        if first_ever:
+            self.first = s.value
+        if seen:
+            self.lowest = min(self.lowest, s.value)
+        has_zero = self.lowest > 0  # of its own: the loss has stayed above it
+        first = math.nan if self.first is None else self.first
+
+        # Evidence.
+        if auditing:
+            share = abs(first) / 2 if has_zero else 0.0
+            level = first + max(share, 2 * self.jitter)
+            judged = has_zero or self.calm >= 3
+        else:
+            span = 2 * abs(self.good) if has_zero else first - self.lowest
+            level = self.good + span + 6 * self.noise
+            judged = math.isfinite(self.good)
+        high = seen and judged and s.value > level
+        suspicious = not repeat and (nonfinite or high)
+        self.strikes = self.strikes + 1 if suspicious else max(self.strikes - 1, 0)
+        out = not repeat and self.strikes >= 3
+
+        # Verdict.
+        again = failed = diverged = late = False
+        if auditing and self.failures < 12 and not repeat:
+            opposed = (
+                s.alignment_count >= 8
+                and s.alignment_mean < -0.02 - 2 * s.alignment_sem
+                and s.loss_trend < 0.5
+            )
+            doubted = high and s.alignment_count > 0 and s.alignment_mean < 0
+            again = doubted and self.doubts == 0 and not out
+            failed = not again and (out or opposed or doubted)
+        if not auditing:
+            diverged = out
+        if auditing and not (suspicious or repeat or failed or again):
+            self.left -= 1
+            late = self.left == 0 and self.failures > 0
+        to_start = again or failed or late
+        restore = to_start or diverged
+        jump = failed * FAILED + diverged * DIVERGED + late * LATE
+        if restore and nonfinite:
+            jump += FAILED if failed else DIVERGED
+        healthy = not (suspicious or repeat or restore) and self.strikes == 0
+        known = math.isfinite(self.good)
+        keep = s.count % 20 == 0 and healthy and not auditing
+        if s.has_value and known:
+            keep = keep and s.loss_fast <= self.good + 3 * s.loss_noise * math.sqrt(
+                0.1 / 1.9
+            )
+
+        # What is remembered.
+        if seen and (
+            keep or unknown_before or (not known and healthy and not auditing)
+        ):
+            self.good, self.noise = s.loss_fast, s.loss_noise
+        if diverged:
+            self.good = math.inf
+        if seen and auditing and not suspicious and not restore:
+            self.jitter = max(self.jitter, abs(s.value_change))
+            self.calm += s.value_change != 0
+        if again or failed:
+            self.left = 20
+        self.doubts = 0 if failed else self.doubts + again
+        self.failures += failed
+        if restore:
+            self.restores += 1
+            self.steps_back = 2
+            self.strikes = 0
+            self.trusted = min(self.trusted, coordinate + jump)
+        if diverged:
+            self.ceiling = coordinate + jump
+        return restore, repeat, keep, healthy, to_start, jump
+
+
+def judge_all(stream, coordinates, nonfinite, audit):
+    start = recovery.init_recovery({"x": jnp.zeros(2)}, (), audit=audit)
+
+    def step(state, fed):
+        signals, coordinate, bad = fed
+        verdict, state = recovery.judge(state, signals, coordinate, nonfinite=bad)
+        return state, verdict
+
+    return jax.lax.scan(step, start, (stream, coordinates, nonfinite))
+
+
+@pytest.mark.parametrize("audit", [True, False])
+@pytest.mark.parametrize("offset", [0.0, 20.0])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_judges_agree_with_their_twin(seed, offset, audit):
+    rng = np.random.default_rng(100 + seed)
+    stream = random_stream(seed, 500)
+    # Some stretches far above the rest, or nothing would ever diverge.
+    hill = np.repeat(rng.random(50) < 0.15, 10) * 200.0
+    stream = stream._replace(
+        value=stream.value + np.float32(offset + hill),
+        loss_fast=stream.loss_fast + np.float32(offset),
+        alignment_mean=0.3 * stream.alignment_mean,
+        alignment_sem=0.3 * stream.alignment_sem,
+    )
+    nonfinite = jnp.asarray(np.repeat(rng.random(100) < 0.1, 5))
+    coordinates = jnp.asarray(rng.normal(size=500), jnp.float32)
+    state, verdicts = judge_all(stream, coordinates, nonfinite, audit)
+    twin = Judges(audit)
+    expected = [
+        twin.weigh(s, float(c), bool(bad))
+        for s, c, bad in zip(records(stream), coordinates, nonfinite, strict=True)
+    ]
+    assert twin.restores > 3
+    for seen, column in zip(verdicts, zip(*expected, strict=True), strict=True):
+        np.testing.assert_allclose(seen, column, atol=1e-5)
+    remembered = {
+        "good_value": twin.good,
+        "good_noise": twin.noise,
+        "first_value": twin.first,
+        "lowest_value": twin.lowest,
+        "audit_jitter": twin.jitter,
+        "audit_calm": twin.calm,
+        "audit_left": twin.left,
+        "audit_failures": twin.failures,
+        "strikes": twin.strikes,
+        "restores": twin.restores,
+        "trusted_coordinate": twin.trusted,
+        "ceiling_coordinate": twin.ceiling,
+    }
+    for name, x in remembered.items():
+        np.testing.assert_allclose(getattr(state, name), x, rtol=1e-5, err_msg=name)
+
+
+# Runs, fed by hand.
+
+PARAMS = {"w": jnp.linspace(-1.0, 1.0, 6).reshape(2, 3), "b": jnp.ones(3)}
+TX = ao.adaptive_scheduler(optax.sgd, 0.01, momentum=0.9, average=False, mode="safe")
+
+
+def updater(tx):
+    update = jax.jit(
+        lambda grads, state, params, value: tx.update(grads, state, params, value=value)
+    )
+    unfed = jax.jit(tx.update)
+
+    def step(params, state, value, size=1.0):
+        grads = jax.tree.map(lambda p: jnp.full_like(p, size), params)
+        if value is None:
+            updates, state = unfed(grads, state, params)
+        else:
+            updates, state = update(grads, state, params, jnp.float32(value))
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+STEP = updater(TX)
+
+
+def feed(values, params=PARAMS, state=None, step=STEP, tx=TX):
+    state = tx.init(params) if state is None else state
+    for value in values:
+        params, state = step(params, state, value)
+    return params, state
+
+
+def calm(n, level=2.0):
+    return level + 0.05 * np.cos(np.arange(n) * 2.4)
+
+
+@pytest.mark.parametrize("before", [10, 60], ids=["audit", "guard"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e4, 1e30])
+def test_one_bad_batch_is_never_punished(before, bad):
+    # A fault of the batch is not a fault of the rate.
+    params, state = feed([*calm(before), bad, *calm(30)])
+    assert int(state.recovery.restores) == 0
+    assert float(state.lr_scale) == 1.0
+    assert int(state.recovery.strikes) == 0
+
+
+@pytest.mark.parametrize("gap", [2, 3, 7])
+def test_isolated_nans_never_add_up(gap):
+    values = calm(150)
+    values[5::gap] = np.nan
+    _, state = feed(values)
+    assert int(state.recovery.restores) == 0 and float(state.lr_scale) == 1.0
+    assert int(state.sensor.nonfinite_values) == len(values[5::gap])
+
+
+@pytest.mark.parametrize("bad, cut", [(1e4, 0.25), (np.nan, 0.25**2)])
+def test_three_strikes_bring_the_last_good_state_back(bad, cut):
+    params, state = feed(calm(60))
+    kept, inner = params, state.inner_state
+    params, state = feed([*calm(5), bad, bad], params, state)
+    assert int(state.recovery.restores) == 0
+    chex.assert_trees_all_equal(state.recovery.good_params, kept)
+    params, state = feed([bad], params, state)
+    assert int(state.recovery.restores) == 1
+    assert float(state.lr_scale) == pytest.approx(cut, rel=1e-5)
+    params, state = feed([2.0], params, state)
+    chex.assert_trees_all_equal(params, kept)
+    # The momentum of the divergence is gone as well.
+    params, state = feed([2.0], params, state)
+    trace = jax.tree.map(lambda m: 0.9 * m + 1.0, optax.tree.get(inner, "trace"))
+    chex.assert_trees_all_close(optax.tree.get(state, "trace"), trace, rtol=1e-6)
+    expected = jax.tree.map(lambda p, m: p - 0.01 * cut * m, kept, trace)
+    chex.assert_trees_all_close(params, expected, rtol=1e-5)
+
+
+def test_steps_without_feedback_finish_a_restore_too():
+    # A loss that comes every few steps left the momentum of the divergence in force.
+    params, state = feed([*calm(60), 1e4, 1e4, 1e4, None])
+    chex.assert_trees_all_equal(params, state.recovery.good_params)
+    params, state = feed([None], params, state)
+    chex.assert_trees_all_close(params, state.recovery.good_params, atol=0.02)
+
+
+PLAIN = ao.adaptive_scheduler(optax.sgd, 0.01, average=False, mode="safe")
+PLAIN_STEP = updater(PLAIN)
+
+
+@pytest.mark.parametrize(
+    "dtype, size",
+    [
+        ("float32", 1e-3),
+        ("float32", 1.0),
+        ("float32", 1e6),
+        ("bfloat16", 1.0),
+        ("bfloat16", 1e6),
+        ("float16", 1e4),
+    ],
+)
+def test_what_was_lost_is_back_to_the_bit_within_three_steps(dtype, size):
+    # A sum is rounded at the size of what was lost, so one way back is not enough.
+    params = jax.tree.map(lambda p: p.astype(dtype), PARAMS)
+    params, state = feed(calm(45), params, step=PLAIN_STEP, tx=PLAIN)
+    good = state.recovery.good_params
+    lost = jax.tree.map(
+        lambda p: (p + size * jnp.cos(9 * p.astype(jnp.float32))).astype(dtype), params
+    )
+    _, state = feed([1e4] * 2, params, state, step=PLAIN_STEP, tx=PLAIN)
+    for value in (1e4, 2.0, 2.0):
+        lost, state = PLAIN_STEP(lost, state, value, size=0.0)
+    assert int(state.recovery.restores) == 1
+    chex.assert_trees_all_equal(lost, good)
+
+
+def test_a_broken_rate_is_cut_twelve_times_at_most_in_the_audit():
+    # Then the data is to blame, and the run goes on.
+    _, state = feed([2.0] + [np.nan] * 80)
+    assert int(state.recovery.audit_failures) == recovery.MAX_FAILURES
+    params, state = feed(calm(30), PARAMS, state)
+    chex.assert_tree_all_finite(params)
+    assert int(state.recovery.audit_left) == 0
+
+
+def test_a_reward_alone_passes_the_audit_and_keeps_copies():
+    tx = ao.adaptive_scheduler(optax.sgd, 0.01, average=False, mode="safe")
+    update = jax.jit(lambda s, p, r: tx.update(p, s, p, reward=r))
+    params, state = PARAMS, tx.init(PARAMS)
+    for t in range(45):
+        updates, state = update(state, params, jnp.float32(t))
+        params = optax.apply_updates(params, updates)
+    assert int(state.recovery.audit_left) == 0
+    moved = jax.tree.map(
+        lambda a, b: bool((a != b).any()), state.recovery.good_params, PARAMS
+    )
+    assert all(jax.tree.leaves(moved))
+
+
+def test_an_audit_that_starts_over_starts_the_average_over():
+    # Parameters of a start that was thrown away are no part of any mean.
+    tx = ao.adaptive_scheduler(optax.sgd, 0.01, mode="safe")
+    params, state = feed([2.0, 2.0, np.nan, np.nan], step=updater(tx), tx=tx)
+    assert int(state.averaging.average_count) == 1
+    params, state = feed([np.nan, 2.0, 2.0], params, state, step=updater(tx), tx=tx)
+    assert int(state.recovery.audit_failures) == 1
+    chex.assert_trees_all_equal(ao.eval_params(state, params), PARAMS)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_the_verdict_does_not_depend_on_the_scale_of_the_loss(scale):
+    values = np.r_[calm(50), [300.0] * 3, calm(40, 1.0), [70.0] * 3, calm(5)]
+    seen = [feed(values * k)[1].recovery for k in (1.0, scale)]
+    assert int(seen[0].restores) >= 1
+    for field in ("restores", "strikes", "audit_failures", "audit_left"):
+        assert int(getattr(seen[1], field)) == int(getattr(seen[0], field))
+
+
+def test_the_verdict_does_not_depend_on_an_offset_below_zero():
+    # A loss that has been below 0 has no zero of its own (ELBOs, negated rewards).
+    values = np.r_[calm(50), [300.0] * 3, calm(40, 1.0), [70.0] * 3, calm(5)]
+    seen = [feed(values - k)[1].recovery for k in (64.0, 4096.0)]
+    assert int(seen[0].restores) >= 1
+    for field in ("restores", "strikes", "audit_failures", "audit_left"):
+        assert int(getattr(seen[1], field)) == int(getattr(seen[0], field))
+
+
+class Layer(NamedTuple):
+    kernel: jax.Array
+    bias: jax.Array
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        collections.OrderedDict(w=jnp.ones((2, 3)), b=jnp.zeros(3)),
+        collections.OrderedDict(z=jnp.ones(3), a=jnp.zeros(3)),
+        Layer(jnp.ones((2, 3)), jnp.zeros(3)),
+        [jnp.ones((2, 3)), (jnp.zeros(3), {})],
+        jnp.ones(4),
+    ],
+    ids=["ordered", "ordered, of one shape", "named tuple", "list", "leaf"],
+)
+def test_the_copy_keeps_parameters_of_any_container_apart(params):
+    # Their moments came back under another leaf's name.
+    tx = ao.adaptive_scheduler(optax.adam, 0.01, average=False, mode="safe")
+    state = tx.init(params)
+    update = jax.jit(lambda g, s, p, v: tx.update(g, s, p, value=v))
+    leaves, structure = jax.tree.flatten(params)
+    grads = structure.unflatten(
+        [jnp.full_like(leaf, i + 1.0) for i, leaf in enumerate(leaves)]
+    )
+    for value in [2.0, 2.1, np.nan, np.nan, np.nan, 2.0]:
+        _, state = update(grads, state, params, value)
+    assert int(state.recovery.restores) == 1
+    _, state = update(grads, state, params, 2.0)
+    first = jax.tree.map(lambda g: 0.1 * g, grads)
+    chex.assert_trees_all_close(optax.tree.get(state, "mu"), first, rtol=1e-5)
+    same = optax.tree.map_params(tx, lambda leaf, p: leaf, state, params)
+    chex.assert_trees_all_equal(same, state)
+
+
+# Training.
+
+
+def regression():
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(256, 8)), jnp.float32)
+    y = x @ rng.normal(size=8) + 0.1 * rng.normal(size=256)
+    params = {
+        "a": jnp.asarray(0.3 * rng.normal(size=(8, 16)), jnp.float32),
+        "b": jnp.asarray(0.3 * rng.normal(size=16), jnp.float32),
+    }
+    batches = jnp.asarray(rng.integers(0, 256, size=(600, 32)))
+
+    def loss(params, batch):
+        guess = jnp.tanh(x[batch] @ params["a"]) @ params["b"]
+        return jnp.mean((guess - y[batch]) ** 2)
+
+    return loss, params, batches
+
+
+def train(tx):
+    loss, params, batches = regression()
+
+    def step(carry, batch):
+        params, state = carry
+        value, grads = jax.value_and_grad(loss)(params, batch)
+        updates, state = tx.update(grads, state, params, value=value)
+        return (optax.apply_updates(params, updates), state), value
+
+    def run():
+        carry = params, tx.init(params)
+        return jax.lax.scan(step, carry, batches)
+
+    (_, state), values = jax.jit(run)()
+    return np.asarray(values), state
+
+
+@pytest.fixture(scope="module")
+def at_a_good_rate():
+    values, _ = train(optax.with_extra_args_support(optax.sgd(0.1)))
+    return values[-50:].mean()
+
+
+def test_a_rate_a_hundred_times_too_high_is_found_out_and_trains(at_a_good_rate):
+    constant, _ = train(optax.with_extra_args_support(optax.sgd(10.0)))
+    assert not constant[-50:].mean() < 10 * at_a_good_rate
+    values, state = train(ao.adaptive_scheduler(optax.sgd, 10.0))
+    assert int(state.recovery.audit_failures) >= 1
+    assert float(state.learning_rate) < 3.0
+    assert values[-50:].mean() < 1.5 * at_a_good_rate
+
+
+def test_a_good_rate_passes_the_audit_untouched(at_a_good_rate):
+    values, state = train(ao.restore_on_divergence(optax.sgd(0.1)))
+    assert int(state.recovery.restores) == 0
+    assert values[-50:].mean() == pytest.approx(at_a_good_rate, rel=1e-3)

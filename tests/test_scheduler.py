@@ -1,0 +1,504 @@
+"""The wiring: what reaches the inner optimizer, what a step may cost, bad input."""
+
+import functools
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import adaptive_optax as ao
+from adaptive_optax._types import Rule
+
+PARAMS = {"w": jnp.linspace(-1.0, 1.0, 6).reshape(2, 3), "b": jnp.ones(3)}
+BARE = {"average": False, "recovery": False}
+
+
+def always(delta):
+    """A law that asks for the same change at every step."""
+    return Rule(lambda: (), lambda signals, state: (jnp.float32(delta), state))
+
+
+def run(tx, steps, *, params=PARAMS, value=1.0, **feedback):
+    """Constant gradients: the last updates, and every state."""
+    state, states = tx.init(params), []
+    update = jax.jit(tx.update)
+    for _ in range(steps):
+        updates, state = update(params, state, params, value=value, **feedback)
+        states.append(state)
+    return updates, states
+
+
+def rates(states):
+    return [float(state.learning_rate) for state in states]
+
+
+class TestGains:
+    @pytest.mark.parametrize("inner", [optax.sgd, optax.sgd(0.1)])
+    def test_the_rate_multiplies_the_step(self, inner):
+        tx = ao.adaptive_scheduler(inner, 0.1, rule=always(math.log(0.5)), **BARE)
+        updates, states = run(tx, 3)
+        np.testing.assert_allclose(rates(states), [0.05, 0.025, 0.0125], rtol=1e-6)
+        np.testing.assert_allclose(updates["b"], -0.0125, rtol=1e-6)
+
+    @pytest.mark.parametrize("delta, end", [(1.0, 0.3), (-1.0, 0.02)])
+    @pytest.mark.parametrize("inner", [optax.sgd, optax.sgd(0.1)])
+    def test_the_rate_stays_within_its_bounds(self, inner, delta, end):
+        tx = ao.adaptive_scheduler(
+            inner, 0.1, rule=always(delta), lr_bounds=(0.02, 0.3), **BARE
+        )
+        updates, states = run(tx, 5)
+        assert rates(states)[-1] == pytest.approx(end, rel=1e-6)
+        np.testing.assert_allclose(updates["b"], -end, rtol=1e-5)
+
+    def test_the_slew_limits_each_step(self):
+        tx = ao.adaptive_scheduler(optax.sgd, 0.1, rule=always(-1.0), slew=0.25, **BARE)
+        _, states = run(tx, 4)
+        expected = 0.1 * np.exp(-0.25 * np.arange(1, 5))
+        np.testing.assert_allclose(rates(states), expected, rtol=1e-5)
+
+    @pytest.mark.parametrize("scale", [1e-6, 1e-2, 1e5])
+    def test_a_schedule_of_any_size_is_multiplied(self, scale):
+        # Bounds that were meant for a rate of 1 kept a schedule of 1e-5 from ever
+        # going down.
+        schedule = optax.linear_schedule(scale, 0.5 * scale, 4)
+        tx = ao.adaptive_scheduler(optax.sgd, schedule, rule=always(-1.0), **BARE)
+        _, states = run(tx, 4)
+        expected = [float(schedule(t)) * math.exp(-(t + 1)) for t in range(4)]
+        np.testing.assert_allclose(rates(states), expected, rtol=1e-5)
+
+    def test_bounds_do_not_move_a_schedule_that_is_inside_them(self):
+        # The multiplier was clipped to bounds of the rate: 10 times down at once.
+        tx = ao.adaptive_scheduler(
+            optax.sgd,
+            lambda count: 1e-2,
+            rule=always(-0.1),
+            lr_bounds=(1e-4, 1e-1),
+            **BARE,
+        )
+        _, states = run(tx, 1)
+        assert rates(states)[0] == pytest.approx(1e-2 * math.exp(-0.1), rel=1e-5)
+
+    @pytest.mark.parametrize("delta, end", [(-1.0, 4e-3), (1.0, 3e-2)])
+    def test_bounds_limit_what_the_controller_makes_of_a_schedule(self, delta, end):
+        tx = ao.adaptive_scheduler(
+            optax.sgd,
+            lambda count: 1e-2,
+            rule=always(delta),
+            lr_bounds=(4e-3, 3e-2),
+            **BARE,
+        )
+        _, states = run(tx, 6)
+        assert rates(states)[-1] == pytest.approx(end, rel=1e-5)
+
+    def test_a_schedules_own_value_is_never_clipped(self):
+        tx = ao.adaptive_scheduler(
+            optax.sgd, lambda count: 0.0 * count, rule=always(0.0), **BARE
+        )
+        updates, states = run(tx, 2)
+        assert rates(states) == [0.0, 0.0]
+        np.testing.assert_array_equal(updates["b"], 0.0)
+
+    def test_a_known_horizon_ends_at_zero(self):
+        tx = ao.adaptive_scheduler(optax.sgd, 0.1, mode="safe", total_steps=20, **BARE)
+        updates, states = run(tx, 22)
+        expected = 0.1 * np.clip((20 - np.arange(22)) / 6, 0, 1)
+        np.testing.assert_allclose(rates(states), expected, rtol=1e-5, atol=1e-9)
+        np.testing.assert_array_equal(updates["b"], 0.0)
+
+    @pytest.mark.parametrize("inner", [optax.sgd, optax.sgd(0.1)])
+    def test_a_known_horizon_holds_the_multiplier_at_its_end(self, inner):
+        # The rate then follows the line alone.
+        tx = ao.adaptive_scheduler(inner, 0.1, rule=always(0.1), total_steps=20, **BARE)
+        _, states = run(tx, 20)
+        scales = np.array([float(state.lr_scale) for state in states])
+        np.testing.assert_array_equal(scales[14:], scales[14])
+
+    @pytest.mark.parametrize("factory", [optax.sgd, optax.adam, optax.lion])
+    def test_a_moving_momentum_leaves_the_size_of_a_constant_step(self, factory):
+        # Optax's heavy ball would grow 10 times, its Adam 2.5 times for a while.
+        tx = ao.adaptive_scheduler(
+            factory,
+            0.1,
+            momentum=0.9,
+            rule=always(0.0),
+            momentum_rule=always(0.3),
+            mu_bounds=(0.0, 0.99),
+            **BARE,
+        )
+        fixed = factory(jnp.float32(0.1), jnp.float32(0.9))
+        state, other = tx.init(PARAMS), fixed.init(PARAMS)
+        update, update_fixed = jax.jit(tx.update), jax.jit(fixed.update)
+        for _ in range(40):
+            steps, state = update(PARAMS, state, PARAMS, value=1.0)
+            usual, other = update_fixed(PARAMS, other, PARAMS)
+            chex.assert_trees_all_close(steps, usual, rtol=1e-3, atol=1e-6)
+        assert float(state.momentum) == pytest.approx(0.99)
+
+    def test_a_linear_momentum_moves_as_the_theory_says(self):
+        tx = ao.adaptive_scheduler(
+            optax.sgd,
+            0.1,
+            momentum=0.5,
+            momentum_rule=always(0.125),
+            momentum_coordinate="linear",
+            mu_bounds=(0.0, 0.8),
+            **BARE,
+        )
+        _, states = run(tx, 4)
+        seen = [float(state.momentum) for state in states]
+        np.testing.assert_allclose(seen, [0.625, 0.75, 0.8, 0.8], rtol=1e-6)
+
+    def test_a_momentum_that_is_not_set_is_read_from_the_factory(self):
+        assert float(ao.adaptive_scheduler(optax.adam, 0.1).init(PARAMS).momentum) == (
+            np.float32(0.9)
+        )
+
+    def test_sigma_follows_its_rule_and_its_noise_is_added(self):
+        tx = ao.adaptive_scheduler(
+            optax.sgd,
+            0.0001,
+            sigma=1e-3,
+            sigma_rule=always(math.log(2.0)),
+            dither_scale="isotropic",
+            **BARE,
+        )
+        params = {"w": jnp.zeros(5000)}
+        updates, states = run(tx, 3, params=params)
+        assert float(states[-1].sigma) == pytest.approx(8e-3, rel=1e-5)
+        assert float(jnp.std(updates["w"])) == pytest.approx(8e-3, rel=0.05)
+
+    def test_no_sigma_draws_no_random_bits(self):
+        def program(**options):
+            tx = ao.adaptive_scheduler(optax.sgd, 0.1, **options)
+            state = tx.init(PARAMS)
+            step = functools.partial(tx.update, value=1.0)
+            return str(jax.make_jaxpr(step)(PARAMS, state, PARAMS))
+
+        assert "random" in program(sigma=1e-3)
+        assert "random" not in program() and "threefry" not in program()
+
+    def test_the_seed_sets_the_noise(self):
+        def noise(seed):
+            tx = ao.adaptive_scheduler(optax.sgd, 0.1, sigma=1e-3, seed=seed, **BARE)
+            return run(tx, 1)[0]
+
+        chex.assert_trees_all_equal(noise(1), noise(1))
+        assert (noise(1)["w"] != noise(2)["w"]).all()
+
+
+class TestFeedback:
+    def test_loss_is_another_name_of_value(self):
+        tx = ao.adaptive_scheduler(optax.sgd, 0.1, rule=ao.rules.literal(), **BARE)
+        state = tx.init(PARAMS)
+        one = tx.update(PARAMS, state, PARAMS, value=jnp.float32(2.0))
+        other = tx.update(PARAMS, state, PARAMS, loss=jnp.float32(2.0))
+        chex.assert_trees_all_equal(one, other)
+
+    def test_both_names_at_once_are_refused(self):
+        tx = ao.adaptive_scheduler(optax.sgd, 0.1)
+        with pytest.raises(ValueError, match="`value` and `loss` are two names"):
+            tx.update(PARAMS, tx.init(PARAMS), PARAMS, value=1.0, loss=1.0)
+
+    def test_a_reward_alone_closes_the_loop(self):
+        tx = ao.adaptive_scheduler(optax.sgd, 0.1, rule=ao.rules.literal(), **BARE)
+        state = tx.init(PARAMS)
+        for reward in (1.0, 2.0):
+            _, state = tx.update(PARAMS, state, PARAMS, reward=reward)
+        assert float(state.lr_scale) > 1.0
+
+    def test_the_loss_and_all_else_reach_the_inner_optimizer(self):
+        seen = {}
+
+        def update(updates, state, params=None, **extra):
+            seen.update(extra)
+            return updates, state
+
+        inner = optax.GradientTransformationExtraArgs(lambda params: (), update)
+        tx = ao.adaptive_scheduler(inner, **BARE)
+        tx.update(PARAMS, tx.init(PARAMS), PARAMS, loss=2.0, reward=1.0, obj_fn=len)
+        assert seen == {"value": 2.0, "obj_fn": len}
+
+    @pytest.mark.parametrize("name", ["value", "loss", "reward"])
+    @pytest.mark.parametrize("shape", [(1,), (4,), (2, 2)])
+    def test_a_feedback_that_is_no_scalar_is_quoted(self, name, shape):
+        tx = ao.adaptive_scheduler(optax.sgd, 0.1)
+        state = tx.init(PARAMS)
+        quoted = str(shape).replace("(", r"\(").replace(")", r"\)")
+        with pytest.raises(ValueError, match=f"must be a scalar, got shape {quoted}"):
+            tx.update(PARAMS, state, PARAMS, **{name: jnp.ones(shape)})
+
+    @pytest.mark.parametrize("wrong", ["low", 1 + 2j, jnp.complex64(1.0)])
+    def test_a_feedback_that_is_no_number_is_quoted(self, wrong):
+        tx = ao.adaptive_scheduler(optax.sgd, 0.1)
+        with pytest.raises(TypeError, match="`value` must be a real number, got"):
+            tx.update(PARAMS, tx.init(PARAMS), PARAMS, value=wrong)
+
+    @pytest.mark.parametrize("spoilt", ["value", "reward", "gradient"])
+    def test_the_inner_optimizer_sees_no_gradient_of_a_step_not_taken(self, spoilt):
+        # The gradient of a NaN loss is as broken as a NaN gradient.
+        tx = ao.adaptive_scheduler(optax.adam, 0.1, **BARE)
+        _, states = run(tx, 3)
+        fed = {"value": 1.0, "reward": 1.0}
+        grads = PARAMS
+        if spoilt == "gradient":
+            grads = PARAMS | {"b": PARAMS["b"].at[0].set(jnp.nan)}
+        else:
+            fed[spoilt] = jnp.nan
+        _, after = tx.update(grads, states[-1], PARAMS, **fed)
+        before = optax.tree.get(states[-1], "mu")
+        expected = jax.tree.map(lambda m: 0.9 * m, before)
+        chex.assert_trees_all_close(optax.tree.get(after, "mu"), expected, rtol=1e-6)
+
+    def test_an_update_that_overflows_is_not_taken(self):
+        # A finite float16 gradient times a rate above 1; from infinity nothing returns.
+        params = {"x": jnp.full(3, 3e4, jnp.float16)}
+        tx = ao.adaptive_scheduler(optax.sgd, 4.0, average=False)
+        updates, _ = tx.update(params, tx.init(params), params, value=1.0)
+        chex.assert_tree_all_finite(optax.apply_updates(params, updates))
+
+
+class TestParts:
+    def test_the_average_is_the_evaluated_one(self):
+        tx = ao.adaptive_scheduler(optax.sgd, 0.1, recovery=False)
+        _, states = run(tx, 3)
+        mean = ao.eval_params(states[-1], PARAMS)
+        chex.assert_trees_all_close(mean, PARAMS)
+        with pytest.raises(ValueError, match="average=True"):
+            bare = ao.adaptive_scheduler(optax.sgd, 0.1, **BARE)
+            ao.eval_params(bare.init(PARAMS), PARAMS)
+
+    def test_a_frozen_leaf_does_not_move_by_a_bit(self):
+        # Weight decay and dither included.
+        tx = ao.adaptive_scheduler(
+            functools.partial(optax.adamw, weight_decay=0.1),
+            0.1,
+            sigma=1e-2,
+            freeze_threshold=1e-3,
+            **BARE,
+        )
+        params, update = PARAMS, jax.jit(tx.update)
+        state = tx.init(params)
+        for t in range(160):
+            if t == 120:
+                held = params["b"]
+            grads = {"w": jnp.ones((2, 3)), "b": jnp.zeros(3)}
+            updates, state = update(grads, state, params, value=1.0)
+            params = optax.apply_updates(params, updates)
+        mask = ao.frozen_mask(state, params)
+        assert bool(mask["b"]) and not bool(mask["w"])
+        np.testing.assert_array_equal(params["b"], held)
+        assert float(state.frozen_fraction) == pytest.approx(3 / 9)
+
+    def test_a_state_costs_little_beyond_the_inner_one(self):
+        params = jax.eval_shape(
+            lambda: {"emb": jnp.zeros((2048, 256)), "w": jnp.zeros((6, 256, 3072))}
+        )
+
+        def size(tree):
+            return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+        tx = ao.adaptive_scheduler(optax.adam, 1e-3, **BARE)
+        state = jax.eval_shape(tx.init, params)
+        assert size(state) - size(state.inner_state) <= 0.03 * size(params)
+
+    def test_without_average_and_recovery_no_parameters_are_needed(self):
+        tx = ao.adaptive_scheduler(optax.sgd, 0.1, **BARE)
+        updates, _ = tx.update(PARAMS, tx.init(PARAMS), value=1.0)
+        chex.assert_trees_all_close(updates, jax.tree.map(lambda p: -0.1 * p, PARAMS))
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"recovery": False},
+            {"average": False},
+            {**BARE, "sigma": 1e-3},
+        ],
+        ids=["average", "recovery", "dither"],
+    )
+    def test_the_parts_that_need_parameters_say_so(self, options):
+        tx = ao.adaptive_scheduler(optax.sgd, 0.1, **options)
+        with pytest.raises(ValueError, match=r"needs the parameters, got params=None"):
+            tx.update(PARAMS, tx.init(PARAMS), value=1.0)
+
+
+class TestPopulation:
+    def test_a_population_of_learning_rates_is_one_vmap(self):
+        def end(rate, seed):
+            tx = ao.adaptive_scheduler(optax.sgd, rate, mode="search", average=False)
+            noise = jax.random.normal(jax.random.key(seed), (40, 3))
+
+            def step(carry, shake):
+                x, state = carry
+                value, grads = jax.value_and_grad(lambda x: jnp.sum((x - shake) ** 2))(
+                    x
+                )
+                updates, state = tx.update(grads, state, x, value=value)
+                return (optax.apply_updates(x, updates), state), state.learning_rate
+
+            start = jnp.full(3, 5.0)
+            return jax.lax.scan(step, (start, tx.init(start)), 0.1 * noise)
+
+        rates = jnp.array([1e-3, 1e-2, 3.0])
+        seeds = jnp.arange(3)
+        (together, _), path = jax.jit(jax.vmap(end))(rates, seeds)
+        one_by_one = jax.jit(end)
+        for i in range(3):
+            (alone, _), alone_path = one_by_one(rates[i], seeds[i])
+            np.testing.assert_allclose(together[i], alone, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(path[i], alone_path, rtol=1e-4)
+        assert path[0, 0] == np.float32(1e-3) and path[2, -1] < 1.0
+
+    def test_gains_may_be_traced(self):
+        def first(rate, momentum, sigma):
+            tx = ao.adaptive_scheduler(
+                optax.sgd, rate, momentum=momentum, sigma=sigma, **BARE
+            )
+            return tx.update(PARAMS, tx.init(PARAMS), PARAMS, value=1.0)[0]["b"]
+
+        gains = jnp.array([0.1, 0.2]), jnp.array([0.0, 0.9]), jnp.array([0.0, 0.0])
+        np.testing.assert_allclose(
+            jax.vmap(first)(*gains), [[-0.1] * 3, [-0.2] * 3], rtol=1e-6
+        )
+
+
+def sgd_without_momentum(learning_rate):
+    return optax.sgd(learning_rate)
+
+
+SGD = {"inner": optax.sgd, "learning_rate": 0.1}
+BAD = [
+    # Rates.
+    ({"learning_rate": None}, ValueError, "a factory needs a base .* got None"),
+    (
+        {"learning_rate": 0.0},
+        ValueError,
+        r"`learning_rate` must lie in \(0, .* got 0.0",
+    ),
+    ({"learning_rate": -0.1}, ValueError, "`learning_rate` must lie in .* got -0.1"),
+    (
+        {"learning_rate": math.nan},
+        ValueError,
+        "`learning_rate` must be finite, got nan",
+    ),
+    (
+        {"learning_rate": math.inf},
+        ValueError,
+        "`learning_rate` must be finite, got inf",
+    ),
+    (
+        {"learning_rate": "3e-4"},
+        TypeError,
+        "`learning_rate` must be a number, .*'3e-4'",
+    ),
+    ({"learning_rate": True}, TypeError, "`learning_rate` must be a number, got True"),
+    ({"learning_rate": [0.1]}, TypeError, r"must be a number, got \[0.1\]"),
+    # Bounds.
+    ({"lr_bounds": (1.0, 0.01)}, ValueError, "`lr_bounds` is reversed: 1.0 > 0.01"),
+    ({"lr_bounds": (0.0, 1.0)}, ValueError, r"`lr_bounds\[0\]` must lie in .* got 0.0"),
+    ({"lr_bounds": (-1, 1.0)}, ValueError, "`lr_bounds` must lie in .* got -1"),
+    ({"lr_bounds": (0.1, math.inf)}, ValueError, "`lr_bounds` must be finite, got inf"),
+    ({"lr_bounds": (0.2, 1.0)}, ValueError, r"`learning_rate` .* \[0.2, 1\], got 0.1"),
+    ({"lr_bounds": 0.1}, TypeError, r"must be a pair \(low, high\), got 0.1"),
+    ({"lr_bounds": (0.1,)}, TypeError, r"must be a pair \(low, high\), got \(0.1,\)"),
+    ({"mu_bounds": (0.9, 0.1)}, ValueError, "`mu_bounds` is reversed: 0.9 > 0.1"),
+    ({"mu_bounds": (0.0, 1.0)}, ValueError, r"`mu_bounds` .* \[0, 1\), got 1.0"),
+    ({"mu_bounds": (-0.1, 0.9)}, ValueError, "`mu_bounds` must lie in .* got -0.1"),
+    ({"sigma_bounds": (0.1, 0.0)}, ValueError, "`sigma_bounds` is reversed: 0.1 > 0"),
+    ({"sigma_bounds": (-1.0, 0.1)}, ValueError, "`sigma_bounds` .* got -1.0"),
+    # Momentum and sigma.
+    ({"momentum": 1.0}, ValueError, r"`momentum` must lie in \[0, 0.999\], got 1.0"),
+    ({"momentum": 1.5}, ValueError, "`momentum` must lie in .* got 1.5"),
+    ({"momentum": -0.1}, ValueError, "`momentum` must lie in .* got -0.1"),
+    ({"momentum": math.nan}, ValueError, "`momentum` must be finite, got nan"),
+    (
+        {"momentum": 0.9, "mu_bounds": (0.0, 0.5)},
+        ValueError,
+        r"`momentum` must lie in \[0, 0.5\], got 0.9",
+    ),
+    (
+        {
+            "inner": optax.adam,
+            "momentum_rule": always(0.0),
+            "mu_bounds": (0.0, 0.5),
+        },
+        ValueError,
+        r"momentum.* \[0, 0.5\], got 0.9",
+    ),
+    ({"sigma": -1e-3}, ValueError, "`sigma` must lie in .* got -0.001"),
+    ({"sigma": 0.1}, ValueError, r"`sigma` must lie in \[0, 0.01\], got 0.1"),
+    ({"sigma": math.nan}, ValueError, "`sigma` must be finite, got nan"),
+    # Names.
+    ({"mode": "fast"}, ValueError, "`mode` .* 'nudge', 'search', 'safe', got 'fast'"),
+    ({"mode": None}, ValueError, "`mode` must be one of .* got None"),
+    (
+        {"rule": "trend"},
+        TypeError,
+        "`rule` must be a Rule, got 'trend'; try rule=rules",
+    ),
+    ({"rule": ao.rules.trend}, TypeError, "`rule` must be a Rule, got <function trend"),
+    ({"momentum_rule": 0.1}, TypeError, "`momentum_rule` must be a Rule, got 0.1"),
+    ({"sigma_rule": "x", "sigma": 1e-3}, TypeError, "`sigma_rule` must be .* got 'x'"),
+    (
+        {"momentum_coordinate": "logit"},
+        ValueError,
+        "`momentum_coordinate` must be one of 'horizon', 'linear', got 'logit'",
+    ),
+    ({"dither_scale": "rms"}, ValueError, "`dither_scale` must be .* got 'rms'"),
+    # The rest.
+    ({"slew": 0.0}, ValueError, r"`slew` must lie in \(0, inf\], got 0.0"),
+    ({"slew": -1.0}, ValueError, r"`slew` must lie in \(0, inf\], got -1.0"),
+    ({"slew": math.nan}, ValueError, "`slew` must be finite, got nan"),
+    ({"total_steps": 1}, ValueError, "`total_steps` must be at least 2, got 1"),
+    ({"total_steps": 1e4}, TypeError, "`total_steps` must be an integer, got 10000.0"),
+    ({"sketch": 0.0}, ValueError, r"`sketch` must lie in \(0, 1\], got 0.0"),
+    ({"sketch": 1.5}, ValueError, r"`sketch` must lie in \(0, 1\], got 1.5"),
+    ({"freeze_threshold": -1.0}, ValueError, "`threshold` must lie in .* got -1.0"),
+    ({"seed": 0.5}, TypeError, "`seed` must be an integer, got 0.5"),
+    # What to wrap.
+    ({"inner": "adam"}, TypeError, "must be a factory or a Gradient.* got 'adam'"),
+    ({"inner": sgd_without_momentum, "momentum": 0.9}, ValueError, "sgd_without_mom"),
+    (
+        {"inner": sgd_without_momentum, "momentum_rule": always(0.0)},
+        ValueError,
+        "sgd_without_momentum has no momentum argument .* momentum_arg=",
+    ),
+    (
+        {"momentum_arg": "friction", "momentum": 0.9},
+        ValueError,
+        "no argument 'friction'",
+    ),
+    ({"inner": optax.sgd(0.1), "momentum_arg": "x"}, ValueError, "`momentum_arg`='x'"),
+    (
+        {"inner": optax.sgd(0.1, 0.9), "momentum_rule": always(0.0)},
+        ValueError,
+        "momentum",
+    ),
+    (
+        {"inner": optax.sgd(0.1), "learning_rate": None, "lr_bounds": (1e-3, 0.5)},
+        ValueError,
+        r"learning_rate",
+    ),
+]
+
+
+@pytest.mark.parametrize("options, error, message", BAD)
+def test_bad_input_is_quoted(options, error, message):
+    with pytest.raises(error, match=message):
+        ao.adaptive_scheduler(**SGD | options)
+
+
+def test_the_momentum_of_a_built_optimizer_cannot_be_set():
+    tx = ao.adaptive_scheduler(optax.sgd(0.1, momentum=0.9), 0.1, momentum=0.5)
+    with pytest.raises(
+        ValueError, match=r"pass its factory, adaptive_scheduler\(optax"
+    ):
+        tx.init(PARAMS)
+
+
+@pytest.mark.parametrize("low, high", [(0.1, 0.1), (1e-3, 0.1), (0.1, 1.0)])
+def test_a_base_rate_on_its_bounds_is_within_them(low, high):
+    ao.adaptive_scheduler(optax.sgd, 0.1, lr_bounds=(low, high))

@@ -1,0 +1,431 @@
+"""The sensor against a slow twin, its invariances, and what it does with bad input."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+
+from adaptive_optax import signals as sensing
+
+PARAMS = {"w": jnp.zeros((3, 4)), "b": jnp.zeros(5)}
+COMPARED = (
+    "value",
+    "value_change",
+    "loss_fast",
+    "loss_slow",
+    "loss_noise",
+    "loss_trend",
+    "loss_variance",
+    "success",
+    "reward",
+    "reward_change",
+    "reward_trend",
+    "grad_norm",
+    "grad_norm_z",
+    "alignment",
+    "alignment_mean",
+    "alignment_sem",
+    "alignment_slow",
+    "alignment_slow_sem",
+    "alignment_count",
+    "travel",
+)
+FLAGS = ("has_value", "has_reward", "has_gradient", "has_alignment")
+
+
+# The twin: float64, whole histories, weights written out.
+
+
+def weights(decay, n):
+    w = decay ** np.arange(n - 1, -1, -1.0)
+    return w / w.sum()
+
+
+def mean(decay, xs):
+    return float(weights(decay, len(xs)) @ np.asarray(xs)) if len(xs) else 0.0
+
+
+class Series:
+    """A loss, or a reward turned upside down: smaller is better."""
+
+    def __init__(self):
+        self.level, self.innovations, self.better = [], [], []
+        self.last = self.change = 0.0
+
+    def noise(self):
+        # E|x| of a Gaussian is sqrt(2/pi) sigma; an innovation also has the variance of
+        # the average it is taken from, (1 - .9) / (1 + .9) of one value's.
+        of_innovations = math.sqrt(math.pi / 2) * mean(0.95, self.innovations)
+        return of_innovations / math.sqrt(1 + 0.1 / 1.9)
+
+    def take(self, x):
+        self.change = x - self.last if self.level else 0.0
+        if self.level:
+            self.better.append(mean(0.98, self.level) - x > self.noise())
+            self.innovations.append(abs(x - mean(0.9, self.level)))
+        self.level.append(x)
+        self.last = x
+
+    def forget_level(self):
+        self.level = []
+
+    def trend(self):
+        n = len(self.level)
+        if n < 2:
+            return 0.0
+        contrast = weights(0.98, n) - weights(0.9, n)
+        error = self.noise() * math.sqrt((contrast**2).sum())
+        return float(contrast @ np.asarray(self.level)) / error if error > 0 else 0.0
+
+    def relative_variance(self):
+        usual = mean(0.995, self.innovations)
+        return (mean(0.95, self.innovations) / usual) ** 2 if usual > 0 else 1.0
+
+    def success(self):
+        return mean(0.95, self.better) if self.better else 0.5
+
+
+def twin(losses, rewards, gradients, steps, restored):
+    """One dict of readings a step."""
+    loss, gain = Series(), Series()
+    log_norms, deviations, squared_norms = [], [], 0.0
+    cosines, spreads = [], []
+    last_step, place, travel = None, 0.0, 0.0
+    for x, r, g, u, again in zip(
+        losses, rewards, gradients, steps, restored, strict=True
+    ):
+        has_value, has_reward = bool(np.isfinite(x)), bool(np.isfinite(r))
+        if has_value:
+            loss.take(x)
+        if has_reward:
+            gain.take(-r)
+
+        norm = np.linalg.norm(g)
+        has_gradient = bool(np.isfinite(norm))
+        z = 0.0
+        if has_gradient and norm > 0:
+            if deviations:
+                usual = math.sqrt(math.pi / 2) * mean(0.98, deviations)
+                z = (math.log(norm) - mean(0.98, log_norms)) / usual
+            if log_norms:
+                deviations.append(abs(math.log(norm) - mean(0.98, log_norms)))
+            log_norms.append(math.log(norm))
+            squared_norms += norm**2
+
+        cosine = 0.0
+        has_alignment = bool(
+            has_gradient and norm > 0 and last_step is not None and np.any(last_step)
+        )
+        if has_alignment:
+            cosine = float(-g @ last_step) / (norm * np.linalg.norm(last_step))
+            spreads.append((cosine - mean(0.9, cosines)) ** 2)
+            cosines.append(cosine)
+        n, spread = max(len(cosines), 1), mean(0.97, spreads)
+        yield {
+            "has_value": has_value,
+            "has_reward": has_reward,
+            "has_gradient": has_gradient,
+            "has_alignment": has_alignment,
+            "value": loss.last,
+            "value_change": loss.change if has_value else 0.0,
+            "loss_fast": mean(0.9, loss.level),
+            "loss_slow": mean(0.98, loss.level),
+            "loss_noise": loss.noise(),
+            "loss_trend": loss.trend(),
+            "loss_variance": loss.relative_variance(),
+            "success": loss.success(),
+            "reward": -gain.last,
+            "reward_change": -gain.change if has_reward else 0.0,
+            "reward_trend": gain.trend(),
+            "grad_norm": norm if has_gradient else 0.0,
+            "grad_norm_z": z,
+            "alignment": cosine,
+            "alignment_mean": mean(0.9, cosines),
+            "alignment_sem": math.sqrt(spread * max(0.1 / 1.9, 1 / n)) + 1e-6,
+            "alignment_slow": mean(0.98, cosines),
+            "alignment_slow_sem": math.sqrt(spread * max(0.02 / 1.98, 1 / n)) + 1e-6,
+            "alignment_count": len(cosines),
+            "travel": travel / math.sqrt(squared_norms) if squared_norms else 0.0,
+        }
+
+        place = place + u
+        travel = max(travel, float(np.linalg.norm(place)))
+        last_step = None if again else u.astype(ml_dtypes.bfloat16).astype(np.float64)
+        if again:
+            loss.forget_level()
+            gain.forget_level()
+            cosines, spreads = [], []
+
+
+# The thing itself.
+
+
+@functools.partial(jax.jit, static_argnames="fraction")
+def read(losses, rewards, gradients, steps, restored, *, fraction=1.0):
+    """All signals of a stream of raw feedback, stacked, and the last state."""
+
+    def tree(flat):
+        return {"b": flat[:5], "w": flat[5:].reshape(3, 4)}
+
+    def step(state, fed):
+        loss, reward, flat_grad, flat_step, again = fed
+        grads = tree(flat_grad)
+        norms = sensing.gradient_norms(grads)
+        grads = jax.tree.map(lambda g: jnp.where(norms.finite, g, 0.0), grads)
+        signals, state = sensing.measure(
+            state, grads, norms, value=loss, reward=reward, fraction=fraction
+        )
+        state = sensing.record_step(state, tree(flat_step), again, fraction=fraction)
+        return state, signals
+
+    start = sensing.init_signals(PARAMS, fraction)
+    last, signals = jax.lax.scan(
+        step, start, (losses, rewards, gradients, steps, restored)
+    )
+    return signals, last
+
+
+def stream(seed, length=500):
+    """Falling through zero, spikes, NaN and inf, a stretch in bfloat16, restores."""
+    rng = np.random.default_rng(seed)
+
+    def spoilt(x):
+        x = x.copy()
+        x[rng.random(length) < 0.02] = np.nan
+        x[rng.random(length) < 0.02] = np.inf
+        x[rng.random(length) < 0.01] = -np.inf
+        return x
+
+    losses = 2.0 - 4.0 * np.arange(length) / length + 0.2 * rng.normal(size=length)
+    losses += (rng.random(length) < 0.02) * rng.normal(size=length) * 10
+    rewards = np.cumsum(rng.normal(size=length)) + rng.normal(size=length)
+    gradients = rng.normal(size=(length, 17)) * np.exp(rng.normal(size=(length, 1)))
+    steps = -0.01 * (gradients + rng.normal(size=(length, 17)))
+    gradients[rng.random(length) < 0.02, 3] = np.nan
+    gradients[rng.random(length) < 0.02, 7] = np.inf
+    gradients[rng.random(length) < 0.02] = 0.0
+    steps[rng.random(length) < 0.02] = 0.0
+    raw = [spoilt(losses), spoilt(rewards), gradients, steps]
+    middle = slice(length // 3, 2 * length // 3)
+    for each in raw:
+        each[middle] = each[middle].astype(ml_dtypes.bfloat16)
+    return [np.float32(each) for each in raw] + [rng.random(length) < 0.01]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_sensor_agrees_with_its_twin(seed):
+    fed = stream(seed)
+    signals, state = read(*fed)
+    expected = list(twin(*(np.float64(x) for x in fed[:4]), fed[4]))
+    for name in FLAGS:
+        np.testing.assert_array_equal(
+            getattr(signals, name), [row[name] for row in expected], err_msg=name
+        )
+    for name in COMPARED:
+        # A trend is a small difference of levels, which float32 holds to 1e-7 of 2.
+        np.testing.assert_allclose(
+            getattr(signals, name),
+            [row[name] for row in expected],
+            rtol=2e-5,
+            atol=2e-4 if name.endswith("_trend") else 2e-5,
+            err_msg=name,
+        )
+    for name, bad in (
+        ("values", ~np.isfinite(fed[0])),
+        ("rewards", ~np.isfinite(fed[1])),
+        ("gradients", ~np.isfinite(fed[2]).all(axis=1)),
+    ):
+        assert int(getattr(state, f"nonfinite_{name}")) == bad.sum() > 0
+
+
+def quiet(losses, rewards=None, gradients=None, steps=None):
+    n = len(losses)
+    fill = np.full((n, 17), 1.0, np.float32)
+    return (
+        np.float32(losses),
+        np.float32(np.zeros(n) if rewards is None else rewards),
+        fill if gradients is None else np.float32(gradients),
+        -fill if steps is None else np.float32(steps),
+        np.zeros(n, bool),
+    )
+
+
+def noisy_fall(n=200, seed=3):
+    rng = np.random.default_rng(seed)
+    return 1.0 - np.arange(n) / n + 0.1 * rng.normal(size=n)
+
+
+SCALE_FREE = ("loss_trend", "loss_variance", "success")
+
+
+@pytest.mark.parametrize("scale", [1e-12, 2.0**-10, 1.0, 3.0, 1e12, 1e30])
+def test_the_scale_of_the_loss_does_not_matter(scale):
+    # A mean square would under- or overflow at either end.
+    losses = noisy_fall()
+    plain, _ = read(*quiet(losses, rewards=losses))
+    scaled, _ = read(*quiet(losses * scale, rewards=losses * scale))
+    for name in (*SCALE_FREE, "reward_trend"):
+        np.testing.assert_allclose(
+            getattr(scaled, name), getattr(plain, name), rtol=2e-4, atol=2e-4
+        )
+
+
+@pytest.mark.parametrize("scale, offset", [(1.0, 10.0), (1.0, -10.0), (50.0, -700.0)])
+def test_the_offset_and_the_sign_of_the_loss_do_not_matter(scale, offset):
+    # ELBOs and negative rewards: optax reduce_on_plateau read rtol against |best|.
+    losses = noisy_fall()
+    plain, _ = read(*quiet(losses))
+    moved, _ = read(*quiet(losses * scale + offset))
+    for name in SCALE_FREE:  # as far as float32 can tell 10.0 from 10.1
+        np.testing.assert_allclose(
+            getattr(moved, name), getattr(plain, name), rtol=1e-3, atol=1e-3
+        )
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e12])
+def test_the_scale_of_the_gradient_does_not_matter(scale):
+    fed = stream(4, 100)
+    fed[2] = np.nan_to_num(fed[2], posinf=1.0)
+    plain, _ = read(*fed)
+    scaled, _ = read(*fed[:2], np.float32(fed[2] * scale), *fed[3:])
+    for name in ("alignment", "alignment_mean", "alignment_sem", "grad_norm_z"):
+        np.testing.assert_allclose(
+            getattr(scaled, name), getattr(plain, name), rtol=1e-3, atol=1e-4
+        )
+    np.testing.assert_array_equal(scaled.has_alignment, plain.has_alignment)
+
+
+def test_the_trend_of_a_flat_noisy_loss_is_standard_normal():
+    # From the second value on: a debiased EMA's own error shrinks with age.
+    rng = np.random.default_rng(5)
+    losses = jnp.asarray(rng.normal(size=(400, 60)), jnp.float32)
+    fed = quiet(np.zeros(60))
+    run = jax.vmap(lambda x: read(x, *fed[1:])[0].loss_trend)
+    z = np.asarray(run(losses))
+    assert np.abs(z[:, 5:].mean(axis=0)).max() < 0.3
+    late = z[:, 20:].std(axis=0)
+    assert 0.8 < late.min() and late.max() < 1.3
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_signs_mean_better_when_positive(up):
+    line = np.arange(60.0) * (1 if up else -1)
+    line = line + np.random.default_rng(0).normal(size=60)
+    signals, _ = read(*quiet(line, rewards=line))
+    assert (signals.loss_trend[-1] < -2) == up
+    assert (signals.reward_trend[-1] > 2) == up
+    opposed, _ = read(*quiet(line, steps=np.full((60, 17), 1.0)))
+    agreed, _ = read(*quiet(line))
+    assert opposed.alignment[-1] == pytest.approx(-1.0, abs=1e-5)
+    assert agreed.alignment[-1] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_spike_then_a_slow_fall_reads_as_a_fall():
+    # Against best-ever it would read as no progress for as long as it is above it.
+    losses = np.r_[np.zeros(50), 10.0 - 0.05 * np.arange(150)]
+    losses = losses + 0.01 * np.random.default_rng(1).normal(size=200)
+    signals, _ = read(*quiet(losses))
+    assert (np.asarray(signals.loss_trend[60:70]) < 0).all()
+    assert (np.asarray(signals.loss_trend[150:]) > 2).all()
+
+
+def test_one_outlier_does_not_unlearn_the_noise():
+    losses = 0.1 * np.random.default_rng(2).normal(size=120)
+    losses[60] = 100.0
+    signals, _ = read(*quiet(losses))
+    assert signals.loss_noise[59] == pytest.approx(0.1, rel=0.5)
+    assert signals.loss_noise[60] < 0.1 * 100.0
+    assert signals.loss_noise[119] < 1.0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 2e37, -3e38])
+def test_a_value_beyond_float32_differences_counts_as_not_finite(bad):
+    losses = noisy_fall(20)
+    _, before = read(*quiet(losses))
+    _, after = read(*quiet(np.r_[losses, bad]))
+    np.testing.assert_array_equal(after.loss_series, before.loss_series)
+    assert int(after.nonfinite_values) == 1
+
+
+@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize(
+    "value", [1, 2.5, True, np.float64(2), np.int8(3), jnp.bfloat16(1.5)]
+)
+def test_feedback_of_any_real_kind_becomes_float32(value, x64):
+    with jax.enable_x64(x64):
+        state = sensing.init_signals(PARAMS, 1.0)
+        norms = sensing.gradient_norms(PARAMS)
+        signals, after = sensing.measure(
+            state, PARAMS, norms, value=value, reward=value, fraction=1.0
+        )
+        assert signals.value.dtype == signals.reward.dtype == jnp.float32
+        assert float(signals.value) == float(value)
+        assert jax.tree.map(jax.typeof, after) == jax.tree.map(jax.typeof, state)
+
+
+def test_a_float64_loss_beyond_float32_is_not_finite():
+    with jax.enable_x64(True):
+        state = sensing.init_signals(PARAMS, 1.0)
+        norms = sensing.gradient_norms(PARAMS)
+        signals, after = sensing.measure(
+            state, PARAMS, norms, value=jnp.float64(1e200), fraction=1.0
+        )
+        assert not signals.has_value and int(after.nonfinite_values) == 1
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_norms_are_accumulated_in_float32(dtype):
+    # In float16 a sum of squares of 300s is inf, in bfloat16 one of 4096 ones is 256.
+    grads = {"x": jnp.full(4096, 300.0, dtype)}
+    norms = sensing.gradient_norms(grads)
+    assert bool(norms.finite)
+    assert float(norms.leaf_norms[0]) == pytest.approx(300 * 64, rel=1e-2)
+
+
+def test_a_gradient_of_complex_numbers_is_measured_whole():
+    grads = {"x": jnp.array([3 + 4j, 0j], jnp.complex64)}
+    assert float(sensing.gradient_norms(grads).leaf_norms[0]) == pytest.approx(5.0)
+    state = sensing.init_signals(grads, 1.0)
+    restored = jnp.zeros((), bool)
+    state = sensing.record_step(state, {"x": 1j * grads["x"]}, restored, fraction=1.0)
+    signals, _ = sensing.measure(
+        state, grads, sensing.gradient_norms(grads), fraction=1.0
+    )
+    # Real and imaginary parts are coordinates: a quarter turn is orthogonal.
+    assert float(signals.alignment) == pytest.approx(0.0, abs=1e-5)
+
+
+def test_an_empty_tree_is_measured_as_nothing():
+    state = sensing.init_signals({}, 1.0)
+    signals, state = sensing.measure(
+        state, {}, sensing.gradient_norms({}), value=1.0, fraction=1.0
+    )
+    sensing.record_step(state, {}, jnp.zeros((), bool), fraction=1.0)
+    assert not signals.has_alignment and float(signals.grad_norm) == 0.0
+
+
+def test_the_sketch_estimates_alignment_and_travel_of_a_larger_model():
+    rng = np.random.default_rng(6)
+    params = {"w": jnp.zeros((256, 512))}
+    direction = rng.normal(size=(256, 512))
+    restored = jnp.zeros((), bool)
+    readings = {}
+    for fraction in (1.0, 1 / 64):
+        state = sensing.init_signals(params, fraction)
+        noise = np.random.default_rng(7)
+        for _ in range(3):
+            step = {"w": jnp.asarray(-direction + noise.normal(size=(256, 512)))}
+            state = sensing.record_step(state, step, restored, fraction=fraction)
+            grads = {"w": jnp.asarray(direction + noise.normal(size=(256, 512)))}
+            signals, state = sensing.measure(
+                state, grads, sensing.gradient_norms(grads), fraction=fraction
+            )
+        readings[fraction] = signals
+    assert state.step_sketch["w"].size == params["w"].size / 64
+    exact, sketched = readings[1.0], readings[1 / 64]
+    assert float(sketched.alignment) == pytest.approx(float(exact.alignment), abs=0.06)
+    assert float(sketched.travel) == pytest.approx(float(exact.travel), rel=0.05)
