@@ -124,10 +124,11 @@ def _factory(
             f"{', '.join(MOMENTUM_NAMES)} among {', '.join(parameters)}); name it with "
             "momentum_arg=..., or leave momentum and momentum_rule out."
         )
-    default = parameters[arg].default if arg in parameters else None
+    default: Any = parameters[arg].default if arg in parameters else None
+    rate_arg = str(rate)
 
     def make(gains: Gains) -> optax.GradientTransformationExtraArgs:
-        kwargs: dict[str, Any] = {rate: gains.learning_rate}
+        kwargs: dict[str, Any] = {rate_arg: gains.learning_rate}
         if momentum_wanted and arg is not None:
             now = gains.momentum
             is_pair = isinstance(default, tuple | list)
@@ -177,7 +178,7 @@ def _built(inner: Any, momentum_wanted: bool, example: str) -> Inner:
         new_state = _with_hyperparams(new_state, own)  # what the user set stays set
         if not rates:
             updates = jax.tree.map(lambda u: _scaled(u, gains.scale), updates)
-        return updates, _cast_like(new_state, state)
+        return _cast_like(updates, grads), _cast_like(new_state, state)
 
     return Inner(init, update, None, None)
 

@@ -25,7 +25,8 @@ _PARAMETER = 1e-3  # small: weight decay adds next to nothing, and layer norms e
 class MomentumShadowState(NamedTuple):
     """State of a momentum shadow."""
 
-    shadow_inner: optax.OptState  # of one element; leading axis 2: moving, fixed
+    # Leaves only: a second state under Optax's field names would be ambiguous.
+    shadow_inner: tuple[jax.Array, ...]  # leading axis 2: moving, fixed
 
 
 class ShadowUpdate(Protocol):
@@ -76,11 +77,14 @@ def momentum_shadow(
     def parameter() -> jax.Array:
         return jnp.full((1,), _PARAMETER, jnp.float32)
 
-    def init() -> MomentumShadowState:
+    def fresh() -> optax.OptState:
         def one(momentum: jax.Array) -> optax.OptState:
             return jax.tree.map(_strong, make(momentum).init(parameter()))
 
-        return MomentumShadowState(shadow_inner=jax.vmap(one)(jnp.stack([base, base])))
+        return jax.vmap(one)(jnp.stack([base, base]))
+
+    def init() -> MomentumShadowState:
+        return MomentumShadowState(shadow_inner=tuple(jax.tree.leaves(fresh())))
 
     def update(
         momentum: float | jax.Array, state: MomentumShadowState, /, **extra_args: Any
@@ -93,10 +97,15 @@ def momentum_shadow(
             return jnp.max(jnp.abs(jnp.asarray(step, jnp.float32))), new
 
         momenta = jnp.stack([jnp.asarray(momentum, jnp.float32), base])
-        sizes, inner = jax.vmap(one)(momenta, state.shadow_inner)
+        before = jax.tree.unflatten(
+            jax.tree.structure(jax.eval_shape(fresh)), state.shadow_inner
+        )
+        sizes, inner = jax.vmap(one)(momenta, before)
         ratio = sizes[1] / sizes[0]
         usable = (sizes[0] > 0) & (sizes[1] > 0) & jnp.isfinite(ratio)
-        return jnp.where(usable, ratio, 1.0), MomentumShadowState(shadow_inner=inner)
+        return jnp.where(usable, ratio, 1.0), MomentumShadowState(
+            shadow_inner=tuple(jax.tree.leaves(inner))
+        )
 
     return MomentumShadow(init, update)
 

@@ -486,7 +486,7 @@ def _check_options(
         "sigma_bounds", sigma_bounds, 0.0, math.inf, example="sigma_bounds=(0, 0.01)"
     )
     _checks.within("sigma", sigma, *sigma_bounds, example="sigma=1e-3")
-    if slew != math.inf:
+    if _checks.is_traced(slew) or slew != math.inf:
         _checks.positive("slew", slew, example="slew=0.1")
     _checks.one_of(
         "momentum_coordinate", momentum_coordinate, tuple(MOMENTUM_COORDINATES)

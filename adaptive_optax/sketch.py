@@ -77,13 +77,20 @@ def _abstract(tree: Any) -> Any:
 
 
 def _shards(leaf: jax.Array) -> tuple[int, ...]:
-    """Devices along each axis, where the type says so (explicit sharding)."""
+    """Devices that each axis may be spread over.
+
+    Known where the type says so (explicit sharding). Else the largest power of two up
+    to 16 that divides the axis, since the compiler may spread it over as many.
+    """
     sharding = getattr(jax.typeof(leaf), "sharding", None)
     spec = getattr(sharding, "spec", ())
     sizes = dict(getattr(getattr(sharding, "mesh", None), "shape", {}))
     names = [() if s is None else s if isinstance(s, tuple) else (s,) for s in spec]
     names += [()] * (leaf.ndim - len(names))
-    return tuple(math.prod(sizes.get(axis, 1) for axis in group) for group in names)
+    return tuple(
+        math.prod(sizes.get(axis, 1) for axis in group) if group else math.gcd(n, 16)
+        for n, group in zip(leaf.shape, names, strict=True)
+    )
 
 
 def _strides(
@@ -96,7 +103,8 @@ def _strides(
         open_axes = [
             axis
             for axis, (extent, parts) in enumerate(zip(extents, shards, strict=True))
-            if extent >= 2 * _MIN_EXTENT and (extent // 2) % parts == 0
+            if extent >= 2 * _MIN_EXTENT
+            and (shape[axis] % 2 == 1 or shape[axis] % (2 * strides[axis] * parts) == 0)
         ]
         if not open_axes:
             break

@@ -1,6 +1,7 @@
 """Recovery: what is punished and what is not, and that the way back is exact."""
 
 import collections
+import functools
 import math
 from typing import NamedTuple
 
@@ -111,6 +112,7 @@ class Judges:
         return restore, repeat, keep, healthy, to_start, jump
 
 
+@functools.partial(jax.jit, static_argnames="audit")
 def judge_all(stream, coordinates, nonfinite, audit):
     start = recovery.init_recovery({"x": jnp.zeros(2)}, (), audit=audit)
 

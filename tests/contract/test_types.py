@@ -75,6 +75,8 @@ def check_step(tx, params, **feedback):
 @pytest.mark.parametrize("name, entry", entries())
 def test_types_are_fixed_around_any_optimizer(name, entry, dtype):
     one = OPTIMIZERS[name]
+    if entry == "built" and dtype in ("float16", "float32"):
+        pytest.skip("as bfloat16 and float64 are")
     if dtype == "complex64" and one.real_only:
         pytest.skip("Optax promises no complex parameters here")
     with jax.enable_x64(dtype in ("float64", "mixed")):
