@@ -124,7 +124,9 @@ def _factory(
             f"{', '.join(MOMENTUM_NAMES)} among {', '.join(parameters)}); name it with "
             "momentum_arg=..., or leave momentum and momentum_rule out."
         )
-    default: Any = parameters[arg].default if arg in parameters else None
+    default: Any = None
+    if arg is not None and arg in parameters:
+        default = parameters[arg].default
     rate_arg = str(rate)
 
     def make(gains: Gains) -> optax.GradientTransformationExtraArgs:

@@ -250,9 +250,9 @@ def adaptive_scheduler(
     def init(params: optax.Params) -> AdaptiveSchedulerState:
         inner_state = adapter.init(params)
         return AdaptiveSchedulerState(
-            learning_rate=base(jnp.zeros((), jnp.int32)),
-            momentum=jnp.asarray(start_momentum, jnp.float32),
-            sigma=jnp.asarray(sigma, jnp.float32),
+            learning_rate=_f32(base(jnp.zeros((), jnp.int32))),
+            momentum=_f32(start_momentum),
+            sigma=_f32(sigma),
             lr_scale=jnp.ones((), jnp.float32),
             sensor=sensing.init_signals(params, sketch),
             readings=jnp.zeros(len(READINGS), jnp.float32),
@@ -409,7 +409,8 @@ def adaptive_scheduler(
 
 
 def _f32(x: Any) -> jax.Array:
-    return jnp.asarray(x, jnp.float32)
+    """A copy, so that a donated state shares no buffer with its arguments."""
+    return jnp.array(x, jnp.float32)
 
 
 def _bounded(rate: jax.Array, base: jax.Array, low: Any, high: Any) -> jax.Array:
