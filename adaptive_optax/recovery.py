@@ -15,7 +15,7 @@ AUDIT, the first steps, at the base rate, with the first parameters kept::
                first parameters return and the rate drops to .3 of itself (.09 if it
                was not finite), at most 12 times
     passes     after 20 good steps; if it ever failed the first parameters return
-               once more and the rate drops to .6 of what passed, for the largest
+               once more and the rate drops to .3 of what passed, for the largest
                rate that survives is still too high, and what it has made of the
                parameters is no good start (units die without a trace in the loss)
 
@@ -43,7 +43,7 @@ STRIKES = 3
 AUDIT_STEPS, MAX_FAILURES = 20, 12
 KEEP_EVERY = 20
 SETTLED = 5  # losses behind an average before it may stand for a level
-FAILED, PASSED_LATE, DIVERGED = math.log(0.3), math.log(0.6), math.log(0.25)
+FAILED, PASSED_LATE, DIVERGED = math.log(0.3), math.log(0.3), math.log(0.25)
 CALM_CHANGES = 3  # calm steps before the jitter alone may judge
 
 

@@ -16,7 +16,7 @@ import adaptive_optax as ao
 from adaptive_optax import recovery
 from tests.rules.signal_streams import random_stream, records
 
-FAILED, LATE, DIVERGED = math.log(0.3), math.log(0.6), math.log(0.25)
+FAILED, LATE, DIVERGED = math.log(0.3), math.log(0.3), math.log(0.25)
 
 
 # The judges once more, slowly: plain Python that reads like the module's docstring.

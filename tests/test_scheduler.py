@@ -94,6 +94,14 @@ class TestGains:
         _, states = run(tx, 6)
         assert rates(states)[-1] == pytest.approx(end, rel=1e-5)
 
+    def test_a_constant_schedule_is_the_number(self):
+        ends = [
+            run(ao.adaptive_scheduler(optax.adam, rate, average=False), 12)
+            for rate in (1e-2, optax.constant_schedule(1e-2))
+        ]
+        chex.assert_trees_all_close(ends[0][0], ends[1][0], rtol=1e-6)
+        assert rates(ends[0][1]) == rates(ends[1][1])
+
     def test_a_schedules_own_value_is_never_clipped(self):
         tx = ao.adaptive_scheduler(
             optax.sgd, lambda count: 0.0 * count, rule=always(0.0), **BARE

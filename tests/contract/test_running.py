@@ -6,10 +6,17 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from tests.contract.driving import DRIVEN, QUICK, at, copy, driver, feedback
-from tests.contract.registry import SCHEDULERS, TRANSFORMATIONS, some_params
+from tests.contract.registry import (
+    OPTIMIZERS,
+    SCHEDULERS,
+    TRANSFORMATIONS,
+    some_params,
+    wrap,
+)
 
 STEPS = 36  # past the audit, and long enough for every rule to move
 every = pytest.mark.parametrize("name", DRIVEN)
@@ -161,3 +168,34 @@ def test_a_run_with_and_without_feedback_keeps_its_types(name):
         return after[-1]
 
     jax.eval_shape(step, params, state, fed)
+
+
+def rosenbrock(p):
+    return (1.0 - p[0]) ** 2 + 100.0 * (p[1] - p[0] ** 2) ** 2
+
+
+@pytest.mark.parametrize(
+    "name, entry",
+    [
+        ("adam", "factory"),
+        ("adam", "built"),
+        ("adagrad", "factory"),
+        ("sgd with momentum", "factory"),
+        ("lion", "factory"),
+    ],
+)
+def test_it_solves_what_optax_asks_of_its_optimizers(name, entry):
+    tx = wrap(OPTIMIZERS[name], entry)
+
+    @jax.jit
+    def run():
+        def step(carry, _):
+            params, state = carry
+            value, grads = jax.value_and_grad(rosenbrock)(params)
+            updates, state = tx.update(grads, state, params, value=value)
+            return (optax.apply_updates(params, updates), state), None
+
+        start = jnp.zeros(2)
+        return jax.lax.scan(step, (start, tx.init(start)), length=10_000)[0][0]
+
+    np.testing.assert_allclose(run(), 1.0, rtol=3e-2)

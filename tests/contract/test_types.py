@@ -82,7 +82,7 @@ def optimizer_cases():
                 yield name, entry, dtype
 
 
-@pytest.mark.parametrize("name, entry, dtype", optimizer_cases())
+@pytest.mark.parametrize("name, entry, dtype", list(optimizer_cases()))
 def test_types_are_fixed_around_any_optimizer(name, entry, dtype):
     with jax.enable_x64(dtype in ("float64", "mixed")):
         tx = wrap(OPTIMIZERS[name], entry)
