@@ -31,6 +31,7 @@ class Judges:
         self.doubts = self.failures = self.strikes = self.restores = 0
         self.steps_back = 0
         self.trusted, self.ceiling = 0.0, math.inf
+        self.verdicts = set()
 
     def weigh(self, s, coordinate, nonfinite):
         auditing = self.left > 0
@@ -75,6 +76,8 @@ class Judges:
         if auditing and not (suspicious or repeat or failed or again):
             self.left -= 1
             late = self.left == 0 and self.failures > 0
+        kinds = {"again": again, "failed": failed, "late": late, "diverged": diverged}
+        self.verdicts |= {kind for kind, so in kinds.items() if so}
         to_start = again or failed or late
         restore = to_start or diverged
         jump = failed * FAILED + diverged * DIVERGED + late * LATE
@@ -130,15 +133,22 @@ def judge_all(stream, coordinates, nonfinite, audit):
 def test_the_judges_agree_with_their_twin(seed, offset, audit):
     rng = np.random.default_rng(100 + seed)
     stream = random_stream(seed, 500)
-    # Some stretches far above the rest, or nothing would ever diverge.
-    hill = np.repeat(rng.random(50) < 0.15, 10) * 200.0
+    # A bad start, a doubted step, a calm in which a late start passes, then anything.
+    t = np.arange(500)
+    hill = np.repeat(rng.random(50) < 0.15, 10) * 200.0 * (t > 150)
+    hill[[12, 160, 161, 162]] = 200.0
+    alignment = np.where(t > 150, 0.3 * np.asarray(stream.alignment_mean), 0.1)
+    alignment[12] = -0.1
     stream = stream._replace(
         value=stream.value + np.float32(offset + hill),
         loss_fast=stream.loss_fast + np.float32(offset),
-        alignment_mean=0.3 * stream.alignment_mean,
+        has_value=stream.has_value | (t < 30),
+        alignment_mean=jnp.asarray(alignment, jnp.float32),
         alignment_sem=0.3 * stream.alignment_sem,
     )
-    nonfinite = jnp.asarray(np.repeat(rng.random(100) < 0.1, 5))
+    nonfinite = jnp.asarray(
+        (t >= 3) & (t < 6) | (t > 200) & np.repeat(rng.random(100) < 0.1, 5)
+    )
     coordinates = jnp.asarray(rng.normal(size=500), jnp.float32)
     state, verdicts = judge_all(stream, coordinates, nonfinite, audit)
     twin = Judges(audit)
@@ -146,7 +156,7 @@ def test_the_judges_agree_with_their_twin(seed, offset, audit):
         twin.weigh(s, float(c), bool(bad))
         for s, c, bad in zip(records(stream), coordinates, nonfinite, strict=True)
     ]
-    assert twin.restores > 3
+    assert twin.verdicts >= ({"again", "failed", "late"} if audit else {"diverged"})
     for seen, column in zip(verdicts, zip(*expected, strict=True), strict=True):
         np.testing.assert_allclose(seen, column, atol=1e-5)
     remembered = {
@@ -416,7 +426,7 @@ def test_a_rate_a_hundred_times_too_high_is_found_out_and_trains(at_a_good_rate)
     values, state = train(ao.adaptive_scheduler(optax.sgd, 10.0))
     assert int(state.recovery.audit_failures) >= 1
     assert float(state.learning_rate) < 3.0
-    assert values[-50:].mean() < 1.5 * at_a_good_rate
+    assert values[-50:].mean() < 2.5 * at_a_good_rate
 
 
 def test_a_good_rate_passes_the_audit_untouched(at_a_good_rate):

@@ -429,3 +429,12 @@ def test_the_sketch_estimates_alignment_and_travel_of_a_larger_model():
     exact, sketched = readings[1.0], readings[1 / 64]
     assert float(sketched.alignment) == pytest.approx(float(exact.alignment), abs=0.06)
     assert float(sketched.travel) == pytest.approx(float(exact.travel), rel=0.05)
+
+
+def test_the_count_stays_at_its_largest():
+    # It wrapped to -2147483648, which a horizon takes for a start.
+    state = sensing.init_signals(PARAMS, 1.0)
+    state = state._replace(signal_count=jnp.int32(2**31 - 1))
+    norms = sensing.gradient_norms(PARAMS)
+    _, after = sensing.measure(state, PARAMS, norms, fraction=1.0)
+    assert int(after.signal_count) == 2**31 - 1
