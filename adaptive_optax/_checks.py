@@ -63,6 +63,18 @@ def within(
         )
 
 
+def evidence(name: str, value: Any, *, example: str) -> None:
+    """Require a number of at least 0, infinity included.
+
+    Raises:
+      TypeError: If ``value`` is not a real scalar.
+      ValueError: If it is negative or NaN.
+    """
+    if is_traced(value) or (isinstance(value, float) and value == math.inf):
+        return
+    within(name, value, 0.0, example=example)
+
+
 def positive(name: str, value: Any, *, example: str) -> None:
     """Require a finite number above 0 (see `within` for what it raises)."""
     within(name, value, 0.0, open_low=True, example=example)

@@ -112,12 +112,13 @@ def _factory(
             f"{', '.join(parameters) or 'none'}); pass the built optimizer: "
             f"{example}({name}(...))."
         )
+    usual = next((n for n in MOMENTUM_NAMES if n in parameters), None)
     if momentum_arg is not None and momentum_arg not in parameters and not anything:
         raise ValueError(
             f"{name} has no argument {momentum_arg!r} (it takes "
-            f"{', '.join(parameters)}); try momentum_arg={next(iter(parameters))!r}."
+            f"{', '.join(parameters)}); try momentum_arg={usual or 'b1'!r}."
         )
-    arg = momentum_arg or next((n for n in MOMENTUM_NAMES if n in parameters), None)
+    arg = momentum_arg or usual
     if arg is None and momentum_wanted:
         raise ValueError(
             f"{name} has no momentum argument that could be set (looked for "

@@ -106,7 +106,7 @@ def init_recovery(
 
     return RecoveryState(
         good_params=jax.tree.map(_copy, params),
-        good_inner=jax.tree.map(_copy, without_names(inner_state)),
+        good_inner=jax.tree.map(_copy, without_names(inner_state, params)),
         good_value=scalar(jnp.inf, jnp.float32),
         good_noise=scalar(0.0, jnp.float32),
         first_value=scalar(jnp.nan, jnp.float32),
@@ -245,7 +245,7 @@ def keep_copy(
     taken; selects after the update cost several Adam updates.
     """
     good = (state.good_params, state.good_inner)
-    now = (params, without_names(inner_state))
+    now = (params, without_names(inner_state, params))
     params, inner = jax.lax.cond(
         keep, lambda old, new: jax.tree.map(_copy, new), lambda old, new: old, good, now
     )
@@ -267,10 +267,21 @@ def good_inner(state: RecoveryState, inner_state: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(inner_state), leaves)
 
 
-def way_back(
-    before: RecoveryState, after: RecoveryState, verdict: Verdict, params: Any
+def proceed(state: RecoveryState) -> tuple[Verdict, RecoveryState]:
+    """A step without feedback: nothing is judged, a restore under way is finished."""
+    repeat = state.restoring == 2
+    verdict = ACQUITTED._replace(repeat=repeat, healthy=~repeat)
+    return verdict, state._replace(restoring=jnp.maximum(state.restoring - 1, 0))
+
+
+def go_back(
+    before: RecoveryState,
+    after: RecoveryState,
+    verdict: Verdict,
+    params: Any,
+    steps: Any,
 ) -> Any:
-    """What is added to the parameters so that they become the good ones; else zeros.
+    """The steps, and in a restore also what makes the parameters the good ones.
 
     A sum is rounded at the size of the parameters that were lost. So the way back is
     gone twice, and once more with the first step after: what was lost at 1e7 times
@@ -278,25 +289,33 @@ def way_back(
     """
     back = verdict.restore | (before.restoring > 0)
     return jax.tree.map(
-        lambda good, now: jnp.where(back, good - now, jnp.zeros_like(good)),
+        lambda good, now, u: jnp.where(back, u + (good - now).astype(u.dtype), u),
         after.good_params,
         params,
+        steps,
     )
 
 
-def without_names(state: Any) -> Any:
-    """The same tree with plain tuples for NamedTuples.
+def without_names(state: Any, params: Any) -> Any:
+    """The same tree with plain tuples for the optimizer's NamedTuples.
 
     A copy under the same field names would make `optax.tree.get(state, "mu")`
-    ambiguous.
+    ambiguous. Parts with the structure of the parameters stay as they are.
     """
-    if isinstance(state, tuple):
-        return tuple(without_names(item) for item in state)
-    if isinstance(state, list):
-        return [without_names(item) for item in state]
-    if isinstance(state, dict):
-        return {key: without_names(item) for key, item in state.items()}
-    return state
+    structure = jax.tree.structure(params)
+
+    def strip(node: Any) -> Any:
+        if jax.tree.structure(node) == structure:
+            return node
+        if isinstance(node, tuple):
+            return tuple(strip(item) for item in node)
+        if isinstance(node, list):
+            return [strip(item) for item in node]
+        if isinstance(node, dict):
+            return type(node)((key, strip(item)) for key, item in node.items())
+        return node
+
+    return strip(state)
 
 
 def _copy(leaf: Any) -> Any:

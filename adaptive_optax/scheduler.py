@@ -33,6 +33,7 @@ MODES = {"nudge": 6.0, "search": 3.0, "safe": math.inf}
 """How strongly the base rate is believed, in standard errors (see `rules.prior`)."""
 
 REACH = 1e4  # default bounds: the base rate times and over this
+SCALES = (1 / REACH, REACH)  # of a schedule, whose base rate moves
 ANNEAL = 0.3  # share of a known horizon over which the rate goes to 0
 
 
@@ -229,11 +230,16 @@ def adaptive_scheduler(
             "adaptive_scheduler(..., momentum=0.9, momentum_rule=...)."
         )
     start_momentum = 0.0 if own_momentum is None else own_momentum
+    if momentum_rule is not None:
+        _checks.within("momentum", start_momentum, *mu_bounds, example="momentum=0.9")
+    if not isinstance(seed, jax.Array):
+        _checks.whole("seed", seed, example="seed=0")
 
     rule = prior(MODES[mode]) if rule is None else rule
     if sigma_rule is None and dithers:
         sigma_rule = success()
-    rate = Control(LOG, low / base_rate, high / base_rate, slew)
+    reach = (low / base_rate, high / base_rate) if schedule is None else SCALES
+    rate = Control(LOG, *reach, slew)
     mu = Control(MOMENTUM_COORDINATES[momentum_coordinate], *mu_bounds, slew)
     dither = Control(LOG, *sigma_bounds, slew)
     shadow = None
@@ -296,6 +302,9 @@ def adaptive_scheduler(
             state.sensor, grads, norms, value=value, reward=reward, fraction=sketch
         )
         nonfinite = sensing.missed(sensor, state.sensor)
+        grads = jax.tree.map(
+            lambda g: jnp.where(nonfinite, jnp.zeros_like(g), g), grads
+        )
         count = signals.count
 
         # Verdict: is this still a run, or is it time to go back?
@@ -308,6 +317,8 @@ def adaptive_scheduler(
             )
             guard = recovering.keep_copy(guard, verdict.keep, params, state.inner_state)
             signals = signals._replace(restored=verdict.restore | verdict.repeat)
+        elif recovery:
+            verdict, guard = recovering.proceed(guard)
         averages = state.averaging
         if average:
             averages = averaging.absorb(
@@ -320,6 +331,9 @@ def adaptive_scheduler(
         # Controls.
         gains = state.lr_scale, state.momentum, state.sigma
         laws = state.lr_rule, state.momentum_rule, state.sigma_rule
+        hold = nonfinite
+        if total_steps is not None:
+            hold = hold | (count > (1 - ANNEAL) * total_steps)
         if fed:
             loops = (
                 (rate, rule, laws[0], gains[0], 1.0, verdict.jump),
@@ -329,7 +343,7 @@ def adaptive_scheduler(
             gains, laws = zip(
                 *(
                     control.drive(
-                        law, law_state, gain, start, signals, hold=nonfinite, jump=jump
+                        law, law_state, gain, start, signals, hold=hold, jump=jump
                     )
                     for control, law, law_state, gain, start, jump in loops
                 ),
@@ -337,7 +351,10 @@ def adaptive_scheduler(
             )
         lr_scale, momentum_now, sigma_now = gains
         now = base(count)
-        alpha = _bounded(now * lr_scale, now, low, high) * _anneal(count, total_steps)
+        alpha = now * lr_scale
+        if schedule is None or lr_bounds is not None:
+            alpha = _bounded(alpha, now, low, high)
+        alpha = alpha * _anneal(count, total_steps)
         inner_rate, shadow_state = alpha, state.shadow
         if shadow:
             ratio, shadow_state = shadow.update(momentum_now, state.shadow)
@@ -345,7 +362,7 @@ def adaptive_scheduler(
 
         # Filter: the inner optimizer under these gains.
         inner_state = state.inner_state
-        if recovery and fed:
+        if recovery:
             inner_state = recovering.good_inner(state.recovery, inner_state)
         mask, frozen, fraction = None, state.freezing, state.frozen_fraction
         if freeze:
@@ -366,15 +383,15 @@ def adaptive_scheduler(
             **extra_args,
         )
         taken = ~(nonfinite | verdict.restore | verdict.repeat)
+        taken = taken & _fits(params, steps)
         steps = jax.tree.map(lambda u: jnp.where(taken, u, jnp.zeros_like(u)), steps)
 
         # Freezing, the way back, and dither, which no alignment is to see.
         if freeze:
             steps = freezing.zero_frozen(steps, mask)
             new_inner = freezing.hold_frozen(adapter, new_inner, inner_state, mask)
-        if recovery and fed:
-            back = recovering.way_back(state.recovery, guard, verdict, params)
-            steps = jax.tree.map(jnp.add, steps, back)
+        if recovery:
+            steps = recovering.go_back(state.recovery, guard, verdict, params, steps)
         sensor = sensing.record_step(sensor, steps, signals.restored, fraction=sketch)
         if dithers:
             steps = dithering.dither(
@@ -413,6 +430,18 @@ def _f32(x: Any) -> jax.Array:
     return jnp.array(x, jnp.float32)
 
 
+def _fits(params: Any, steps: Any) -> jax.Array:
+    """Whether every float16 parameter stays finite; wider ones have room to spare."""
+    if params is None:
+        return jnp.ones((), bool)
+    fits = [
+        jnp.all(jnp.isfinite(p + u.astype(p.dtype)))
+        for p, u in zip(jax.tree.leaves(params), jax.tree.leaves(steps), strict=True)
+        if p.dtype == jnp.float16
+    ]
+    return jnp.all(jnp.stack(fits)) if fits else jnp.ones((), bool)
+
+
 def _bounded(rate: jax.Array, base: jax.Array, low: Any, high: Any) -> jax.Array:
     """Within the bounds, which a schedule's own value may leave but not the control."""
     clipped = jnp.clip(rate, jnp.minimum(low, base), jnp.maximum(high, base))
@@ -449,6 +478,12 @@ def _base_rate(
     if callable(learning_rate):
         return 1.0
     if learning_rate is None:
+        if lr_bounds is not None:
+            raise ValueError(
+                f"`lr_bounds`={lr_bounds} needs the base rate of the built optimizer "
+                "as well; try adaptive_scheduler(optax.sgd(0.01), learning_rate=0.01, "
+                "lr_bounds=(1e-4, 0.1))."
+            )
         if not isinstance(inner, optax.GradientTransformation):
             raise ValueError(
                 f"a factory needs a base `learning_rate`, got None; try {example}."

@@ -204,7 +204,7 @@ def measure(
         restored=jnp.zeros((), bool),
     )
     return signals, state._replace(
-        signal_count=state.signal_count + 1,
+        signal_count=_trees.next_count(state.signal_count),
         loss_series=jnp.stack(loss),
         reward_series=jnp.stack(gain),
         gradient_series=jnp.stack(gradient),
@@ -237,7 +237,10 @@ def record_step(
     """
     whole = updates
     fraction = sketching.fraction_of(whole, fraction)
-    step = sketching.take(updates, fraction)
+    step = jax.tree.map(
+        lambda leaf: jnp.where(jnp.isfinite(leaf), leaf, 0.0),
+        sketching.take(updates, fraction),
+    )
     travel = jax.tree.map(jnp.add, state.travel_sketch, step)
     squares = [
         scale * jnp.sum(leaf * leaf)

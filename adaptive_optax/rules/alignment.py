@@ -69,10 +69,7 @@ def alignment(
         ("up_evidence", up_evidence),
         ("down_evidence", down_evidence),
     ):
-        if not _checks.is_traced(value) and not value >= 0:
-            raise ValueError(
-                f"`{name}` must be at least 0, got {value}; try alignment({name}=3.0)."
-            )
+        _checks.evidence(name, value, example=f"alignment({name}=3.0)")
 
     def init():
         return ()
@@ -83,7 +80,9 @@ def alignment(
         z_up = (s.alignment_slow - UP_MARGIN) / s.alignment_slow_sem
         z_down = (-DOWN_MARGIN - s.alignment_mean) / s.alignment_sem
         needed = jnp.where(
-            s.coordinate < s.trusted, jnp.minimum(up_evidence, 1.0), up_evidence
+            (s.coordinate < s.trusted) & (up_evidence < jnp.inf),
+            jnp.minimum(up_evidence, 1.0),
+            up_evidence,
         )
         pace = jnp.where(s.coordinate > s.ceiling, 0.1 * rate, rate)
         up = jnp.where(

@@ -77,10 +77,7 @@ def search(
             f"`then` must be a Rule, got {then!r}; try search(rules.alignment())."
         )
     _checks.positive("rate", rate, example="search(rate=0.06)")
-    if not _checks.is_traced(evidence) and not evidence >= 0:
-        raise ValueError(
-            f"`evidence` must be at least 0, got {evidence}; try search(evidence=6.0)."
-        )
+    _checks.evidence("evidence", evidence, example="search(evidence=6.0)")
 
     def init():
         return SearchState(
@@ -142,6 +139,7 @@ def prior(strength: float) -> Rule:
     Example:
       >>> rule = prior(6.0)
     """
-    if math.isinf(strength) and strength > 0:
+    _checks.evidence("strength", strength, example="prior(6.0)")
+    if strength == math.inf:
         return alignment(up_evidence=math.inf, down_evidence=math.inf)
     return search(alignment(up_evidence=strength / 2), evidence=strength)
