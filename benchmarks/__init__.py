@@ -1,0 +1,6 @@
+"""The judge: adaptive_optax beside what a user would pick instead, on the same work.
+
+`contract` says what a workload and a peer are, `experiment` runs one peer on one
+workload, `cells` runs many and remembers them, `protocol` says which, `scoring` turns
+curves into figures, `report` and `figures` show them. ``python -m benchmarks --help``.
+"""

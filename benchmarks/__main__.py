@@ -1,0 +1,201 @@
+"""The judge's command line.
+
+    python -m benchmarks run --suite quick      development workloads, minutes
+    python -m benchmarks run --suite full       everything, under two hours on 2 cores
+    python -m benchmarks report --suite full    REPORT.md and its figures
+    python -m benchmarks compare A B            two configurations of ours
+    python -m benchmarks oracles                tune the schedules that we measure by
+    python -m benchmarks cost                   step time, state bytes, compile time
+
+A run that is interrupted goes on where it was; so does one after a change, with only
+the cells that the change touches.
+"""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import tyro
+from tqdm import tqdm
+
+from benchmarks import cells, peers, protocol, scoring, standings, summary, workloads
+from benchmarks import compare as comparing
+from benchmarks import cost as costing
+from benchmarks import report as reporting
+from benchmarks.cells import Cell, Result
+
+HELD_OUT_LOG = summary.RESULTS / "held_out.md"
+app = tyro.extras.SubcommandApp()
+
+
+def progress(
+    results: Iterator[tuple[Result, bool]], wanted: Sequence[Cell]
+) -> Iterator[tuple[Result, bool]]:
+    """Pass the results on under a bar."""
+    start, computed = time.monotonic(), 0
+    with tqdm(total=len(wanted), unit="cell", smoothing=0.02) as bar:
+        for result, fresh in results:
+            computed += fresh
+            bar.update()
+            bar.set_postfix_str(f"{result.cell.workload} x {result.cell.peer}")
+            if fresh and result.error is not None:
+                bar.write(
+                    f"{result.cell.workload} x {result.cell.peer}: {result.error}"
+                )
+            yield result, fresh
+    minutes = (time.monotonic() - start) / 60
+    print(f"{len(wanted)} cells, {computed} computed now, {minutes:.1f} min")
+
+
+@app.command
+def run(
+    *,
+    suite: str = "quick",
+    workload: tuple[str, ...] = (),
+    peer: tuple[str, ...] = (),
+    workers: int | None = None,
+) -> None:
+    """Run a suite's missing cells, and write its summary and report.
+
+    Args:
+      suite: ``quick`` or ``full``.
+      workload: Only these; no report is written then.
+      peer: Only these; no report is written then.
+      workers: Processes, one a core by default.
+    """
+    chosen = protocol.suite(suite)
+    protocol.known(workload, workloads.NAMES, "workload")
+    protocol.known(peer, tuple(peers.PEERS), "peer")
+    partial = bool(workload or peer)
+    chosen = chosen._replace(
+        workloads=workload or chosen.workloads, peers=peer or chosen.peers
+    )
+    oracles = protocol.compute_oracles(
+        chosen.workloads, progress=progress, workers=workers
+    )
+    wanted = protocol.suite_cells(chosen, oracles)
+    done = list(progress(cells.run(wanted, workers=workers), wanted))
+    if partial:
+        return
+    table = summary.summarise(chosen, (result for result, _ in done), oracles)
+    path = summary.save(table)
+    print(f"wrote {path}")
+    if standings.names(table, "held_out") and any(fresh for _, fresh in done):
+        _log_held_out(table)
+    report(suite=suite)
+
+
+@app.command
+def report(*, suite: str = "full") -> None:
+    """Write the report of the last run of a suite.
+
+    Args:
+      suite: ``quick`` or ``full``; that of ``quick`` is not kept in the repository.
+    """
+    protocol.suite(suite)
+    folder = summary.RESULTS if suite == "full" else cells.CACHE / suite
+    print(f"wrote {reporting.write(summary.load(suite), folder)}")
+
+
+@app.command
+def compare(
+    a: Annotated[str, tyro.conf.Positional],
+    b: Annotated[str, tyro.conf.Positional],
+    *,
+    workload: tuple[str, ...] = (),
+    seeds: int = len(protocol.SEEDS),
+    workers: int | None = None,
+) -> None:
+    """Set two configurations of ours side by side, on development workloads.
+
+    Args:
+      a: ``nudge``, ``mode=search,slew=0.1``, or either with ``@REV`` for the package as
+        it was at a commit.
+      b: The same.
+      workload: Only these.
+      seeds: How many.
+      workers: Processes, one a core by default.
+    """
+    development = protocol.suite("quick").workloads
+    held = [name for name in workload if name not in development]
+    protocol.known(workload, workloads.NAMES, "workload")
+    if held:
+        raise ValueError(
+            f"{', '.join(held)}: held out, scored by the full report alone; compare on "
+            f"{', '.join(development)}."
+        )
+    print(
+        comparing.compare(
+            a,
+            b,
+            workload or development,
+            progress=progress,
+            seeds=tuple(range(seeds)),
+            workers=workers,
+        )
+    )
+
+
+@app.command
+def oracles(*, workers: int | None = None) -> None:
+    """Tune the schedules of every workload that has no stored oracle.
+
+    Args:
+      workers: Processes, one a core by default.
+    """
+    found = protocol.compute_oracles(
+        workloads.NAMES, progress=progress, workers=workers
+    )
+    for name, oracle in found.items():
+        print(
+            name,
+            *(f"{peer} {oracle[peer]['rate']:.3g}" for peer in protocol.ORACLE_PEERS),
+            sep="  ",
+        )
+
+
+def _log_held_out(table: dict) -> None:
+    """Each scoring of held-out workloads leaves a row: tuning on them would show."""
+    if not HELD_OUT_LOG.exists():
+        HELD_OUT_LOG.write_text(
+            "# Every scoring of the held-out workloads\n\n"
+            "The law is never tuned on them. Each run that computes one of their cells "
+            "adds a row: final metric over the oracle's, and the self-tuning score.\n\n"
+            "| date | commit | law | nudge x1 | search x0.01 | search x100 | score |\n"
+            "|---|---|---|---|---|---|---|\n"
+        )
+    over = standings.names(table, "held_out")
+    ratio = {
+        (name, label): standings.final_ratio(
+            table, standings.Entry(name, name, "own"), label, over
+        )
+        for name, label in (("nudge", "x1"), ("search", "x0.01"), ("search", "x100"))
+    }
+    score: scoring.Interval = next(
+        s.score
+        for s in standings.standings(table, "held_out", "self_tuning")
+        if s.entry.title == "nudge"
+    )
+    row = (table["date"], table["commit"], table["law"], *ratio.values(), score)
+    with HELD_OUT_LOG.open("a") as log:
+        log.write("| " + " | ".join(map(str, map(_plain, row))) + " |\n")
+
+
+def _plain(value: object) -> str:
+    return format(value)
+
+
+def main() -> None:
+    """Run a subcommand; a mistake in its arguments is one line."""
+    if sys.argv[1:2] == ["cost"]:
+        costing.main(sys.argv[2:])
+        return
+    try:
+        app.cli(prog="python -m benchmarks", description=__doc__)
+    except (ValueError, KeyboardInterrupt) as error:
+        sys.exit(f"benchmarks: {error or 'interrupted; the same command goes on'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,282 @@
+"""Many cells on all cores, each remembered by the hash of all that it depends on.
+
+A cell's key is the hash of its workload's, its peer's and the experiment's code (as
+syntax trees without docstrings, so that a comment costs nothing), for a peer of ours
+also of the package's, with the rates, the seeds and the versions of JAX and Optax. A
+finished cell is written whole or not at all: an interrupted run loses the cells under
+way, one a core.
+"""
+
+import ast
+import concurrent.futures
+import contextlib
+import functools
+import hashlib
+import inspect
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks import peers, workloads
+from benchmarks.peers.inner import OPTIMIZERS
+
+ROOT = Path(__file__).parent.parent
+CACHE = ROOT / ".benchmarks"
+RECORDING = Path(__file__).parent / "peers" / "recording.py"
+# One core a worker: the lanes are the parallelism, threads inside one only quarrel. And
+# a cell compiles for longer than it runs, so let the compiler do less: it halves that.
+XLA_FLAGS = (
+    "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1 "
+    "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
+)
+CURVES = ("last", "average", "own")
+
+
+class Cell(NamedTuple):
+    """What to run. Two equal cells give the same result."""
+
+    workload: str  # a name in `workloads`
+    peer: str  # a name that `peers.get` knows
+    rates: tuple[tuple[str, float], ...]  # (label, learning rate or factor)
+    seeds: tuple[int, ...]
+    code: str = ""  # folder that holds another version of the package; "": this one
+
+
+class Result(NamedTuple):
+    """What came out: curves, or why there are none."""
+
+    cell: Cell
+    curves: dict[str, np.ndarray]  # name -> f32[rates, seeds, evaluations + 1]
+    traces: dict[str, np.ndarray]  # name -> f32[rates, horizon]
+    error: str | None  # what the peer raised
+    seconds: float  # to run all lanes
+    compile_seconds: float
+
+    def curve(self, kind: str, label: str) -> np.ndarray:
+        """f32[seeds, evaluations + 1] of one rate."""
+        return self.curves[kind][[name for name, _ in self.cell.rates].index(label)]
+
+
+@functools.cache
+def syntax_hash(path: Path) -> str:
+    """Hash of a file, or of a folder's Python files, that comments do not change."""
+    files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        tree = ast.parse(file.read_text())
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list) and body and _is_docstring(body[0]):
+                del body[0]
+        digest.update(file.name.encode() + ast.dump(tree).encode())
+    return digest.hexdigest()
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
+
+
+def law_hash(code: str = "") -> str:
+    """Of the package alone: which law was judged."""
+    return syntax_hash((Path(code) if code else ROOT) / "adaptive_optax")[:12]
+
+
+def problem_hash(workload: str) -> str:
+    """Of what a workload and every run of it depend on."""
+    here = Path(__file__).parent
+    files = [
+        here / "workloads" / f"{workload}.py",
+        *sorted((here / "workloads").glob("_[a-z]*.py")),
+        here / "peers" / "inner.py",
+        here / "contract.py",
+        here / "experiment.py",
+        # The judge's average is the package's.
+        ROOT / "adaptive_optax" / "averaging.py",
+    ]
+    return _digest([syntax_hash(file) for file in files])
+
+
+def key(cell: Cell) -> str:
+    """The name under which a cell is remembered."""
+    import jax
+    import optax
+
+    peer = peers.get(cell.peer)
+    make = peer.make.func if isinstance(peer.make, functools.partial) else peer.make
+    source = Path(inspect.getsourcefile(make) or "")
+    return _digest(
+        [
+            problem_hash(cell.workload),
+            cell.peer,
+            syntax_hash(source),
+            law_hash(cell.code) if peer.ours else syntax_hash(RECORDING),
+            cell.rates,
+            cell.seeds,
+            jax.__version__,
+            optax.__version__,
+        ]
+    )
+
+
+def compute(cell: Cell) -> Result:
+    """Run one cell in this process. A peer that raises is a result too."""
+    from benchmarks import experiment
+
+    workload, peer = workloads.get(cell.workload), peers.get(cell.peer)
+    inner = OPTIMIZERS[workload.optimizer].factory
+    rates = [rate for _, rate in cell.rates]
+    try:
+        done = experiment.run(workload, peer, inner, rates, cell.seeds)
+    except Exception as error:  # whatever it is, the peer did not train
+        text = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        return Result(cell, {}, {}, text, 0.0, 0.0)
+    curves = {kind: getattr(done, kind) for kind in CURVES}
+    return Result(
+        cell, curves, done.traces, None, done.run_seconds, done.compile_seconds
+    )
+
+
+def save(result: Result, path: Path) -> None:
+    """Write a result whole or not at all."""
+    meta = {
+        "error": result.error,
+        "seconds": result.seconds,
+        "compile_seconds": result.compile_seconds,
+    }
+    arrays = {f"curve:{name}": array for name, array in result.curves.items()}
+    arrays |= {f"trace:{name}": array for name, array in result.traces.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        np.savez_compressed(file, meta=np.array(json.dumps(meta)), **arrays)
+    os.replace(file.name, path)
+
+
+def load(cell: Cell, path: Path) -> Result | None:
+    """A remembered result; None where there is none, said aloud where it is damaged."""
+    if not path.exists():
+        return None
+    try:
+        with path.open("rb") as raw, np.load(raw) as file:
+            meta = json.loads(str(file["meta"]))
+            named = {name: file[name] for name in file.files}
+        curves = {kind: named[f"curve:{kind}"] for kind in CURVES if not meta["error"]}
+        traces = {
+            name.removeprefix("trace:"): array
+            for name, array in named.items()
+            if name.startswith("trace:")
+        }
+        return Result(
+            cell,
+            curves,
+            traces,
+            meta["error"],
+            meta["seconds"],
+            meta["compile_seconds"],
+        )
+    except (
+        OSError,
+        KeyError,
+        ValueError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as e:
+        print(
+            f"{cell.workload} x {cell.peer}: the remembered cell {path.name} is "
+            f"damaged ({type(e).__name__}) and is computed again",
+            file=sys.stderr,
+        )
+        return None
+
+
+def run(
+    wanted: Sequence[Cell], *, cache: Path = CACHE, workers: int | None = None
+) -> Iterator[tuple[Result, bool]]:
+    """Every wanted cell in any order, and whether it was computed just now."""
+    paths = {cell: cache / f"{key(cell)}.npz" for cell in wanted}
+    missing: dict[str, list[Cell]] = {}
+    for cell, path in paths.items():
+        result = load(cell, path)
+        if result is None:
+            missing.setdefault(cell.code, []).append(cell)
+        else:
+            yield result, False
+    for code, some in missing.items():
+        for result in _pooled(some, code, workers or os.cpu_count() or 1):
+            save(result, paths[result.cell])
+            yield result, True
+
+
+def _pooled(some: Sequence[Cell], code: str, workers: int) -> Iterator[Result]:
+    """Compute in worker processes of one core each."""
+    if workers == 1 and not code:
+        yield from map(compute, some)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    cores = spawn.Queue()
+    for core in range(workers):
+        cores.put(core)
+    with (
+        _for_children(code),
+        concurrent.futures.ProcessPoolExecutor(
+            workers, spawn, initializer=_settle, initargs=(cores,)
+        ) as pool,
+    ):
+        waiting = [pool.submit(_compute_fresh, cell) for cell in some]
+        try:
+            for done in concurrent.futures.as_completed(waiting):
+                yield done.result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+@contextlib.contextmanager
+def _for_children(code: str) -> Iterator[None]:
+    """What a spawned process inherits: flags for XLA, and which package it finds."""
+    flags, path = os.environ.get("XLA_FLAGS"), list(sys.path)
+    os.environ["XLA_FLAGS"] = f"{flags or ''} {XLA_FLAGS}".strip()
+    if code:
+        sys.path.insert(0, code)
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        if flags is None:
+            del os.environ["XLA_FLAGS"]
+        else:
+            os.environ["XLA_FLAGS"] = flags
+
+
+def _settle(cores: Any) -> None:
+    """Give a worker its core."""
+    core = cores.get()
+    if hasattr(os, "sched_setaffinity"):
+        allowed = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {allowed[core % len(allowed)]})
+
+
+def _compute_fresh(cell: Cell) -> Result:
+    """`compute`, and forget the compiled program: it will not be asked for again."""
+    import jax
+
+    result = compute(cell)
+    jax.clear_caches()
+    return result

@@ -1,0 +1,249 @@
+"""What only a GPU shows, in one command of under eight minutes, as JSON.
+
+    python -m benchmarks.gpu                       # one GPU with 24 GB
+    python -m benchmarks.gpu --preset nano --steps 5 --repeats 2 --allow-cpu
+
+- ``overhead``: step time over plain Adam of each configuration of ours, on a GPT of
+  GPT-2-small's size (bfloat16 compute, float32 parameters, rematerialised layer scan).
+- ``training``: that GPT on the text of the Python manual, AdamW at a constant rate
+  beside `adaptive_scheduler` around the same; both keep an average of the parameters.
+- ``freezing``: step time where nothing, the lower half and everything is frozen, with a
+  mask on gradients and updates and with `frozen_value_and_grad`.
+- ``dither``: step time with noise over the same step with sigma = 0, by scale.
+- ``overhead_5m``: as ``overhead``, on 5 million parameters.
+
+Sections run in this order. One with no time left is recorded as skipped, one that
+raises with what it raised. The file is written after each.
+"""
+
+import argparse
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+if __name__ == "__main__" and not __package__:  # python benchmarks/gpu.py
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import adaptive_optax as ao
+from benchmarks import language, models, timing
+from benchmarks.budget import Budget, Builds, compare
+from benchmarks.cost import CONFIGURATIONS
+
+RATE = 3e-4
+OUTPUT = Path(__file__).parent / "results" / "gpu.json"
+
+
+class Preset(NamedTuple):
+    """What is measured."""
+
+    large: models.GPTConfig
+    small: models.GPTConfig
+    configurations: tuple[str, ...] = tuple(CONFIGURATIONS)
+    scales: tuple[str, ...] = ("param_rms", "update_rms", "isotropic")
+
+
+PRESETS = {
+    "gpt2-small": Preset(models.GPT2_SMALL, models.GPT_5M),
+    "nano": Preset(  # one of each: what takes time there is compilation
+        models.NANO,
+        models.NANO._replace(scan=False, dtype=jnp.float32),
+        ("control law only",),
+        ("param_rms",),
+    ),
+}
+
+
+def optimizer_runs(
+    config: models.GPTConfig, makers: dict[str, Callable[[], Any]], calls: int
+) -> Builds:
+    """For each optimizer a run of its step, the first one's twice: as its own twin."""
+    model = models.gpt(config)
+    batch = model.batch(jax.random.key(1))
+
+    @functools.cache  # the twin is not compiled again
+    def stepped(name: str) -> tuple[Any, Callable[..., Any]]:
+        tx = makers[name]()
+        return tx, timing.stepper(tx, model.loss)
+
+    def run(name: str) -> timing.Timed:
+        tx, step = stepped(name)
+        return timing.runner(step, timing.start(tx, model), batch, calls=calls)
+
+    first, *others = makers
+    again = {f"{first} again": functools.partial(run, first)}
+    runs = {name: functools.partial(run, name) for name in (first, *others)}
+    return {first: runs.pop(first), **again, **runs}
+
+
+def overhead(
+    config: models.GPTConfig,
+    configurations: tuple[str, ...],
+    budget: Budget,
+    repeats: int,
+    calls: int,
+) -> dict[str, Any]:
+    """Each configuration over plain Adam."""
+    makers = {"plain": lambda: optax.adam(RATE)}
+    for name in configurations:
+        makers[name] = functools.partial(
+            ao.adaptive_scheduler, optax.adam, RATE, **CONFIGURATIONS[name]
+        )
+    kind = f"overhead, width {config.width}"
+    return compare(kind, optimizer_runs(config, makers, calls), budget, repeats)
+
+
+def dither(
+    config: models.GPTConfig,
+    scales: tuple[str, ...],
+    budget: Budget,
+    repeats: int,
+    calls: int,
+) -> dict[str, Any]:
+    """Each scale of the fused dither over the same scheduler without."""
+    bare = functools.partial(
+        ao.adaptive_scheduler, optax.adam, RATE, average=False, recovery=False
+    )
+    makers = {"sigma = 0": bare}
+    for scale in scales:
+        makers[scale] = functools.partial(bare, sigma=1e-3, dither_scale=scale)
+    return compare("dither", optimizer_runs(config, makers, calls), budget, repeats)
+
+
+def freezing(
+    config: models.GPTConfig, budget: Budget, repeats: int, calls: int
+) -> dict[str, Any]:
+    """Nothing, the lower half and everything frozen, by mask and by skipping."""
+    model, adam = models.gpt(config), optax.adam(RATE)
+    batch = model.batch(jax.random.key(1))
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    labels = {
+        name: jax.tree.map(lambda _, name=name: name, tree)
+        for name, tree in shapes.items()
+    }
+
+    def frozen_below(block: int) -> Any:
+        """Embeddings and the blocks below ``block``; the last scale only with all."""
+        frozen = {
+            "words": jnp.asarray(block > 0),
+            "positions": jnp.asarray(block > 0),
+            "blocks": jnp.arange(config.blocks) < block,
+            "scale": jnp.asarray(block == config.blocks),
+        }
+        return jax.tree.map(lambda name, _: frozen[name], labels)
+
+    def zeroed(tree: Any, frozen: Any) -> Any:
+        def one(leaf, rests):
+            rests = rests.reshape(rests.shape + (1,) * (leaf.ndim - rests.ndim))
+            return jnp.where(rests, jnp.zeros_like(leaf), leaf)
+
+        return jax.tree.map(one, tree, frozen)
+
+    def by_mask(params, frozen, batch):
+        value, grads = jax.value_and_grad(model.loss)(params, batch)
+        return value, zeroed(grads, frozen)
+
+    def stepper(value_and_grad: Callable[..., Any]) -> Callable[..., Any]:
+        def step(params, state, batch, frozen):
+            _, grads = value_and_grad(params, frozen, batch)
+            updates, state = adam.update(grads, state, params)
+            updates = zeroed(updates, frozen)
+            return optax.apply_updates(params, updates), state
+
+        return step
+
+    def run(step: Callable[..., Any], *rest: Any) -> timing.Timed:
+        carry = timing.start(adam, model)
+        return timing.runner(step, carry, batch, *rest, calls=calls)
+
+    ways = {"mask": by_mask}
+    missing = {}
+    if hasattr(ao, "frozen_value_and_grad"):
+        ways["skip"] = ao.frozen_value_and_grad(model.loss, labels)
+    else:
+        missing = {"skip": "adaptive_optax.frozen_value_and_grad: not in this version"}
+    plain = timing.stepper(adam, model.loss)
+    builds: Builds = {"plain": functools.partial(run, plain)}
+    for way, value_and_grad in ways.items():
+        step = stepper(value_and_grad)  # one a way: the frozen share is an argument
+        for share, block in (
+            ("nothing", 0),
+            ("half", config.blocks // 2),
+            ("all", config.blocks),
+        ):
+            frozen = frozen_below(block)
+            name = f"{way}, {share} frozen"
+            builds[name] = functools.partial(run, step, frozen)
+    return {**compare("freezing", builds, budget, repeats), "missing": missing}
+
+
+def training(config: models.GPTConfig, budget: Budget, steps: int) -> dict[str, Any]:
+    """A constant rate and ours, from the same parameters on the same batches."""
+    runs = {
+        "constant": lambda: optax.chain(optax.adamw(RATE), ao.average_params()),
+        "nudge": lambda: ao.adaptive_scheduler(optax.adamw, RATE),
+    }
+    rows = {}
+    for name, make in runs.items():
+        rows[name] = budget.piece(
+            "training",
+            lambda make=make: language.train(config, make(), steps, budget.left),
+        )
+    return {"learning_rate": RATE, "rows": rows}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the sections and write the JSON; 2 where there is no GPU."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--preset", choices=PRESETS, default="gpt2-small")
+    parser.add_argument("--steps", type=int, default=200, help="of the training run")
+    parser.add_argument("--repeats", type=int, default=7, help="of each step time")
+    parser.add_argument("--calls", type=int, default=3, help="steps timed together")
+    parser.add_argument("--budget", type=float, default=450.0, help="seconds in all")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--allow-cpu", action="store_true", help="to try it out")
+    options = parser.parse_args(argv)
+    if jax.default_backend() != "gpu" and not options.allow_cpu:
+        print(
+            f"benchmarks/gpu.py needs a GPU, and JAX found only {jax.devices()}; on a "
+            "machine with one, install jax[cuda13], or try it out with --allow-cpu.",
+            file=sys.stderr,
+        )
+        return 2
+    large, small, configurations, scales = PRESETS[options.preset]
+    budget = Budget(options.budget)
+    times = (budget, options.repeats, options.calls)
+    sections: dict[str, Callable[[], dict[str, Any]]] = {
+        "overhead": lambda: overhead(large, configurations, *times),
+        "training": lambda: training(large, budget, options.steps),
+        "freezing": lambda: freezing(large, *times),
+        "dither": lambda: dither(large, scales, *times),
+        "overhead_5m": lambda: overhead(small, configurations, *times),
+    }
+    report: dict[str, Any] = {
+        "environment": timing.environment(),
+        "options": {k: str(v) for k, v in vars(options).items()},
+        "sections": {},
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    for name, section in sections.items():
+        found = report["sections"][name] = budget.piece(name, section)
+        memory = jax.devices()[0].memory_stats() or {}
+        report["peak_bytes"] = memory.get("peak_bytes_in_use")
+        options.output.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+        outcome = found.get("skipped") or found.get("error") or f"{found['seconds']} s"
+        print(f"{name}: {outcome}", flush=True)
+    print(f"wrote {options.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
