@@ -37,6 +37,7 @@ from benchmarks.budget import Budget, Builds, compare
 from benchmarks.cost import CONFIGURATIONS
 
 RATE = 3e-4
+ADAM = optax.adam(RATE)
 OUTPUT = Path(__file__).parent / "results" / "gpu.json"
 
 
@@ -60,26 +61,30 @@ PRESETS = {
 }
 
 
-def optimizer_runs(
-    config: models.GPTConfig, makers: dict[str, Callable[[], Any]], calls: int
-) -> Builds:
-    """For each optimizer a run of its step, the first one's twice: as its own twin."""
+@functools.cache
+def ours(name: str) -> Any:
+    """The configuration of that name around Adam."""
+    return ao.adaptive_scheduler(optax.adam, RATE, **CONFIGURATIONS[name])
+
+
+@functools.cache  # JAX compiles the same function once
+def step_of(tx: Any, config: models.GPTConfig) -> Callable[..., Any]:
+    """The training step, the same function for the same arguments."""
+    return timing.stepper(tx, models.gpt(config).loss)
+
+
+def runs_of(optimizers: dict[str, Any], config: models.GPTConfig, calls: int) -> Builds:
+    """A run of each optimizer's step, and another of the first as its own twin."""
     model = models.gpt(config)
     batch = model.batch(jax.random.key(1))
 
-    @functools.cache  # the twin is not compiled again
-    def stepped(name: str) -> tuple[Any, Callable[..., Any]]:
-        tx = makers[name]()
-        return tx, timing.stepper(tx, model.loss)
+    def run(tx: Any) -> timing.Timed:
+        carry = timing.start(tx, model)
+        return timing.runner(step_of(tx, config), carry, batch, calls=calls)
 
-    def run(name: str) -> timing.Timed:
-        tx, step = stepped(name)
-        return timing.runner(step, timing.start(tx, model), batch, calls=calls)
-
-    first, *others = makers
-    again = {f"{first} again": functools.partial(run, first)}
-    runs = {name: functools.partial(run, name) for name in (first, *others)}
-    return {first: runs.pop(first), **again, **runs}
+    (first, plain), *others = optimizers.items()
+    pairs = [(first, plain), (f"{first} again", plain), *others]
+    return {name: functools.partial(run, tx) for name, tx in pairs}
 
 
 def overhead(
@@ -90,13 +95,9 @@ def overhead(
     calls: int,
 ) -> dict[str, Any]:
     """Each configuration over plain Adam."""
-    makers = {"plain": lambda: optax.adam(RATE)}
-    for name in configurations:
-        makers[name] = functools.partial(
-            ao.adaptive_scheduler, optax.adam, RATE, **CONFIGURATIONS[name]
-        )
-    kind = f"overhead, width {config.width}"
-    return compare(kind, optimizer_runs(config, makers, calls), budget, repeats)
+    optimizers = {"plain": ADAM} | {name: ours(name) for name in configurations}
+    builds = runs_of(optimizers, config, calls)
+    return compare(f"overhead, width {config.width}", builds, budget, repeats)
 
 
 def dither(
@@ -107,36 +108,33 @@ def dither(
     calls: int,
 ) -> dict[str, Any]:
     """Each scale of the fused dither over the same scheduler without."""
-    bare = functools.partial(
-        ao.adaptive_scheduler, optax.adam, RATE, average=False, recovery=False
-    )
-    makers = {"sigma = 0": bare}
+    law = "control law only"
+    options = CONFIGURATIONS[law] | {"sigma": 1e-3}
+    optimizers = {"sigma = 0": ours(law)}
     for scale in scales:
-        makers[scale] = functools.partial(bare, sigma=1e-3, dither_scale=scale)
-    return compare("dither", optimizer_runs(config, makers, calls), budget, repeats)
+        optimizers[scale] = ao.adaptive_scheduler(
+            optax.adam, RATE, dither_scale=scale, **options
+        )
+    return compare("dither", runs_of(optimizers, config, calls), budget, repeats)
 
 
 def freezing(
     config: models.GPTConfig, budget: Budget, repeats: int, calls: int
 ) -> dict[str, Any]:
     """Nothing, the lower half and everything frozen, by mask and by skipping."""
-    model, adam = models.gpt(config), optax.adam(RATE)
+    model = models.gpt(config)
     batch = model.batch(jax.random.key(1))
     shapes = jax.eval_shape(model.init, jax.random.key(0))
-    labels = {
-        name: jax.tree.map(lambda _, name=name: name, tree)
-        for name, tree in shapes.items()
-    }
 
-    def frozen_below(block: int) -> Any:
+    def frozen_below(block: int) -> dict[str, Any]:
         """Embeddings and the blocks below ``block``; the last scale only with all."""
-        frozen = {
+        layers = jnp.arange(config.blocks) < block
+        return {
             "words": jnp.asarray(block > 0),
             "positions": jnp.asarray(block > 0),
-            "blocks": jnp.arange(config.blocks) < block,
+            "blocks": dict.fromkeys(shapes["blocks"], layers),
             "scale": jnp.asarray(block == config.blocks),
         }
-        return jax.tree.map(lambda name, _: frozen[name], labels)
 
     def zeroed(tree: Any, frozen: Any) -> Any:
         def one(leaf, rests):
@@ -152,24 +150,25 @@ def freezing(
     def stepper(value_and_grad: Callable[..., Any]) -> Callable[..., Any]:
         def step(params, state, batch, frozen):
             _, grads = value_and_grad(params, frozen, batch)
-            updates, state = adam.update(grads, state, params)
+            updates, state = ADAM.update(grads, state, params)
             updates = zeroed(updates, frozen)
             return optax.apply_updates(params, updates), state
 
         return step
 
     def run(step: Callable[..., Any], *rest: Any) -> timing.Timed:
-        carry = timing.start(adam, model)
+        carry = timing.start(ADAM, model)
         return timing.runner(step, carry, batch, *rest, calls=calls)
 
     ways = {"mask": by_mask}
     missing = {}
     if hasattr(ao, "frozen_value_and_grad"):
-        ways["skip"] = ao.frozen_value_and_grad(model.loss, labels)
+        ways["skip"] = ao.frozen_value_and_grad(
+            model.loss, lambda path: path.split("/")[0]
+        )
     else:
         missing = {"skip": "adaptive_optax.frozen_value_and_grad: not in this version"}
-    plain = timing.stepper(adam, model.loss)
-    builds: Builds = {"plain": functools.partial(run, plain)}
+    builds: Builds = {"plain": functools.partial(run, step_of(ADAM, config))}
     for way, value_and_grad in ways.items():
         step = stepper(value_and_grad)  # one a way: the frozen share is an argument
         for share, block in (

@@ -91,8 +91,7 @@ PEERS = (
         free=True,
         own_optimizer=True,
         trace=trace,
-        source="Mishchenko, Defazio 2023 (arXiv 2306.06101); defaults of "
-        "optax.contrib.prodigy",
+        source="Mishchenko, Defazio 2023 (arXiv 2306.06101); Optax's defaults",
     ),
     Peer(
         "dadapt",
@@ -100,8 +99,7 @@ PEERS = (
         free=True,
         own_optimizer=True,
         trace=trace,
-        source="Defazio, Mishchenko 2023 (arXiv 2301.07733); defaults of "
-        "optax.contrib.dadapt_adamw",
+        source="Defazio, Mishchenko 2023 (arXiv 2301.07733); Optax's defaults",
     ),
     Peer(
         "dog",
@@ -124,8 +122,7 @@ PEERS = (
         _cocob,
         free=True,
         own_optimizer=True,
-        source="Orabona, Tommasi 2017 (arXiv 1705.07795); alpha = 100 as in "
-        "optax.contrib.cocob",
+        source="Orabona, Tommasi 2017 (arXiv 1705.07795); alpha 100 as in Optax",
     ),
     Peer(
         "momo",
@@ -140,8 +137,7 @@ PEERS = (
         _polyak(contrib.momo_adam, 1e-2),
         free=True,
         own_optimizer=True,
-        source="Schaipp et al. 2023 (arXiv 2305.07583); rate .01 and lower bound 0 as "
-        "in optax.contrib.momo_adam",
+        source="as momo; rate .01 as in optax.contrib.momo_adam",
     ),
     Peer(
         "mechanic",

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.workloads import _random
+
 
 class Split(NamedTuple):
     """Examples to train on, and others to be judged by."""
@@ -48,8 +50,8 @@ def mnist() -> Split:
 
 def draw(key: jax.Array, step: jax.Array, size: int, *arrays: np.ndarray) -> tuple:
     """``size`` rows of each array, with replacement, the same for the same step."""
-    key = jax.random.fold_in(key, step)
-    rows = jax.random.randint(key, (size,), 0, len(arrays[0]))
+    (chances,) = _random.uniform(jax.random.fold_in(key, step), (size,))
+    rows = _random.integers(chances, len(arrays[0]))
     return tuple(jnp.asarray(array)[rows] for array in arrays)
 
 
@@ -82,6 +84,6 @@ def text() -> Text:
 def draw_text(key: jax.Array, step: jax.Array, size: int, length: int) -> jax.Array:
     """i32[size, length] windows of the training text at random places."""
     train = text().train
-    key = jax.random.fold_in(key, step)
-    starts = jax.random.randint(key, (size, 1), 0, len(train) - length + 1)
+    (chances,) = _random.uniform(jax.random.fold_in(key, step), (size, 1))
+    starts = _random.integers(chances, len(train) - length + 1)
     return jnp.asarray(train)[starts + jnp.arange(length)]

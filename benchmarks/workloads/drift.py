@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.contract import Workload
-from benchmarks.workloads import _layers
+from benchmarks.workloads import _layers, _random
 
 FEATURES, CLASSES, TEST = 12, 5, 256
 RADIUS = 2.0  # of the circles that the means turn on: the classes overlap
@@ -44,9 +44,10 @@ def is_bad(step: jax.Array) -> jax.Array:
 
 
 def batch(key: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
-    label_key, input_key = jax.random.split(jax.random.fold_in(key, step))
-    labels = jax.random.randint(label_key, (BATCH,), 0, CLASSES)
-    x = means(step)[labels] + jax.random.normal(input_key, (BATCH, FEATURES))
+    key = jax.random.fold_in(key, step)
+    noise, chances = _random.normal(key, (BATCH, FEATURES), (BATCH,))
+    labels = _random.integers(jax.scipy.stats.norm.cdf(chances), CLASSES)
+    x = means(step)[labels] + noise
     bad = is_bad(step)
     return x * jnp.where(bad, 3.0, 1.0), (labels + bad) % CLASSES
 

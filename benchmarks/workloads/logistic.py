@@ -14,19 +14,25 @@ import numpy as np
 import optax
 
 from benchmarks.contract import Workload
+from benchmarks.workloads import _random
 
 FEATURES = 64
 BATCH = 32
 HORIZON = 1000
 
 
-def inputs(key: jax.Array, size: int) -> jax.Array:
-    present_key, size_key, sign_key = jax.random.split(key, 3)
+def examples(key: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+    """Inputs, and labels of the teacher."""
     shape = (size, FEATURES)
+    chances, magnitudes, label_chances = _random.uniform(key, shape, shape, (size,))
     frequency = (1.0 + jnp.arange(FEATURES)) ** -0.5
-    present = jax.random.bernoulli(present_key, frequency, shape)
-    magnitude = jnp.exp(0.75 * jax.random.normal(size_key, shape) - 0.5)
-    return present * magnitude * jax.random.rademacher(sign_key, shape, jnp.float32)
+    # Half of the present ones get either sign.
+    sign = jnp.sign(chances - 0.5 * frequency) * (chances < frequency)
+    # Inside (0, 1), for the normal quantiles of 0 and 1 are infinite.
+    normal = jax.scipy.special.ndtri(jnp.clip(magnitudes, 1e-6, 1 - 1e-6))
+    x = sign * jnp.exp(0.75 * normal - 0.5)
+    labels = label_chances < jax.nn.sigmoid(x @ teacher())
+    return x, labels.astype(jnp.float32)
 
 
 @functools.cache
@@ -45,10 +51,7 @@ def logits(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
 
 
 def batch(key: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
-    input_key, label_key = jax.random.split(jax.random.fold_in(key, step))
-    x = inputs(input_key, BATCH)
-    probability = jax.nn.sigmoid(x @ teacher())
-    return x, jax.random.bernoulli(label_key, probability).astype(jnp.float32)
+    return examples(jax.random.fold_in(key, step), BATCH)
 
 
 def loss(params, batch, key):
@@ -59,7 +62,7 @@ def loss(params, batch, key):
 
 def workload() -> Workload:
     # Concrete, so that XLA does not spend seconds on drawing them while it compiles.
-    test_x = np.asarray(inputs(jax.random.key(0), 512))
+    test_x = np.asarray(examples(jax.random.key(0), 512)[0])
 
     def metric(params, step):
         del step

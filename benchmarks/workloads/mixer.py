@@ -17,22 +17,18 @@ TOKENS, PIXELS, WIDTH, BLOCKS = 16, 4, 16, 3
 
 
 def init(key: jax.Array) -> dict:
-    embed, head, *blocks = jax.random.split(key, 2 + BLOCKS)
-    return {
-        "embed": _layers.init_dense(embed, PIXELS, WIDTH),
-        "blocks": [init_block(block) for block in blocks],
-        "gain": jnp.ones(WIDTH),
-        "head": _layers.init_dense(head, WIDTH, 10),
-    }
-
-
-def init_block(key: jax.Array) -> dict:
-    tokens, channels = jax.random.split(key)
-    return {
-        "gains": [jnp.ones(WIDTH), jnp.ones(WIDTH)],
-        "tokens": _layers.init_mlp(tokens, (TOKENS, TOKENS, TOKENS)),
-        "channels": _layers.init_mlp(channels, (WIDTH, 2 * WIDTH, WIDTH)),
-    }
+    block = (TOKENS, TOKENS), (TOKENS, TOKENS), (WIDTH, 2 * WIDTH), (2 * WIDTH, WIDTH)
+    ends = (PIXELS, WIDTH), (WIDTH, 10)
+    embed, head, *layers = _layers.init_dense(key, *ends, *BLOCKS * block)
+    blocks = [
+        {
+            "gains": [jnp.ones(WIDTH), jnp.ones(WIDTH)],
+            "tokens": layers[start : start + 2],
+            "channels": layers[start + 2 : start + 4],
+        }
+        for start in range(0, len(layers), 4)
+    ]
+    return {"embed": embed, "blocks": blocks, "gain": jnp.ones(WIDTH), "head": head}
 
 
 def logits(params: dict, x: jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.contract import Workload
-from benchmarks.workloads import _layers
+from benchmarks.workloads import _layers, _random
 
 INPUTS, HIDDEN, TEST = 16, 32, 256
 BATCH = 16
@@ -41,7 +41,10 @@ def phases() -> Phase:
     scale = np.stack([np.ones(INPUTS), rng.uniform(0.5, 1.5, INPUTS)])
     mean = np.stack([np.zeros(INPUTS), rng.uniform(-0.5, 0.5, INPUTS)])
     first = rng.normal(size=(2, INPUTS, 8)) * 1.5 / INPUTS**0.5
-    second = rng.normal(size=(2, 8)) / 8**0.5
+    second = rng.normal(size=(2, 8))
+    # Both teachers are given targets of variance 1, before the unit.
+    x = mean[:, None] + scale[:, None] * rng.normal(size=(2, 4096, INPUTS))
+    second /= np.einsum("pnh,ph->pn", np.tanh(x @ first), second).std(1)[:, None]
     return Phase(*(np.float32(array) for array in (scale, mean, first, second)))
 
 
@@ -54,10 +57,11 @@ def examples(step: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def batch(key: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
-    input_key, noise_key = jax.random.split(jax.random.fold_in(key, step))
-    x, targets = examples(step, jax.random.normal(input_key, (BATCH, INPUTS)))
-    noise = NOISE * jnp.asarray(UNIT)[(step >= SHIFT).astype(jnp.int32)]
-    return x, targets + noise * jax.random.normal(noise_key, (BATCH,))
+    key = jax.random.fold_in(key, step)
+    inputs, noise = _random.normal(key, (BATCH, INPUTS), (BATCH,))
+    x, targets = examples(step, inputs)
+    unit = jnp.asarray(UNIT)[(step >= SHIFT).astype(jnp.int32)]
+    return x, targets + NOISE * unit * noise
 
 
 def predict(params: list[_layers.Dense], x: jax.Array) -> jax.Array:

@@ -20,11 +20,10 @@ PIXELS, HIDDEN, LATENTS, TEST = 64, 48, 6, 256
 
 
 def init(key: jax.Array) -> dict[str, list[_layers.Dense]]:
-    encoder, decoder = jax.random.split(key)
-    return {
-        "encoder": _layers.init_mlp(encoder, (PIXELS, HIDDEN, 2 * LATENTS)),
-        "decoder": _layers.init_mlp(decoder, (LATENTS, HIDDEN, PIXELS)),
-    }
+    encoder = (PIXELS, HIDDEN), (HIDDEN, 2 * LATENTS)
+    decoder = (LATENTS, HIDDEN), (HIDDEN, PIXELS)
+    layers = _layers.init_dense(key, *encoder, *decoder)
+    return {"encoder": layers[:2], "decoder": layers[2:]}
 
 
 def negative_bound(params, x: jax.Array, noise: jax.Array) -> jax.Array:

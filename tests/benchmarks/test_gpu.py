@@ -12,6 +12,7 @@ import adaptive_optax as ao
 from benchmarks.budget import Budget
 
 ROOT = Path(__file__).parents[2]
+FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 needs_no_gpu = pytest.mark.skipif(
     jax.default_backend() == "gpu", reason="the point is that there is no GPU"
@@ -38,11 +39,13 @@ def test_without_a_gpu_it_says_so_in_one_line(how, tmp_path):
 def report(tmp_path_factory):
     """Of the command, in a process whose compiler does not optimise."""
     output = tmp_path_factory.mktemp("gpu") / "deep" / "gpu.json"
-    arguments = "--preset nano --steps 12 --repeats 2 --calls 1 --allow-cpu".split()
+    arguments = (
+        "--preset nano --steps 12 --repeats 2 --calls 1 --budget 3600 --allow-cpu"
+    ).split()
     subprocess.run(
         [sys.executable, "-m", "benchmarks.gpu", *arguments, "--output", output],
         cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        env=os.environ | {"XLA_FLAGS": FAST},
         check=True,
     )
     return json.loads(output.read_text())

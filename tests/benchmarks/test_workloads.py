@@ -1,6 +1,5 @@
 """The judge's workloads: the registry, the contract, and what each claims to be."""
 
-import functools
 import pathlib
 
 import jax
@@ -10,7 +9,7 @@ import optax
 import pytest
 
 from benchmarks import workloads
-from benchmarks.contract import EVALUATIONS, Workload
+from benchmarks.contract import EVALUATIONS
 from benchmarks.workloads import (
     _data,
     cartpole,
@@ -25,6 +24,15 @@ from benchmarks.workloads import (
 
 HELD_OUT = "label_noise cnn vae rnn tabular cartpole drift mixer".split()
 INNER = {"sgd", "adam", "adamw", "adagrad", "rmsprop", "lion", "muon"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compile_quickly():
+    """Each program runs once, so what counts is how long it takes to compile."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def test_every_file_is_in_the_split_and_the_held_out_ones_stay_so():
@@ -51,18 +59,6 @@ def test_a_file_that_contradicts_the_split_is_refused(monkeypatch):
         workloads.get.__wrapped__("rosenbrock")
 
 
-def first_step(workload: Workload, seed: jax.Array):
-    init_key, batch_key, loss_key = jax.random.split(jax.random.key(seed), 3)
-    params = workload.init(init_key)
-    batch = workload.batch(batch_key, jnp.int32(0))
-    again = workload.batch(batch_key, jnp.int32(0))
-    after = workload.batch(batch_key, jnp.int32(1))
-    gradient = jax.value_and_grad(workload.loss, has_aux=True)
-    (loss, reward), grads = gradient(params, batch, loss_key)
-    metric = workload.metric(params, jnp.int32(0))
-    return params, (batch, again, after), loss, reward, grads, metric
-
-
 def equal(one, other) -> bool:
     return all(
         np.array_equal(a, b)
@@ -76,8 +72,21 @@ def test_a_workload_keeps_the_contract(name):
     assert workload.optimizer in INNER
     assert workload.horizon % EVALUATIONS == 0
     assert workload.disturbed_at is None or 0 < workload.disturbed_at < workload.horizon
-    step = jax.jit(jax.vmap(functools.partial(first_step, workload)))
-    params, (batch, again, after), loss, reward, grads, metric = step(jnp.arange(2))
+    keys = jax.random.split(jax.random.key(0))
+    params = jax.jit(jax.vmap(workload.init))(keys)
+    steps = jax.vmap(workload.batch, (None, 0))
+    batches = jax.jit(jax.vmap(steps, (0, None)))(keys, jnp.array([0, 0, 1]))
+    batch, again, after = (
+        jax.tree.map(lambda x, i=i: x[:, i], batches) for i in range(3)
+    )
+
+    @jax.jit
+    @jax.vmap
+    def first_step(params, batch, key):
+        gradient = jax.value_and_grad(workload.loss, has_aux=True)
+        return gradient(params, batch, key), workload.metric(params, jnp.int32(0))
+
+    ((loss, reward), grads), metric = first_step(params, batch, keys)
 
     for leaf in jax.tree.leaves((params, grads)):
         assert leaf.dtype == jnp.float32
@@ -96,7 +105,7 @@ def test_a_workload_keeps_the_contract(name):
 @pytest.mark.parametrize(
     ("name", "rate", "steps", "share"),
     [
-        ("quadratic", 0.3, 200, 0.3),
+        ("quadratic", 0.3, 200, 0.5),
         ("logistic", 0.03, 100, 0.5),
         ("shift", 0.1, 100, 1),
     ],
@@ -106,7 +115,7 @@ def test_a_short_training_lowers_the_metric(name, rate, steps, share):
     optimizer = optax.sgd(rate, momentum=0.9)
 
     @jax.jit
-    def train(key):
+    def train(start, key):
         def step(carry, count):
             params, state = carry
             batch = workload.batch(key, count)
@@ -115,12 +124,14 @@ def test_a_short_training_lowers_the_metric(name, rate, steps, share):
             updates, state = optimizer.update(grads, state, params)
             return (optax.apply_updates(params, updates), state), None
 
-        start = workload.init(key)
         carry = (start, optimizer.init(start))
         (params, _), _ = jax.lax.scan(step, carry, jnp.arange(steps))
-        return workload.metric(start, 0), workload.metric(params, steps)
+        return workload.metric(start, jnp.int32(0)), workload.metric(
+            params, jnp.int32(steps)
+        )
 
-    before, after = train(jax.random.key(1))
+    key = jax.random.key(1)
+    before, after = train(workload.init(key), key)
     assert after < share * before
 
 
@@ -130,7 +141,7 @@ def test_factorization_starts_at_a_saddle():
     batch = workload.batch(jax.random.key(0), jnp.int32(0))
     grads, _ = jax.grad(workload.loss, has_aux=True)(params, batch, None)
     assert optax.tree.norm(grads) < 0.05
-    np.testing.assert_allclose(workload.metric(params, 0), 1.0, atol=1e-3)
+    np.testing.assert_allclose(workload.metric(params, jnp.int32(0)), 1.0, atol=1e-3)
     assert np.linalg.matrix_rank(factorization.truth()) == factorization.RANK
 
 
@@ -138,7 +149,8 @@ def test_the_transformer_sees_only_the_past():
     params = char_transformer.init(jax.random.key(0))
     tokens = jnp.arange(char_transformer.LENGTH)[None] % 20
     changed = tokens.at[0, 10].set(30)
-    before, after = (char_transformer.logits(params, t)[0] for t in (tokens, changed))
+    both = jnp.concatenate([tokens, changed])
+    before, after = jax.jit(char_transformer.logits)(params, both)
     np.testing.assert_allclose(before[:10], after[:10], atol=1e-5)
     assert not np.allclose(before[10:], after[10:], atol=1e-3)
 
@@ -180,7 +192,7 @@ def test_the_stream_shifts_in_loss_and_in_distribution_but_not_in_metric():
     )
     assert equal((x0, y0), (x1, y1))
     assert not np.allclose(x1, x2) and abs(np.corrcoef(y1, y2)[0, 1]) < 0.5
-    assert 8 < np.mean(y2**2) / np.mean(y1**2) < 32
+    np.testing.assert_allclose(np.std(y2) / np.std(y1), 4.0, rtol=0.1)
     # A model that says nothing is as bad before as after.
     nothing = jax.tree.map(jnp.zeros_like, workload.init(jax.random.key(0)))
     for step in (shift.SHIFT - 1, shift.SHIFT):
@@ -189,7 +201,7 @@ def test_the_stream_shifts_in_loss_and_in_distribution_but_not_in_metric():
 
 def test_spikes_come_at_their_steps_and_at_no_other():
     workload = workloads.get("spikes")
-    x, labels = jax.vmap(workload.batch, (None, 0))(
+    x, labels = jax.jit(jax.vmap(workload.batch, (None, 0)))(
         jax.random.key(0), jnp.arange(workload.horizon)
     )
     x = np.asarray(x)
@@ -212,7 +224,7 @@ def test_spikes_come_at_their_steps_and_at_no_other():
 
 def test_drift_turns_by_a_quarter_circle_and_spoils_every_90th_batch():
     workload = workloads.get("drift")
-    first, last = drift.means(0), drift.means(drift.HORIZON)
+    first, last = drift.means(jnp.int32(0)), drift.means(jnp.int32(drift.HORIZON))
     np.testing.assert_allclose(np.sum(first * last, -1), 0.0, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(first, axis=-1), drift.RADIUS, rtol=1e-5)
     bad = np.flatnonzero(drift.is_bad(np.arange(drift.HORIZON)))
@@ -221,7 +233,7 @@ def test_drift_turns_by_a_quarter_circle_and_spoils_every_90th_batch():
     # The true posterior is linear in x, so a linear model can tell the metric's zero.
     centres = jnp.asarray(first)
     exact = [{"kernel": centres.T, "bias": -0.5 * jnp.sum(centres**2, -1)}]
-    np.testing.assert_allclose(workload.metric(exact, 0), 0.0, atol=1e-5)
+    np.testing.assert_allclose(workload.metric(exact, jnp.int32(0)), 0.0, atol=1e-5)
 
 
 def test_cartpole_solves_the_equations_of_motion():
