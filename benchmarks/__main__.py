@@ -14,6 +14,7 @@ the cells that the change touches.
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -79,8 +80,7 @@ def run(
     if partial:
         return
     table = summary.summarise(chosen, (result for result, _ in done), oracles)
-    path = summary.save(table)
-    print(f"wrote {path}")
+    print(f"wrote {summary.save(table, _folder(suite))}")
     if standings.names(table, "held_out") and any(fresh for _, fresh in done):
         _log_held_out(table)
     report(suite=suite)
@@ -94,8 +94,13 @@ def report(*, suite: str = "full") -> None:
       suite: ``quick`` or ``full``; that of ``quick`` is not kept in the repository.
     """
     protocol.suite(suite)
-    folder = summary.RESULTS if suite == "full" else cells.CACHE / suite
-    print(f"wrote {reporting.write(summary.load(suite), folder)}")
+    folder = _folder(suite)
+    print(f"wrote {reporting.write(summary.load(suite, folder), folder)}")
+
+
+def _folder(suite: str) -> Path:
+    """Only the full suite's results are kept in the repository."""
+    return summary.RESULTS if suite == "full" else cells.CACHE / suite
 
 
 @app.command

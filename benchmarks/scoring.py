@@ -101,13 +101,35 @@ def draws(
     return which, rng.integers(seeds, size=(count, workloads, seeds))
 
 
+def mean_of_medians(values: np.ndarray, *, seed: int = 0) -> Interval:
+    """Of [W, S]: median over seeds, mean over workloads."""
+    value = np.median(values, axis=1).mean()
+    drawn = np.median(values[draws(*values.shape, seed=seed)], axis=-1)
+    low, high = np.quantile(drawn.mean(axis=-1), [0.025, 0.975])
+    return Interval(float(value), float(low), float(high))
+
+
 def geometric_mean(ratios: np.ndarray, *, seed: int = 0) -> Interval:
     """Of [W, S] ratios: median over seeds, geometric mean over workloads."""
-    logs = np.log(ratios)
-    value = np.exp(np.median(logs, axis=1).mean())
-    drawn = np.median(logs[draws(*ratios.shape, seed=seed)], axis=-1)
-    low, high = np.quantile(np.exp(drawn.mean(axis=-1)), [0.025, 0.975])
-    return Interval(float(value), float(low), float(high))
+    logs = mean_of_medians(np.log(ratios), seed=seed)
+    return Interval(*(float(np.exp(log)) for log in logs))
+
+
+def progress(
+    finals: np.ndarray, start: np.ndarray, oracle: np.ndarray, *, seed: int = 0
+) -> Interval:
+    """The share of the oracle's way that a run has gone, on a log scale; mean over W.
+
+    One workload whose metric spans many decades can rule a geometric mean of ratios;
+    here each counts the same, from 0 for the start to 1 for the oracle.
+
+    Args:
+      finals: [W, S].
+      start: [W, 1], the metric before training.
+      oracle: [W, 1], below ``start``.
+      seed: Of the bootstrap.
+    """
+    return mean_of_medians(np.log(start / finals) / np.log(start / oracle), seed=seed)
 
 
 def score(times: np.ndarray, *, seed: int = 0) -> list[Interval]:

@@ -31,6 +31,7 @@ class Standing(NamedTuple):
     rank: int
     score: Interval  # integrated performance profile
     ratio: Interval  # final metric over the oracle, geometric mean
+    progress: Interval  # share of the oracle's way, on a log scale
     solved: int  # workloads whose target the median run reaches
     diverged: int  # runs, of all seeds and workloads
     raised: int  # workloads on which the peer raised
@@ -101,6 +102,11 @@ def oracle(table: dict[str, Any], over: list[str]) -> np.ndarray:
     return np.array([[table["workloads"][name]["oracle"]] for name in over])
 
 
+def start(table: dict[str, Any], over: list[str]) -> np.ndarray:
+    """[W, 1]: the metric before training."""
+    return np.array([[table["workloads"][name]["start"]] for name in over])
+
+
 def final_ratio(
     table: dict[str, Any], entry: Entry, label: str, over: list[str]
 ) -> Interval:
@@ -126,6 +132,9 @@ def standings(table: dict[str, Any], split: str, ruleset: str) -> list[Standing]
             rank=int(ranks[i]),
             score=scores[i],
             ratio=scoring.geometric_mean(finals[i] / oracle(table, over)),
+            progress=scoring.progress(
+                finals[i], start(table, over), oracle(table, over)
+            ),
             solved=int(np.isfinite(np.median(times[i], axis=1)).sum()),
             diverged=count(table, "diverged", row, "default", over),
             raised=sum(
@@ -175,8 +184,7 @@ def losses(
 def survival(table: dict[str, Any], entry: Entry, label: str, over: list[str]) -> float:
     """Share of runs that end below half the metric they began with."""
     finals = values(table, "final", entry, label, over)
-    start = np.array([[table["workloads"][name]["start"]] for name in over])
-    return float((finals < 0.5 * start).mean())
+    return float((finals < 0.5 * start(table, over)).mean())
 
 
 def disturbed(table: dict[str, Any]) -> list[str]:

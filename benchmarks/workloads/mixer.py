@@ -1,9 +1,9 @@
 """An MLP-Mixer on the 8x8 digits: deep, and nearly all of it matrices.
 
-Sixteen 2x2 patches of width 16 go through three blocks of token mixing and channel
+Sixteen 2x2 patches of width 16 go through two blocks of token mixing and channel
 mixing, pre-norm with residuals (Tolstikhin et al., 2021, "MLP-Mixer"). Data:
 scikit-learn's digits, with pixel noise of standard deviation 0.2. Metric: cross-entropy
-on 256 held-out digits. 240 steps.
+on 128 held-out digits. 240 steps.
 """
 
 import jax
@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from benchmarks.contract import Workload
 from benchmarks.workloads import _data, _layers
 
-BATCH, TEST = 16, 256
-TOKENS, PIXELS, WIDTH, BLOCKS = 16, 4, 16, 3
+BATCH, TEST = 16, 128
+TOKENS, PIXELS, WIDTH, BLOCKS = 16, 4, 16, 2
 
 
 def init(key: jax.Array) -> dict:
@@ -67,6 +67,6 @@ def workload() -> Workload:
         loss=loss,
         metric=metric,
         metric_name="held-out cross-entropy",
-        # About what the standard error over 256 digits amounts to.
-        floor=0.03,
+        # About what the standard error over 128 digits amounts to.
+        floor=0.04,
     )

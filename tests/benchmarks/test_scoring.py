@@ -87,6 +87,13 @@ def test_geometric_mean_of_medians():
     assert interval.low < 1.0 < interval.high
 
 
+def test_progress_is_a_share_of_the_way_on_a_log_scale():
+    start, oracle = np.array([[100.0], [8.0]]), np.array([[0.01], [2.0]])
+    gone = scoring.progress(np.array([[1.0], [8.0]]), start, oracle)
+    assert gone.value == pytest.approx(0.25)  # half of the one, nothing of the other
+    assert scoring.progress(oracle, start, oracle).value == pytest.approx(1.0)
+
+
 def test_interval_covers_the_spread_over_workloads_and_over_seeds():
     flat = scoring.geometric_mean(np.full((8, 5), 2.0))
     assert flat.low == flat.high == pytest.approx(2.0)
