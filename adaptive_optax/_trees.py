@@ -71,3 +71,8 @@ def scalar_of(leaf: Any) -> jax.Array:
 def next_count(count: jax.Array) -> jax.Array:
     """The step count plus 1; it stays at the largest int32 rather than wrap."""
     return jnp.asarray(optax.safe_increment(count))
+
+
+def over(mask: Any, leaf: Any) -> Any:
+    """A mask of shape () or (L,) with axes added, to be broadcast over a leaf."""
+    return jnp.reshape(mask, jnp.shape(mask) + (1,) * (jnp.ndim(leaf) - jnp.ndim(mask)))
