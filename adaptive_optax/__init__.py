@@ -5,7 +5,10 @@ from adaptive_optax._types import Rule, Signals
 from adaptive_optax.averaging import average_params, eval_params
 from adaptive_optax.blending import blend
 from adaptive_optax.dither import add_dither
-from adaptive_optax.freezing import freeze_by_grad_norm, frozen_mask
+from adaptive_optax.freezing import freeze_by_grad_norm, frozen_mask, skip_mask
+from adaptive_optax.frozen_grad import frozen_value_and_grad
+from adaptive_optax.holding import apply_updates, hold_frozen
+from adaptive_optax.labels import block_labels
 from adaptive_optax.optimizers import (
     adaptive_adam,
     adaptive_adamw,
@@ -31,17 +34,22 @@ __all__ = [
     "adaptive_scheduler",
     "adaptive_sgd",
     "add_dither",
+    "apply_updates",
     "average_params",
     "blend",
+    "block_labels",
     "eval_params",
     "filters",
     "freeze_by_grad_norm",
     "frozen_mask",
+    "frozen_value_and_grad",
+    "hold_frozen",
     "online_adagrad",
     "online_sgd",
     "plot_history",
     "restore_on_divergence",
     "rules",
     "scale_by_rule",
+    "skip_mask",
     "snapshot",
 ]

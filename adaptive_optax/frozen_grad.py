@@ -104,7 +104,7 @@ class FrozenValueAndGrad:
           ValueError: If the mask or the labels do not fit ``params``.
         """
         leaves, structure = jax.tree.flatten(params)
-        masks = check_mask(frozen, params)
+        masks = labelling.check_mask(frozen, params)
         if masks and all(mask is True for mask in masks):
             self._warn("everything is frozen: no gradient is computed at all.")
         traced = self._trace(params, args, kwargs)
@@ -286,38 +286,6 @@ def frozen_value_and_grad(
         allow_int=allow_int,
         options=Options(float(min_flops), recompute),
     )
-
-
-def check_mask(frozen: Any, params: Any) -> list[Any]:
-    """The masks of all leaves; those that are known now as bool or NumPy bool[L].
-
-    Raises:
-      TypeError: If one is not boolean.
-      ValueError: If they do not fit ``params``; the message says at which path.
-    """
-    example = "frozen=jax.tree.map(lambda _: False, params)"
-    masks = labelling.like(frozen, params, "frozen", example)
-    known = []
-    for path, mask, leaf in zip(
-        labelling.leaf_paths(params), masks, jax.tree.leaves(params), strict=True
-    ):
-        if getattr(mask, "dtype", np.result_type(type(mask))) != np.bool_:
-            raise TypeError(
-                f"`frozen` at {path!r} must be boolean, got {mask!r}; try {example}."
-            )
-        if np.shape(mask) not in ((), np.shape(leaf)[:1]):
-            raise ValueError(
-                f"`frozen` at {path!r} must have shape () or, for stacked layers, "
-                f"{np.shape(leaf)[:1]}, got {np.shape(mask)}; the leaf has shape "
-                f"{np.shape(leaf)}."
-            )
-        if isinstance(mask, Tracer):
-            known.append(mask)
-        else:
-            array = np.asarray(mask)
-            same = array.all() or not array.any()
-            known.append(bool(array.all()) if same and array.size else array)
-    return known
 
 
 def _live(masks: Sequence[Any], numbers: Sequence[int]) -> Live:

@@ -9,6 +9,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
+import numpy as np
+from jax.core import Tracer
 
 from adaptive_optax import _checks
 
@@ -126,6 +128,38 @@ def like(tree: Any, params: Any, name: str, example: str) -> list[Any]:
     raise ValueError(
         f"`{name}` must have the structure of `params`, but {what}; try {example}."
     )
+
+
+def check_mask(frozen: Any, params: Any) -> list[Any]:
+    """The masks of all leaves; those that are known now as bool or NumPy bool[L].
+
+    Raises:
+      TypeError: If one is not boolean.
+      ValueError: If they do not fit ``params``; the message says at which path.
+    """
+    example = "frozen=jax.tree.map(lambda _: False, params)"
+    masks = like(frozen, params, "frozen", example)
+    known = []
+    for path, mask, leaf in zip(
+        leaf_paths(params), masks, jax.tree.leaves(params), strict=True
+    ):
+        if getattr(mask, "dtype", np.result_type(type(mask))) != np.bool_:
+            raise TypeError(
+                f"`frozen` at {path!r} must be boolean, got {mask!r}; try {example}."
+            )
+        if np.shape(mask) not in ((), np.shape(leaf)[:1]):
+            raise ValueError(
+                f"`frozen` at {path!r} must have shape () or, for stacked layers, "
+                f"{np.shape(leaf)[:1]}, got {np.shape(mask)}; the leaf has shape "
+                f"{np.shape(leaf)}."
+            )
+        if isinstance(mask, Tracer):
+            known.append(mask)
+        else:
+            array = np.asarray(mask)
+            same = array.all() or not array.any()
+            known.append(bool(array.all()) if same and array.size else array)
+    return known
 
 
 def _written(path: Any) -> str:
