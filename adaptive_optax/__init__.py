@@ -20,6 +20,7 @@ from adaptive_optax.optimizers import (
 from adaptive_optax.plotting import plot_history
 from adaptive_optax.scaling import scale_by_rule
 from adaptive_optax.scheduler import AdaptiveSchedulerState, adaptive_scheduler
+from adaptive_optax.staged import StagedStep
 from adaptive_optax.telemetry import History, snapshot
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ __all__ = [
     "History",
     "Rule",
     "Signals",
+    "StagedStep",
     "adaptive_adam",
     "adaptive_adamw",
     "adaptive_scheduler",
