@@ -81,10 +81,8 @@ class FrozenValueAndGrad:
         options: Options,
     ) -> None:
         """Keep the settings; see `frozen_value_and_grad`."""
-        self._fun = fun
+        self._grad = jax.value_and_grad(fun, has_aux=has_aux, allow_int=allow_int)
         self._labels = labels
-        self._has_aux = has_aux
-        self._allow_int = allow_int
         self._options = options
         self._warned: set[str] = set()
 
@@ -116,7 +114,8 @@ class FrozenValueAndGrad:
                 f"the backward pass cannot be rewritten around {error}; the gradients "
                 "of frozen leaves are computed and then masked, which saves no time."
             )
-            outputs = jex.jaxpr_as_fun(traced.closed)(*leaves)
+            value, grads = self._grad(params, *args, **kwargs)
+            return value, jax.tree.map(_masked, grads, structure.unflatten(masks))
         found = iter(outputs[traced.n_values :])
         grads = []
         for leaf, mask, inexact in zip(
@@ -141,8 +140,11 @@ class FrozenValueAndGrad:
           **kwargs: Likewise.
 
         Returns:
-          The count; its ``groups`` are empty where the backward pass cannot be
-          rewritten.
+          The count. Work on single layers of a scan counts once all its layers are
+          frozen.
+
+        Raises:
+          UnsupportedEquation: If the backward pass cannot be rewritten.
         """
         traced = self._trace(params, args, kwargs)
         names = list(dict.fromkeys(labelling.resolve(self._labels, params)))
@@ -166,12 +168,9 @@ class FrozenValueAndGrad:
             jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
             for leaf in jax.tree.leaves(params)
         ]
-        grad = jax.value_and_grad(
-            self._fun, has_aux=self._has_aux, allow_int=self._allow_int
-        )
 
         def flat(params: Any) -> Any:
-            value, grads = grad(params, *args, **kwargs)
+            value, grads = self._grad(params, *args, **kwargs)
             values, shapes["structure"] = jax.tree.flatten(value)
             shapes["values"] = [None if _is_array(x) else x for x in values]
             grads = jax.tree.leaves(grads)
@@ -324,11 +323,11 @@ def _joined(item: tuple[int, list[Any]]) -> tuple[int, Any]:
     return number, rows
 
 
-def _masked(grad: jax.Array, mask: Any) -> jax.Array:
+def _masked(grad: Any, mask: Any) -> Any:
+    if grad.dtype == dtypes.float0 or mask is False:
+        return grad
     if mask is True:
         return jnp.zeros_like(grad)
-    if mask is False:
-        return grad
     return jnp.where(_trees.over(mask, grad), jnp.zeros_like(grad), grad)
 
 

@@ -134,18 +134,20 @@ def held_update(
     Returns:
       The updates, not masked, and the state.
     """
-    closed, shape = jax.make_jaxpr(
-        lambda: inner.update(grads, state, params, *args, **extra), return_shape=True
-    )()
+
+    def update() -> tuple[Any, Any]:
+        return inner.update(grads, state, params, *args, **extra)
+
+    closed, shape = jax.make_jaxpr(update, return_shape=True)()
     (steps, new), old = shape, jax.tree.leaves(state)
     owners = jax.tree.leaves(_owners(inner, new, mask))
     n_steps = len(jax.tree.leaves(steps))
     try:
         outputs = _evaluate_held(closed, n_steps, old, owners)
     except UnsupportedEquation:  # the same function, but for the copies
-        outputs = jex.jaxpr_as_fun(closed)()
-        held = map(_hold, owners, old, outputs[n_steps:])
-        outputs = [*outputs[:n_steps], *held]
+        steps, new = update()
+        held = map(_hold, owners, old, jax.tree.leaves(new))
+        return steps, jax.tree.structure(new).unflatten(list(held))
     return jax.tree.structure(shape).unflatten(outputs)
 
 

@@ -205,10 +205,11 @@ class Runner:
         return time.perf_counter() - start
 
 
-def part_step(repeats: int) -> list[dict[str, Any]]:
+def part_step(repeats: int, kinds: list[str]) -> list[dict[str, Any]]:
     sizes, rows = Sizes(), []
     ids = jax.random.randint(jax.random.key(1), (BATCH, TOKENS), 0, WORDS)
-    for kind, options in KINDS.items():
+    for kind in kinds:
+        options = KINDS[kind]
         params = init_gpt(jax.random.key(0), sizes, options["stacked"])
         loss = functools.partial(gpt_loss, sizes=sizes, **options)
         labels = ao.block_labels(params)
@@ -231,11 +232,11 @@ def part_step(repeats: int) -> list[dict[str, Any]]:
                 ids,
             )
             probing = Runner(dynamic, masks["all but the head"], params, ids)
-        for name in ("nothing", "half prefix", "all but the head"):
-            staged = ao.StagedStep(
-                frozen_step(loss, labels), donate_argnums=(1, 2), patience=0
-            )
-            runners["StagedStep", name] = Runner(staged, masks[name], params, ids)
+            for name in ("nothing", "half prefix", "all but the head"):
+                staged = ao.StagedStep(
+                    frozen_step(loss, labels), donate_argnums=(1, 2), patience=0
+                )
+                runners["StagedStep", name] = Runner(staged, masks[name], params, ids)
         ratios: dict[Any, list[float]] = {name: [] for name in runners}
         for _ in range(repeats):
             for name, runner in runners.items():
@@ -559,7 +560,7 @@ def main() -> None:
     """Measure the chosen parts and print them."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parts = {
-        "step": lambda a: part_step(a.repeats),
+        "step": lambda a: part_step(a.repeats, a.kinds),
         "optimizer": lambda a: part_optimizer(a.repeats),
         "mnist": lambda a: part_task(
             functools.partial(mnist, data_dir=a.data_dir), a.seeds
@@ -568,6 +569,7 @@ def main() -> None:
     }
     parser.add_argument("--part", choices=(*parts, "all"), default="all")
     parser.add_argument("--repeats", type=int, default=21)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--data-dir", type=Path, default=None)
     parser.add_argument("--json", type=Path, default=None)
