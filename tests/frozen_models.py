@@ -158,7 +158,7 @@ class LinenModel(nn.Module):
 
 class NnxModel(nnx.Module):
     def __init__(self, rngs: nnx.Rngs):
-        # No bias: BatchNorm takes it out again, and its gradient would be rounding only.
+        # BatchNorm takes a bias out again; its gradient would be rounding only.
         self.first = nnx.Linear(WIDTH, WIDTH, use_bias=False, rngs=rngs)
         self.norm = nnx.BatchNorm(WIDTH, rngs=rngs)
         self.drop = nnx.Dropout(0.3, rngs=rngs)

@@ -53,9 +53,11 @@ def masking(fun, has_aux=False):
 
 def without_keys(tree):
     return jax.tree.map(
-        lambda x: jax.random.key_data(x)
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-        else x,
+        lambda x: (
+            jax.random.key_data(x)
+            if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+            else x
+        ),
         tree,
     )
 
