@@ -197,7 +197,7 @@ class StagedStep:
         share = np.mean(frozen) - np.mean(best)
         seconds = max(v.compile_seconds for v in self._variants.values())
         saved = gain * share * full
-        return seconds / saved if saved > 0 else np.inf
+        return float(seconds / saved) if saved > 0 else np.inf
 
     def _gains(self) -> list[float]:
         """Share of the step's time saved per share of entries frozen, as measured."""

@@ -433,3 +433,181 @@ def test_frozen_mask_of_other_states_and_parameters():
         frozen_mask((state, state), PARAMS)
     with pytest.raises(ValueError, match="covers 2 leaves.*have 1"):
         frozen_mask(state, {"w": jnp.ones(2)})
+
+
+STACKED = {
+    "blocks": {"w": jnp.ones((3, 2, 2)), "b": jnp.ones((3, 2))},
+    "head": jnp.ones(2),
+}
+
+
+def stacked_run(scales, steps=12, **settings):
+    """Masks after every step; ``scales`` are of the gradients of the layers."""
+    settings = {**QUICK, "stacked": "blocks", "ema_decay": 0.0, **settings}
+    tx = freeze_by_grad_norm(1e-3, optax.adam(0.1), **settings)
+
+    @jax.jit
+    def step(params, state, scale):
+        grads = jax.tree.map(
+            lambda p: p * scale.reshape((3,) + (1,) * (p.ndim - 1)), params["blocks"]
+        )
+        grads = {"blocks": grads, "head": params["head"]}
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    params, state, masks = STACKED, tx.init(STACKED), []
+    for t in range(steps):
+        params, state = step(params, state, jnp.asarray(scales(t), jnp.float32))
+        masks.append(jax.tree.map(np.asarray, frozen_mask(state, params)))
+    return params, state, masks
+
+
+def test_layers_of_a_stacked_leaf_freeze_and_wake_one_by_one():
+    def scales(t):
+        return [1e-6, 1.0, 1e-6 if t < 6 else 1.0]
+
+    params, state, masks = stacked_run(scales)
+    assert masks[5]["blocks"]["w"].tolist() == [True, False, True]
+    assert masks[5]["head"].shape == ()
+    assert not masks[5]["head"]
+    # Seen in the probe at step 8, no earlier.
+    woken = [m["blocks"]["b"].tolist() == [True, False, False] for m in masks]
+    assert woken.index(True) == 8
+    start = np.asarray(STACKED["blocks"]["w"])
+    held = np.all(np.asarray(params["blocks"]["w"]) == start, axis=(1, 2))
+    assert not held[1] and not held[2]
+    assert state.freeze_state.freeze_mask.shape == (3 + 3 + 1,)
+    np.testing.assert_allclose(
+        freezing.frozen_fraction(
+            state.freeze_state, freeze_config(stacked="blocks").layout(STACKED)
+        ),
+        6 / 20,
+        rtol=1e-6,
+    )
+
+
+def test_groups_freeze_as_one_by_the_norm_of_all():
+    norms = np.tile([0.08, 0.08, 0.05], (12, 1))  # together .113
+    labels = ["a", "a", "b"]
+    masks, _, _ = decisions(norms, threshold=0.1, groups=labels)
+    np.testing.assert_array_equal(masks[-1], [False, False, True])
+    masks, _, _ = decisions(norms, threshold=0.12, groups=lambda path: path == "2")
+    assert masks[-1].all()
+    # In a budget a group fits whole or not at all, and one loud member keeps it awake.
+    settings = {"threshold": 1.0, "groups": labels, "max_fraction": 0.5}
+    masks, _, _ = decisions(norms, [30, 30, 40], **settings)
+    np.testing.assert_array_equal(masks[-1], [False, False, True])
+    masks, _, _ = decisions(norms, threshold=1.0, groups=labels, never=["1"])
+    np.testing.assert_array_equal(masks[-1], [False, False, True])
+
+
+def test_groups_of_stacked_leaves_are_layers_of_blocks():
+    from adaptive_optax.labels import block_labels
+
+    groups = block_labels(STACKED, depth=1)
+    _, _, masks = stacked_run(lambda t: [1e-6, 1.0, 1e-6], groups=groups)
+    for leaf in masks[-1]["blocks"].values():
+        assert leaf.tolist() == [True, False, True]
+
+
+def test_what_never_freezes():
+    masks, _, _ = decisions(np.zeros((20, 3)), threshold=1.0, never="1")
+    np.testing.assert_array_equal(masks[-1], [True, False, True])
+    tree = {"head": {"w": 1.0}, "body": [{"norm": 1.0, "w": 1.0}]}
+    layout = freeze_config(never=["head", "body/*/norm"]).layout(tree)
+    assert dict(zip(layout.paths, layout.never.tolist(), strict=True)) == {
+        "body/0/norm": True,
+        "body/0/w": False,
+        "head/w": True,
+    }
+
+
+def test_a_leaf_wakes_in_a_probe_only():
+    # Its norm is large enough from step 4 on, its dwell over at step 7: no probe.
+    norms = np.full((12, 1), 0.01)
+    norms[4:] = 10.0
+    settings = {"threshold": 0.1, "min_dwell": 5, "ema_decay": 0.0, "warmup": 2}
+    masks, probes, _ = decisions(norms, **settings)
+    frozen = np.flatnonzero(masks[:, 0])
+    woken = frozen[-1] + 1
+    assert probes[woken - 1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "match"),
+    [
+        ({"never": ["haed"]}, ValueError, "`never`: 'haed' matches no leaf.*blocks/b"),
+        ({"stacked": "trunk"}, ValueError, "`stacked`: 'trunk' matches no leaf"),
+        ({"never": [3]}, TypeError, "`never` must hold paths, got 3"),
+        ({"groups": {"head": "x"}}, ValueError, "`labels`.*lacks 'blocks/b'"),
+    ],
+)
+def test_bad_selections(settings, error, match):
+    with pytest.raises(error, match=match):
+        freeze_by_grad_norm(1e-3, **settings).init(STACKED)
+
+
+def test_skip_mask_is_off_in_probes():
+    tx = freeze_by_grad_norm(1e-3, optax.adam(0.1), **QUICK)
+    history = run(tx)
+    for t, (params, state) in enumerate(history):
+        frozen = frozen_mask(state, params)
+        skip = freezing.skip_mask(state, params)
+        probe = (t + 1) % QUICK["probe_every"] == 0
+        assert bool(skip["quiet"]) == (bool(frozen["quiet"]) and not probe)
+    assert bool(frozen["quiet"])
+
+
+@pytest.mark.parametrize("inner", ["filters.adamw", "optax.sgd"])
+def test_a_run_is_the_same_to_the_bit_whether_gradients_are_skipped_or_not(inner):
+    # Live freezing by the law, with revivals: the target of a block moves now and then.
+    import adaptive_optax as ao
+
+    factory = {"filters.adamw": ao.filters.adamw, "optax.sgd": optax.sgd}[inner]
+    weights = [jax.random.normal(jax.random.key(i), (8, 8)) / 3 for i in range(3)]
+    start = {"embed": weights[0], "body": weights[1], "head": weights[2]}
+    tx = ao.adaptive_scheduler(
+        factory,
+        learning_rate=3e-2,
+        freeze_threshold=0.5,
+        freeze_options={
+            "relative_to": "initial",
+            "warmup": 10,
+            "min_dwell": 5,
+            "probe_every": 5,
+            "probe_steps": 2,
+            "ema_decay": 0.5,
+            "hysteresis": 1.2,
+            "never": "head",
+        },
+        recovery=False,
+    )
+
+    def loss(params, x, shift):
+        hidden = jnp.tanh(x @ params["embed"])
+        hidden = jnp.tanh(hidden @ params["body"])
+        return jnp.mean(jnp.square(hidden @ params["head"] - jnp.sin(x + shift)))
+
+    vg = ao.frozen_value_and_grad(loss, min_flops=0.0, recompute=False)
+
+    def train(skipping):
+        def step(carry, now):
+            params, state = carry
+            skip = ao.skip_mask(state, params)
+            if skipping:
+                value, grads = vg(params, skip, *now)
+            else:
+                value, grads = jax.value_and_grad(loss)(params, *now)
+            updates, state = tx.update(grads, state, params, value=value)
+            params = ao.apply_updates(params, updates, ao.frozen_mask(state, params))
+            return (params, state), (value, state.freezing.freeze_mask)
+
+        x = jax.random.normal(jax.random.key(5), (200, 16, 8))
+        shift = jnp.repeat(jnp.asarray([0.0, 1.5, 0.0, 2.0]), 50)
+        carry = start, tx.init(start)
+        return jax.jit(lambda c: jax.lax.scan(step, c, (x, shift)))(carry)
+
+    ours, theirs = train(True), train(False)
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    change = np.diff(np.asarray(ours[1][1]).astype(int), axis=0)
+    assert (change > 0).sum() >= 3 and (change < 0).sum() >= 1

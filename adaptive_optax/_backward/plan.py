@@ -123,11 +123,14 @@ def _units(
     live: Liveness,
     program: Program,
 ) -> dict[Key | int, Unit]:
-    outside = {slot: {"output"} for slot in slots_of(program.outputs)}
+    # Who reads a slot; None stands for the outputs.
+    readers: dict[int, set[Key | int | None]] = {
+        slot: {None} for slot in slots_of(program.outputs)
+    }
     for name, indices in members.items():
         for i in indices:
             for slot in slots_of(program.ops[i].ins):
-                outside.setdefault(slot, set()).add(name)
+                readers.setdefault(slot, set()).add(name)
     units = {}
     for name, indices in members.items():
         ops = [program.ops[i] for i in indices]
@@ -137,7 +140,7 @@ def _units(
             slot
             for op in ops
             for slot in op.outs
-            if makers[slot] == name and outside.get(slot, set()) - {name}
+            if makers[slot] == name and readers.get(slot, set()) - {name}
         ]
         key = live.ops[name] if isinstance(name, int) else name
         is_group = not isinstance(name, int)

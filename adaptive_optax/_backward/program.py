@@ -8,6 +8,7 @@ numbered slots, so nothing is traced again and no JAX variable has to be made.
 import contextlib
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jax import dtypes, lax
 from jax.extend import core as jex
 
@@ -126,7 +127,7 @@ def evaluate(op: Op, values: list[Any]) -> list[Any]:
 def is_plain(aval: Any) -> bool:
     """Whether a value is an array of numbers, so that zeros can stand in for it."""
     dtype = getattr(aval, "dtype", None)
-    return dtype is not None and not dtypes.issubdtype(dtype, dtypes.extended)
+    return dtype is not None and not jnp.issubdtype(dtype, dtypes.extended)
 
 
 def _nested(eqn: Any) -> jex.ClosedJaxpr | None:
