@@ -20,45 +20,11 @@ from jax.extend import core as jex
 
 from adaptive_optax import _checks, _trees
 from adaptive_optax import labels as labelling
+from adaptive_optax._backward.flops import BackwardFlops
 from adaptive_optax._backward.liveness import ALWAYS, EVERYBODY, Key
 from adaptive_optax._backward.plan import Options, Plan, build, shares
 from adaptive_optax._backward.program import UnsupportedEquation, flatten
 from adaptive_optax._backward.run import Live, either, run
-
-
-class BackwardFlops(NamedTuple):
-    """What a gradient costs and what freezing saves, see `FrozenValueAndGrad.flops`."""
-
-    forward: float  # runs whatever is frozen: the loss and the auxiliary output
-    backward: float  # all the rest
-    groups: dict[frozenset[Any], float]  # skipped once all these labels are frozen
-
-    def saved(self, *frozen: Any) -> float:
-        """Backward FLOPs that are not run while these labels are frozen."""
-        return sum(n for key, n in self.groups.items() if key <= set(frozen))
-
-    def saved_by_each(self) -> dict[Any, float]:
-        """What freezing each label alone would save."""
-        labels = frozenset[Any]().union(*self.groups)
-        return {label: self.saved(label) for label in sorted(labels, key=str)}
-
-    def share(self, frozen: Sequence[jax.Array | bool], labels: Sequence[Any]) -> Any:
-        """Share of the backward FLOPs that a mask skips, a number or f32[].
-
-        A leaf stacked over layers counts once all its layers are frozen.
-
-        Args:
-          frozen: Leaves of the mask.
-          labels: The label of each.
-        """
-        live: dict[Any, Any] = {}
-        for label, mask in zip(labels, frozen, strict=True):
-            live[label] = live.get(label, False) | ~jnp.all(mask)
-        skipped = [
-            jnp.where(sum(live[label] for label in key) == 0, n, 0.0)
-            for key, n in self.groups.items()
-        ]
-        return jnp.float32(sum(skipped) / max(self.backward, 1.0))
 
 
 class _Traced(NamedTuple):
@@ -132,7 +98,7 @@ class FrozenValueAndGrad:
         """Count what the gradient costs and which groups of leaves would save how much.
 
         Nothing is run. Matrix products and convolutions count two for a multiply-add,
-        other operations one for an element.
+        other operations one for an element; loops of unknown length are left out.
 
         Args:
           params: As for the call, without the mask.

@@ -1,4 +1,4 @@
-"""Names for leaves: paths, patterns over paths, and labels that group leaves by block.
+"""Names for leaves: paths, patterns over paths, labels that group them, masks on them.
 
 A path is written ``"blocks/3/attention/kernel"``, whatever the containers are.
 """

@@ -5,12 +5,50 @@ backward pass a frozen set skips.
 """
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 from jax.extend import core as jex
 
 UNKNOWN = math.inf
 """A loop of unknown length is always worth a conditional."""
+
+
+class BackwardFlops(NamedTuple):
+    """What a gradient costs and what freezing saves: of `frozen_value_and_grad`."""
+
+    forward: float  # runs whatever is frozen: the loss and the auxiliary output
+    backward: float  # all the rest
+    groups: dict[frozenset[Any], float]  # skipped once all these labels are frozen
+
+    def saved(self, *frozen: Any) -> float:
+        """Backward FLOPs that are not run while these labels are frozen."""
+        return sum(n for key, n in self.groups.items() if key <= set(frozen))
+
+    def saved_by_each(self) -> dict[Any, float]:
+        """What freezing each label alone would save."""
+        labels = frozenset[Any]().union(*self.groups)
+        return {label: self.saved(label) for label in sorted(labels, key=str)}
+
+    def share(self, frozen: Sequence[jax.Array | bool], labels: Sequence[Any]) -> Any:
+        """Share of the backward FLOPs that a mask skips, a number or f32[].
+
+        A leaf stacked over layers counts once all its layers are frozen.
+
+        Args:
+          frozen: Leaves of the mask.
+          labels: The label of each.
+        """
+        live: dict[Any, Any] = {}
+        for label, mask in zip(labels, frozen, strict=True):
+            live[label] = live.get(label, False) | ~jnp.all(mask)
+        skipped = [
+            jnp.where(sum(live[label] for label in key) == 0, n, 0.0)
+            for key, n in self.groups.items()
+        ]
+        return jnp.float32(sum(skipped) / max(self.backward, 1.0))
 
 
 def of_equation(eqn: Any) -> float:

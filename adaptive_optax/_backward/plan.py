@@ -5,6 +5,7 @@ conflict: what an operation of a group feeds serves no more than the group does,
 feeds it serves no less, so a path that leaves a group never returns to it.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -247,4 +248,4 @@ def shares(plan: Plan) -> list[Share]:
             elif part.key:
                 whole = EVERYBODY if ALWAYS in part.key else key - EVERYBODY
                 found.append(Share(whole, length * part.flops, skippable))
-    return [share for share in found if share.key]
+    return [share for share in found if share.key and math.isfinite(share.flops)]
