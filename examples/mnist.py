@@ -33,6 +33,12 @@ OPTIMIZERS = {
     "adagrad": optax.adagrad,
     "lion": optax.lion,
 }
+# Whole layers rest, but for the last, by the norm that they had after 100 steps.
+FREEZING = {
+    "relative_to": "initial",
+    "groups": lambda path: path.split("/")[0],
+    "never": "out",
+}
 CHUNKS = range(25, 100)  # steps in one jitted scan, between two looks at the loss
 
 
@@ -49,7 +55,7 @@ class Config:
     sigma: float = 0.0
     """Noise on the parameters, relative to their size; at most 0.01."""
     freeze_threshold: float | None = None
-    """Gradient norm below which a layer's parameters freeze."""
+    """Share of its early gradient norm below which a layer freezes, such as 0.3."""
     epochs: int = 10
     """Passes over the training images."""
     batch_size: int = 64
@@ -149,6 +155,22 @@ def accuracy(model: MLP, images: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.mean(jnp.argmax(model(images), axis=-1) == labels)
 
 
+def gradient(
+    model: MLP, optimizer: nnx.Optimizer, images: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, nnx.State]:
+    """Loss and gradient; that of a frozen layer is not computed."""
+    graph, params = nnx.split(model, nnx.Param)
+    try:
+        skip = ao.skip_mask(optimizer.opt_state, params)
+    except ValueError:  # this optimizer freezes nothing
+        return nnx.value_and_grad(loss_fn)(model, images, labels)
+    gradient = ao.frozen_value_and_grad(
+        lambda params: loss_fn(nnx.merge(graph, params), images, labels),
+        ao.block_labels(params),
+    )
+    return gradient(params, skip)
+
+
 @nnx.jit
 def train_chunk(
     model: MLP, optimizer: nnx.Optimizer, images: jax.Array, labels: jax.Array, order
@@ -158,7 +180,7 @@ def train_chunk(
     @nnx.scan(in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0))
     def step(carry, batch):
         model, optimizer = carry
-        loss, grads = nnx.value_and_grad(loss_fn)(model, images[batch], labels[batch])
+        loss, grads = gradient(model, optimizer, images[batch], labels[batch])
         optimizer.update(model, grads, value=loss)  # the feedback that closes the loop
         return carry, {**ao.snapshot(optimizer.opt_state), "loss": loss}
 
@@ -222,6 +244,7 @@ def main(config: Config) -> float:
         mode=config.mode,
         sigma=config.sigma,
         freeze_threshold=config.freeze_threshold,
+        freeze_options=config.freeze_threshold and FREEZING,
         seed=config.seed,
     )
     history, averaged, last = train(f"{config.mode} {rate:g}", config, data, tx)

@@ -25,13 +25,14 @@ def decisions(norms, sizes=None, **settings):
     """The mask and the probe flag after every row of ``norms``."""
     norms = jnp.asarray(norms, jnp.float32)
     config = freeze_config(**{**QUICK, **settings})
-    sizes = sizes or [1] * norms.shape[1]
+    leaves = [np.zeros(size) for size in sizes or [1] * norms.shape[1]]
+    layout = config.layout(leaves)
 
     def step(state, row):
-        state = observe(state, row, config, sizes)
+        state = observe(state, row, config, layout)
         return state, (state.freeze_mask, state.freeze_probing)
 
-    init = init_freezing([jnp.zeros(1)] * norms.shape[1])
+    init = init_freezing(leaves, config)
     state, (masks, probes) = jax.jit(lambda n: jax.lax.scan(step, init, n))(norms)
     return np.asarray(masks), np.asarray(probes), state
 
@@ -42,9 +43,11 @@ def twin(norms, config, relative_to):
     frozen, dwell = [False] * n_leaves, [0] * n_leaves
     total, weight = np.zeros(n_leaves), np.zeros(n_leaves)
     initial, probing, masks = np.zeros(n_leaves), True, []
+    seen = [False] * n_leaves
     for t, row in enumerate(norms):
         for i, norm in enumerate(row):
-            if (probing or not frozen[i]) and np.isfinite(norm):
+            seen[i] = (probing or not frozen[i]) and np.isfinite(norm)
+            if seen[i]:
                 first = weight[i] == 0
                 total[i] = config.ema_decay * total[i] + (1 - config.ema_decay) * norm
                 weight[i] = config.ema_decay * weight[i] + (1 - config.ema_decay)
@@ -63,7 +66,7 @@ def twin(norms, config, relative_to):
             )
             may = weight[i] > 0 and dwell[i] >= config.min_dwell
             dwell[i] += 1
-            if frozen[i] and may and mean[i] > config.hysteresis * tau:
+            if frozen[i] and may and seen[i] and mean[i] > config.hysteresis * tau:
                 frozen[i], dwell[i] = False, 1
             elif not frozen[i] and may and t >= config.warmup and mean[i] < tau:
                 frozen[i], dwell[i] = True, 1
@@ -184,11 +187,11 @@ def test_max_fraction_counts_what_is_frozen_already():
 def test_vmap_equals_a_loop():
     norms = np.random.default_rng(2).uniform(0, 0.2, (3, 40, 2)).astype(np.float32)
     config = freeze_config(threshold=0.1, **QUICK)
-    init = init_freezing([1.0, 1.0])
+    init, layout = init_freezing([1.0, 1.0], config), config.layout([1.0, 1.0])
 
     def run(norms):
         def step(state, row):
-            state = observe(state, row, config, [1, 1])
+            state = observe(state, row, config, layout)
             return state, state.freeze_mask
 
         return jax.lax.scan(step, init, norms)[1]
@@ -371,7 +374,8 @@ def test_mask_and_fraction_by_size():
     assert {k: bool(v) for k, v in mask.items()} == {"quiet": False, "loud": False}
     mask = frozen_mask({"deep": (state,)}, params)
     assert {k: bool(v) for k, v in mask.items()} == {"quiet": True, "loud": False}
-    fraction = jax.jit(functools.partial(freezing.frozen_fraction, params=params))
+    layout = freeze_config().layout(params)
+    fraction = jax.jit(functools.partial(freezing.frozen_fraction, layout=layout))
     np.testing.assert_allclose(fraction(state.freeze_state), 4 / 6, rtol=1e-6)
     assert fraction(state.freeze_state).dtype == jnp.float32
 
@@ -394,8 +398,8 @@ def test_the_state_carries_no_parameter_shaped_statistics(inner):
     tx = freeze_by_grad_norm(1e-3, inner)
     state = tx.init(jax.eval_shape(lambda: PARAMS))
     own = state.freeze_state if isinstance(state, FreezeInnerState) else state
-    assert {leaf.shape for leaf in own} == {(2,), ()}
-    assert not any(leaf.weak_type for leaf in own)
+    assert {leaf.shape for leaf in jax.tree.leaves(own)} == {(2,), ()}
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves(own))
 
 
 @pytest.mark.parametrize(
@@ -429,3 +433,186 @@ def test_frozen_mask_of_other_states_and_parameters():
         frozen_mask((state, state), PARAMS)
     with pytest.raises(ValueError, match="covers 2 leaves.*have 1"):
         frozen_mask(state, {"w": jnp.ones(2)})
+
+
+STACKED = {
+    "blocks": {"w": jnp.ones((3, 2, 2)), "b": jnp.ones((3, 2))},
+    "head": jnp.ones(2),
+}
+
+
+def stacked_run(scales, steps=12, **settings):
+    """Masks after every step; ``scales`` are of the gradients of the layers."""
+    settings = {**QUICK, "stacked": "blocks", "ema_decay": 0.0, **settings}
+    tx = freeze_by_grad_norm(1e-3, optax.adam(0.1), **settings)
+
+    @jax.jit
+    def step(params, state, scale):
+        grads = jax.tree.map(
+            lambda p: p * scale.reshape((3,) + (1,) * (p.ndim - 1)), params["blocks"]
+        )
+        grads = {"blocks": grads, "head": params["head"]}
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    params, state, masks = STACKED, tx.init(STACKED), []
+    for t in range(steps):
+        params, state = step(params, state, jnp.asarray(scales(t), jnp.float32))
+        masks.append(jax.tree.map(np.asarray, frozen_mask(state, params)))
+    return params, state, masks
+
+
+def test_layers_of_a_stacked_leaf_freeze_and_wake_one_by_one():
+    def scales(t):
+        return [1e-6, 1.0, 1e-6 if t < 6 else 1.0]
+
+    params, state, masks = stacked_run(scales)
+    assert masks[5]["blocks"]["w"].tolist() == [True, False, True]
+    assert masks[5]["head"].shape == ()
+    assert not masks[5]["head"]
+    # Seen in the probe at step 8, no earlier.
+    woken = [m["blocks"]["b"].tolist() == [True, False, False] for m in masks]
+    assert woken.index(True) == 8
+    start = np.asarray(STACKED["blocks"]["w"])
+    held = np.all(np.asarray(params["blocks"]["w"]) == start, axis=(1, 2))
+    assert not held[1] and not held[2]
+    assert state.freeze_state.freeze_mask.shape == (3 + 3 + 1,)
+    np.testing.assert_allclose(
+        freezing.frozen_fraction(
+            state.freeze_state, freeze_config(stacked="blocks").layout(STACKED)
+        ),
+        6 / 20,
+        rtol=1e-6,
+    )
+
+
+def test_groups_freeze_as_one_by_the_norm_of_all():
+    norms = np.tile([0.08, 0.08, 0.05], (12, 1))  # together .113
+    labels = ["a", "a", "b"]
+    masks, _, _ = decisions(norms, threshold=0.1, groups=labels)
+    np.testing.assert_array_equal(masks[-1], [False, False, True])
+    masks, _, _ = decisions(norms, threshold=0.12, groups=lambda path: path == "2")
+    assert masks[-1].all()
+    # In a budget a group fits whole or not at all, and one loud member keeps it awake.
+    settings = {"threshold": 1.0, "groups": labels, "max_fraction": 0.5}
+    masks, _, _ = decisions(norms, [30, 30, 40], **settings)
+    np.testing.assert_array_equal(masks[-1], [False, False, True])
+    masks, _, _ = decisions(norms, threshold=1.0, groups=labels, never=["1"])
+    np.testing.assert_array_equal(masks[-1], [False, False, True])
+
+
+def test_groups_of_stacked_leaves_are_layers_of_blocks():
+    from adaptive_optax.labels import block_labels
+
+    groups = block_labels(STACKED, depth=1)
+    _, _, masks = stacked_run(lambda t: [1e-6, 1.0, 1e-6], groups=groups)
+    for leaf in masks[-1]["blocks"].values():
+        assert leaf.tolist() == [True, False, True]
+
+
+def test_what_never_freezes():
+    masks, _, _ = decisions(np.zeros((20, 3)), threshold=1.0, never="1")
+    np.testing.assert_array_equal(masks[-1], [True, False, True])
+    tree = {"head": {"w": 1.0}, "body": [{"norm": 1.0, "w": 1.0}]}
+    layout = freeze_config(never=["head", "body/*/norm"]).layout(tree)
+    assert dict(zip(layout.paths, layout.never.tolist(), strict=True)) == {
+        "body/0/norm": True,
+        "body/0/w": False,
+        "head/w": True,
+    }
+
+
+def test_a_leaf_wakes_in_a_probe_only():
+    # Frozen at step 5, loud from 6 on, seen in the probe at 8; its dwell is over at 10,
+    # where its gradient may have been skipped.
+    norms = np.full((20, 1), 0.01)
+    norms[6:] = 10.0
+    settings = {"threshold": 0.1, "min_dwell": 5, "ema_decay": 0.0, "warmup": 2}
+    masks, _, _ = decisions(norms, **settings)
+    np.testing.assert_array_equal(np.flatnonzero(masks[:, 0]), np.arange(5, 12))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "match"),
+    [
+        ({"never": ["haed"]}, ValueError, "`never`: 'haed' matches no leaf.*blocks/b"),
+        ({"stacked": "trunk"}, ValueError, "`stacked`: 'trunk' matches no leaf"),
+        ({"never": [3]}, TypeError, "`never` must hold paths, got 3"),
+        ({"groups": {"head": "x"}}, ValueError, "`labels`.*lacks 'blocks/b'"),
+    ],
+)
+def test_bad_selections(settings, error, match):
+    with pytest.raises(error, match=match):
+        freeze_by_grad_norm(1e-3, **settings).init(STACKED)
+
+
+def test_skip_mask_is_off_in_probes():
+    tx = freeze_by_grad_norm(1e-3, optax.adam(0.1), **QUICK)
+    history = run(tx)
+    for t, (params, state) in enumerate(history):
+        frozen = frozen_mask(state, params)
+        skip = freezing.skip_mask(state, params)
+        probe = (t + 1) % QUICK["probe_every"] == 0
+        assert bool(skip["quiet"]) == (bool(frozen["quiet"]) and not probe)
+    assert bool(frozen["quiet"])
+
+
+@pytest.mark.parametrize("inner", ["filters.adamw", "optax.sgd"])
+def test_skipped_or_only_masked_the_parameters_are_the_same_to_the_bit(inner):
+    # Live freezing by the law, with revivals: the loss is quiet and loud by turns.
+    import adaptive_optax as ao
+
+    factory = {"filters.adamw": ao.filters.adamw, "optax.sgd": optax.sgd}[inner]
+    weights = [jax.random.normal(jax.random.key(i), (8, 8)) / 3 for i in range(3)]
+    start = {"embed": weights[0], "body": weights[1], "head": weights[2]}
+    tx = ao.adaptive_scheduler(
+        factory,
+        learning_rate=3e-2,
+        freeze_threshold=0.5,
+        freeze_options={
+            "relative_to": "initial",
+            "warmup": 10,
+            "min_dwell": 5,
+            "probe_every": 5,
+            "probe_steps": 2,
+            "ema_decay": 0.5,
+            "hysteresis": 1.2,
+            "never": "head",
+        },
+        recovery=False,
+    )
+
+    def loss(params, x, loudness):
+        hidden = jnp.tanh(x @ params["embed"])
+        hidden = jnp.tanh(hidden @ params["body"])
+        error = jnp.square(hidden @ params["head"] - jnp.sin(x))
+        return loudness * jnp.mean(error)
+
+    vg = ao.frozen_value_and_grad(loss, min_flops=0.0, recompute=False)
+
+    def train(skipping):
+        def step(carry, now):
+            params, state = carry
+            skip = ao.skip_mask(state, params)
+            if skipping:
+                value, grads = vg(params, skip, *now)
+            else:
+                value, grads = jax.value_and_grad(loss)(params, *now)
+            updates, state = tx.update(grads, state, params, value=value)
+            params = ao.apply_updates(params, updates, ao.frozen_mask(state, params))
+            return (params, state), (value, state.freezing.freeze_mask)
+
+        x = jax.random.normal(jax.random.key(5), (200, 16, 8))
+        loudness = jnp.repeat(jnp.asarray([1.0, 0.02, 5.0, 0.02]), 50)
+        carry = start, tx.init(start)
+        return jax.jit(lambda c: jax.lax.scan(step, c, (x, loudness)))(carry)
+
+    ours, theirs = train(True), train(False)
+    # The loss itself is another matter: XLA may round its last bit another way.
+    (params, state), (_, masks) = ours
+    (expected, other), (_, others) = theirs
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+    np.testing.assert_array_equal(masks, others)
+    jax.tree.map(np.testing.assert_array_equal, state.inner_state, other.inner_state)
+    change = np.diff(np.asarray(ours[1][1]).astype(int), axis=0)
+    assert (change > 0).sum() >= 3 and (change < 0).sum() >= 1

@@ -466,6 +466,12 @@ BAD = [
     ({"sketch": 0.0}, ValueError, r"`sketch` must lie in \(0, 1\], got 0.0"),
     ({"sketch": 1.5}, ValueError, r"`sketch` must lie in \(0, 1\], got 1.5"),
     ({"freeze_threshold": -1.0}, ValueError, "`threshold` must lie in .* got -1.0"),
+    ({"freeze_options": {"warmup": 3}}, ValueError, "add freeze_threshold=1e-4"),
+    (
+        {"freeze_threshold": 0.1, "freeze_options": {"warm_up": 3}},
+        TypeError,
+        "no freezing option 'warm_up'.*warmup",
+    ),
     ({"seed": 0.5}, TypeError, "`seed` must be an integer, got 0.5"),
     # What to wrap.
     ({"inner": "adam"}, TypeError, "must be a factory or a Gradient.* got 'adam'"),

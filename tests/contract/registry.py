@@ -102,6 +102,12 @@ PARTS = {
     "freeze_by_grad_norm around adamw": Case(
         lambda: ao.freeze_by_grad_norm(0.1, optax.adamw(1e-2), warmup=5, min_dwell=2)
     ),
+    "freeze_by_grad_norm by layers": Case(
+        lambda: ao.freeze_by_grad_norm(
+            0.1, optax.sgd(1e-2, 0.9), warmup=5, min_dwell=2, stacked="w", never="b"
+        )
+    ),
+    "hold_frozen": Case(lambda: ao.hold_frozen(optax.adam(1e-2))),
     "scale_by_rule": Case(lambda: ao.scale_by_rule(ao.rules.trend())),
     "scale_by_rule of a blend": Case(
         lambda: ao.scale_by_rule(RULES["blend with credit"](), slew=0.1)

@@ -101,7 +101,7 @@ def test_a_run_learns_prints_and_draws(tmp_path, capsys):
         learning_rate=3e-3,
         compare=True,
         sigma=1e-4,
-        freeze_threshold=1e-6,
+        freeze_threshold=0.3,
         output=tmp_path / "loop.png",
     )
     accuracy = mnist.main(config)
