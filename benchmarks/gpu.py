@@ -143,43 +143,37 @@ def freezing(
 
         return jax.tree.map(one, tree, frozen)
 
-    def by_mask(params, frozen, batch):
-        value, grads = jax.value_and_grad(model.loss)(params, batch)
-        return value, zeroed(grads, frozen)
+    def by_mask(params, state, batch, frozen):
+        grads = zeroed(jax.grad(model.loss)(params, batch), frozen)
+        updates, state = ADAM.update(grads, state, params)
+        return optax.apply_updates(params, zeroed(updates, frozen)), state
 
-    def stepper(value_and_grad: Callable[..., Any]) -> Callable[..., Any]:
-        def step(params, state, batch, frozen):
-            _, grads = value_and_grad(params, frozen, batch)
-            updates, state = ADAM.update(grads, state, params)
-            updates = zeroed(updates, frozen)
-            return optax.apply_updates(params, updates), state
+    held = ao.hold_frozen(ADAM)
+    value_and_grad = ao.frozen_value_and_grad(
+        model.loss, lambda path: path.split("/")[0]
+    )
 
-        return step
+    def by_skipping(params, state, batch, frozen):
+        _, grads = value_and_grad(params, frozen, batch)
+        updates, state = held.update(grads, state, params, frozen=frozen)
+        return ao.apply_updates(params, updates, frozen), state
 
     def run(step: Callable[..., Any], *rest: Any) -> timing.Timed:
         carry = timing.start(ADAM, model)
         return timing.runner(step, carry, batch, *rest, calls=calls)
 
-    ways = {"mask": by_mask}
-    missing = {}
-    if hasattr(ao, "frozen_value_and_grad"):
-        ways["skip"] = ao.frozen_value_and_grad(
-            model.loss, lambda path: path.split("/")[0]
-        )
-    else:
-        missing = {"skip": "adaptive_optax.frozen_value_and_grad: not in this version"}
     builds: Builds = {"plain": functools.partial(run, step_of(ADAM, config))}
-    for way, value_and_grad in ways.items():
-        step = stepper(value_and_grad)  # one a way: the frozen share is an argument
+    # One step a way: the frozen share is an argument.
+    for way, step in {"mask": by_mask, "skip": by_skipping}.items():
         for share, block in (
             ("nothing", 0),
             ("half", config.blocks // 2),
             ("all", config.blocks),
         ):
-            frozen = frozen_below(block)
-            name = f"{way}, {share} frozen"
-            builds[name] = functools.partial(run, step, frozen)
-    return {**compare("freezing", builds, budget, repeats), "missing": missing}
+            builds[f"{way}, {share} frozen"] = functools.partial(
+                run, step, frozen_below(block)
+            )
+    return compare("freezing", builds, budget, repeats)
 
 
 def training(config: models.GPTConfig, budget: Budget, steps: int) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from pathlib import Path
 import jax
 import pytest
 
-import adaptive_optax as ao
 from benchmarks.budget import Budget
 
 ROOT = Path(__file__).parents[2]
@@ -75,17 +74,11 @@ def test_every_section_is_measured(report):
     assert report["environment"]["jax"] == jax.__version__
 
 
-def test_a_missing_way_of_freezing_is_said_to_be_missing(report):
-    section = report["sections"]["freezing"]
+def test_freezing_is_measured_by_mask_and_by_skipping(report):
     shares = ["nothing frozen", "half frozen", "all frozen"]
-    measured = list(ratios(section))
-    assert measured[:3] == [f"mask, {share}" for share in shares]
-    if hasattr(ao, "frozen_value_and_grad"):
-        assert measured[3:] == [f"skip, {share}" for share in shares]
-        assert section["missing"] == {}
-    else:
-        assert measured[3:] == []
-        assert "not in this version" in section["missing"]["skip"]
+    assert list(ratios(report["sections"]["freezing"])) == [
+        f"{way}, {share}" for way in ("mask", "skip") for share in shares
+    ]
 
 
 def test_the_training_run_trains(report):
