@@ -32,7 +32,7 @@ from tests.frozen_models import (
 MODELS = models()
 EVERY = {"min_flops": 0.0}  # a conditional around whatever can be skipped
 # Fused into one loop a multiplication and an addition are rounded once, else twice, and
-# what is fused differs between any two programs. Without fusion only the rewrite is left.
+# what is fused differs between any two programs. Unfused, only the rewrite is left.
 UNFUSED = {"xla_disable_hlo_passes": "fusion"}
 FAST = {"xla_backend_optimization_level": 0}
 
