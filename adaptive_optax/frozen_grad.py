@@ -208,8 +208,8 @@ def frozen_value_and_grad(
       allow_int: Whether leaves may be integers, with gradients of dtype float0.
       min_flops: Work below this many FLOPs is not worth a conditional, >= 0.
       recompute: Repeat cheap elementwise operations inside a branch rather than keep
-        their results for it. Without, results are those of masking to the bit; with it,
-        up to rounding.
+        their results for it. Without, live gradients come of the operations of masking
+        on the same operands: equal to the bit, but for what XLA fuses.
 
     Returns:
       ``vg(params, frozen, *args, **kwargs) -> (value, grads)``, where ``frozen`` is a
