@@ -1,0 +1,83 @@
+"""SGD, AdamW and Muon under the controller."""
+
+import functools
+from typing import Any, Protocol
+
+import jax
+import optax
+import optax.contrib
+
+import adaptive_optax as ao
+
+MOMENTUM_RULES = {
+    "hold": lambda: None,
+    "alignment": ao.rules.alignment,
+    "trend": ao.rules.trend,
+}
+
+
+class Settings(Protocol):
+    """The part of `finetune.Config` that is read here."""
+
+    optimizer: str
+    learning_rate: float
+    momentum: float
+    sigma: float
+    weight_decay: float
+    mode: str
+    momentum_rule: str
+    lr_bounds: tuple[float, float]
+    mu_bounds: tuple[float, float]
+    sigma_bounds: tuple[float, float]
+    ema_decay: float
+    freeze_threshold: float
+    average: bool
+    recovery: bool
+    seed: int
+
+
+def is_kernel(params: Any) -> Any:
+    """True for the matrices of the blocks, which decay and which Muon may turn."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: path[-1].key == "kernel", params
+    )
+
+
+def muon_axes(params: Any) -> Any:
+    """Kernels are [..., in, out], the layers of a scan in front; the rest goes to Adam."""
+    axes = optax.contrib.MuonDimensionNumbers(reduction_axis=-2, output_axis=-1)
+    return jax.tree.map(lambda yes: axes if yes else None, is_kernel(params))
+
+
+def make_optimizer(
+    config: Settings, total_steps: int | None
+) -> optax.GradientTransformationExtraArgs:
+    """The controller around the chosen optimizer."""
+    options = {
+        "mode": config.mode,
+        "momentum_rule": MOMENTUM_RULES[config.momentum_rule](),
+        "sigma": config.sigma,
+        "lr_bounds": config.lr_bounds,
+        "mu_bounds": config.mu_bounds,
+        "sigma_bounds": config.sigma_bounds,
+        "freeze_threshold": config.freeze_threshold or None,
+        "total_steps": total_steps,
+        "average": config.average,
+        "recovery": config.recovery,
+        "seed": config.seed,
+    }
+    rate, momentum, decay = config.learning_rate, config.momentum, config.weight_decay
+    if config.optimizer == "sgd":
+        return ao.adaptive_sgd(rate, momentum, **options)
+    if config.optimizer == "adamw":
+        return ao.adaptive_adamw(
+            rate, momentum, weight_decay=decay, mask=is_kernel, **options
+        )
+    muon = functools.partial(
+        optax.contrib.muon,
+        weight_decay=decay,
+        muon_weight_dimension_numbers=muon_axes,
+    )
+    return ao.adaptive_scheduler(
+        muon, rate, momentum=momentum, momentum_arg="beta", **options
+    )
