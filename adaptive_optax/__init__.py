@@ -5,7 +5,10 @@ from adaptive_optax._types import Rule, Signals
 from adaptive_optax.averaging import average_params, eval_params
 from adaptive_optax.blending import blend
 from adaptive_optax.dither import add_dither
-from adaptive_optax.freezing import freeze_by_grad_norm, frozen_mask
+from adaptive_optax.freezing import freeze_by_grad_norm, frozen_mask, skip_mask
+from adaptive_optax.frozen_grad import frozen_value_and_grad
+from adaptive_optax.holding import apply_updates, hold_frozen
+from adaptive_optax.labels import block_labels
 from adaptive_optax.optimizers import (
     adaptive_adam,
     adaptive_adamw,
@@ -17,6 +20,7 @@ from adaptive_optax.optimizers import (
 from adaptive_optax.plotting import plot_history
 from adaptive_optax.scaling import scale_by_rule
 from adaptive_optax.scheduler import AdaptiveSchedulerState, adaptive_scheduler
+from adaptive_optax.staged import StagedStep
 from adaptive_optax.telemetry import History, snapshot
 
 __version__ = "0.1.0"
@@ -26,22 +30,28 @@ __all__ = [
     "History",
     "Rule",
     "Signals",
+    "StagedStep",
     "adaptive_adam",
     "adaptive_adamw",
     "adaptive_scheduler",
     "adaptive_sgd",
     "add_dither",
+    "apply_updates",
     "average_params",
     "blend",
+    "block_labels",
     "eval_params",
     "filters",
     "freeze_by_grad_norm",
     "frozen_mask",
+    "frozen_value_and_grad",
+    "hold_frozen",
     "online_adagrad",
     "online_sgd",
     "plot_history",
     "restore_on_divergence",
     "rules",
     "scale_by_rule",
+    "skip_mask",
     "snapshot",
 ]

@@ -15,27 +15,36 @@ Parameters stay frozen in a probe; they are only looked at.
 ``freeze_mask & ~freeze_probing`` may be skipped, and nothing here changes if it is.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from adaptive_optax import _checks, _trees
+from adaptive_optax._freeze_layout import (
+    Layout,
+    all_of_group,
+    by_layer,
+    group_norms,
+    layout_of,
+)
 
 REFERENCES = ("absolute", "initial", "largest")
 
 
 class FreezeState(NamedTuple):
-    """The mask and what it is decided from, one entry a leaf, in tree order."""
+    """The mask and what it is decided from, one entry a leaf, in tree order.
 
-    freeze_mask: jax.Array  # bool[n_leaves] True = frozen
-    freeze_norm_sum: jax.Array  # f32[n_leaves] EMA of the observed gradient norms
-    freeze_norm_weight: jax.Array  # f32[n_leaves] the same EMA of ones
-    freeze_initial: jax.Array  # f32[n_leaves] debiased EMA at the end of the warm-up
-    freeze_dwell: jax.Array  # i32[n_leaves] steps in the present state, up to min_dwell
+    A leaf stacked over layers has one entry a layer: n >= the number of leaves.
+    """
+
+    freeze_mask: jax.Array  # bool[n] True = frozen
+    freeze_layers: dict[str, jax.Array]  # bool[L] of stacked leaves, a part of the mask
+    freeze_norm_sum: jax.Array  # f32[n] EMA of the observed gradient norms
+    freeze_norm_weight: jax.Array  # f32[n] the same EMA of ones
+    freeze_initial: jax.Array  # f32[n] debiased EMA at the end of the warm-up
+    freeze_dwell: jax.Array  # i32[n] steps in the present state, up to min_dwell
     freeze_count: jax.Array  # i32[] steps observed
     freeze_probing: jax.Array  # bool[] the next step's gradient is to be whole
 
@@ -52,6 +61,13 @@ class FreezeConfig(NamedTuple):
     probe_steps: int = 1
     relative_to: str = "absolute"
     max_fraction: float = 1.0
+    never: tuple[str, ...] = ()
+    stacked: tuple[str, ...] = ()
+    groups: Any = None
+
+    def layout(self, params: Any) -> Layout:
+        """The entries of these parameters, updates or gradients."""
+        return layout_of(params, self.never, self.stacked, self.groups)
 
 
 def freeze_config(**settings: Any) -> FreezeConfig:
@@ -61,6 +77,13 @@ def freeze_config(**settings: Any) -> FreezeConfig:
       TypeError: If a setting is unknown or not a number.
       ValueError: If one lies outside its range.
     """
+    for name in settings.keys() - set(FreezeConfig._fields):
+        raise TypeError(
+            f"there is no freezing option {name!r}; they are "
+            f"{', '.join(FreezeConfig._fields)}."
+        )
+    for name in {"never", "stacked"} & settings.keys():
+        settings[name] = _patterns(name, settings[name])
     config = FreezeConfig(**settings)
     _checks.within("threshold", config.threshold, 0.0, example="threshold=1e-4")
     _checks.within(
@@ -83,16 +106,13 @@ def freeze_config(**settings: Any) -> FreezeConfig:
     return config
 
 
-def leaf_sizes(tree: Any) -> tuple[int, ...]:
-    """Number of entries of every leaf; known while tracing."""
-    return tuple(int(np.prod(jnp.shape(leaf))) for leaf in jax.tree.leaves(tree))
-
-
-def init_freezing(params: optax.Params) -> FreezeState:
+def init_freezing(params: optax.Params, config: FreezeConfig) -> FreezeState:
     """Everything live; ``params`` may be abstract."""
-    n = len(jax.tree.leaves(params))
+    layout = config.layout(params)
+    n = len(layout.sizes)
     return FreezeState(
         freeze_mask=jnp.zeros(n, bool),
+        freeze_layers=by_layer(jnp.zeros(n, bool), layout),
         freeze_norm_sum=jnp.zeros(n, jnp.float32),
         freeze_norm_weight=jnp.zeros(n, jnp.float32),
         freeze_initial=jnp.zeros(n, jnp.float32),
@@ -103,32 +123,30 @@ def init_freezing(params: optax.Params) -> FreezeState:
 
 
 def observe(
-    state: FreezeState,
-    leaf_norms: jax.Array,
-    config: FreezeConfig,
-    sizes: Sequence[int],
+    state: FreezeState, norms: jax.Array, config: FreezeConfig, layout: Layout
 ) -> FreezeState:
     """Take in one step's gradient norms and decide which leaves rest at this step.
 
     Args:
       state: From `init_freezing` or the step before.
-      leaf_norms: f32[n_leaves], L2 norms, reduced over all devices: masks that differ
-        between replicas would let them diverge. Entries that are not finite, and those
-        of frozen leaves outside a probe, are not looked at.
+      norms: f32[n], L2 norms (`entry_norms`), reduced over all devices: masks that
+        differ between replicas would let them diverge. Entries that are not finite, and
+        those of frozen leaves outside a probe, are not looked at.
       config: From `freeze_config`.
-      sizes: Entries of every leaf, see `leaf_sizes`.
+      layout: The config's, of these parameters.
 
     Returns:
       The next state; its mask holds for this step's update.
     """
     frozen, count = state.freeze_mask, state.freeze_count
-    observed = (~frozen | state.freeze_probing) & jnp.isfinite(leaf_norms)
+    norms = group_norms(norms, layout)
+    observed = (~frozen | state.freeze_probing) & jnp.isfinite(norms)
     decay = config.ema_decay
 
     def average(old: jax.Array, new: jax.Array | float) -> jax.Array:
         return jnp.where(observed, decay * old + (1 - decay) * new, old)
 
-    norm_sum = average(state.freeze_norm_sum, leaf_norms)
+    norm_sum = average(state.freeze_norm_sum, norms)
     weight = average(state.freeze_norm_weight, 1.0)
     known = weight > 0
     norm = norm_sum / jnp.where(known, weight, 1.0)
@@ -143,15 +161,20 @@ def observe(
         threshold = threshold * jnp.max(norm, initial=0.0)
 
     free = known & (state.freeze_dwell >= config.min_dwell)
-    thaw = frozen & free & (norm > config.hysteresis * threshold)
+    # Only in a probe: elsewhere this step's gradient may have been skipped, and a leaf
+    # that woke now would take a step along zeros.
+    thaw = frozen & free & observed & (norm > config.hysteresis * threshold)
     freeze = ~frozen & free & (count >= config.warmup) & (norm < threshold)
+    freeze = freeze & ~layout.never
     if config.max_fraction < 1.0:
-        freeze = _within_budget(freeze, frozen & ~thaw, norm, config, sizes)
+        freeze = _within_budget(freeze, frozen & ~thaw, norm, config, layout)
 
     after = _trees.next_count(count)
     stayed = jnp.minimum(state.freeze_dwell + 1, config.min_dwell)
+    mask = (frozen & ~thaw) | freeze
     return FreezeState(
-        freeze_mask=(frozen & ~thaw) | freeze,
+        freeze_mask=mask,
+        freeze_layers=by_layer(mask, layout),
         freeze_norm_sum=norm_sum,
         freeze_norm_weight=weight,
         freeze_initial=initial,
@@ -166,12 +189,27 @@ def _within_budget(
     kept: jax.Array,
     norm: jax.Array,
     config: FreezeConfig,
-    sizes: Sequence[int],
+    layout: Layout,
 ) -> jax.Array:
     """Those of the wanted leaves that fit, the quietest first."""
-    entries = np.asarray(sizes, np.float32)
+    entries = layout.sizes
     budget = config.max_fraction * entries.sum() - jnp.sum(jnp.where(kept, entries, 0))
     order = jnp.argsort(jnp.where(wanted, norm, jnp.inf))
     total = jnp.cumsum(jnp.where(wanted, entries, 0)[order])
     fits = jnp.zeros_like(wanted).at[order].set(total <= budget)
-    return wanted & fits
+    return wanted & all_of_group(fits | ~wanted, layout)
+
+
+def _patterns(name: str, value: Any) -> tuple[str, ...]:
+    """One pattern or several, as a tuple.
+
+    Raises:
+      TypeError: If they are no strings.
+    """
+    patterns = (value,) if isinstance(value, str) else tuple(value)
+    for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise TypeError(
+                f"`{name}` must hold paths, got {pattern!r}; try {name}=['head/*']."
+            )
+    return patterns

@@ -1,5 +1,6 @@
 """Small tools over pytrees: precision of accumulators, finding a state, leaf norms."""
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -39,18 +40,24 @@ def abs_square(leaf: jax.Array) -> jax.Array:
     return jnp.square(leaf)
 
 
-def leaf_norms(tree: Any) -> jax.Array:
-    """L2 norm of every leaf, accumulated in float32 or better, as one f32[n_leaves]."""
+def leaf_norms(tree: Any, stacked: Sequence[bool] | None = None) -> jax.Array:
+    """L2 norm of every leaf, accumulated in float32 or better, as one f32[n_leaves].
 
-    def norm(leaf: jax.Array) -> jax.Array:
+    A leaf that is ``stacked`` has one norm for each entry of its first axis.
+    """
+
+    def norm(leaf: jax.Array, by_layer: bool) -> jax.Array:
         # The barrier keeps XLA from materialising the squares beside an optimizer that
         # reads the same gradient: 1.16x instead of 2.9x the cost of Adam.
         leaf = jax.lax.optimization_barrier(jnp.asarray(leaf))
         square = abs_square(leaf.astype(accumulator_dtype(leaf)))
-        return jnp.sqrt(jnp.sum(square)).astype(jnp.float32)
+        total = jnp.sum(square, axis=tuple(range(int(by_layer), leaf.ndim)))
+        return jnp.sqrt(total).astype(jnp.float32).reshape(-1)
 
-    norms = [norm(leaf) for leaf in jax.tree.leaves(tree)]
-    return jnp.stack(norms) if norms else jnp.zeros((0,), jnp.float32)
+    leaves = jax.tree.leaves(tree)
+    flags = [False] * len(leaves) if stacked is None else stacked
+    norms = [norm(leaf, flag) for leaf, flag in zip(leaves, flags, strict=True)]
+    return jnp.concatenate(norms) if norms else jnp.zeros((0,), jnp.float32)
 
 
 def find_states(state: Any, kind: type[StateType]) -> list[StateType]:
@@ -71,3 +78,8 @@ def scalar_of(leaf: Any) -> jax.Array:
 def next_count(count: jax.Array) -> jax.Array:
     """The step count plus 1; it stays at the largest int32 rather than wrap."""
     return jnp.asarray(optax.safe_increment(count))
+
+
+def over(mask: Any, leaf: Any) -> Any:
+    """A mask of shape () or (L,) with axes added, to be broadcast over a leaf."""
+    return jnp.reshape(mask, jnp.shape(mask) + (1,) * (jnp.ndim(leaf) - jnp.ndim(mask)))

@@ -1,9 +1,11 @@
-"""What a freeze mask does: exact zeros, held moments, and the transformation.
+"""Freezing by gradient norm as a transformation, and the masks that come of it.
 
-A mask alone saves no compute (measured: 1.02 to 1.08 times the step time, whatever is
-frozen); it is what compute-saving paths read. `_freeze_law` decides it.
+`_freeze_law` decides the mask and `holding` keeps what it says in place. A mask alone
+saves no compute (measured: 1.02 to 1.08 times the step time, whatever is frozen);
+`frozen_grad` and `staged` are what saves, and read it here.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,14 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adaptive_optax import _trees
+from adaptive_optax import _trees, labels
 from adaptive_optax._freeze_law import (
     FreezeState,
     freeze_config,
     init_freezing,
-    leaf_sizes,
     observe,
 )
+from adaptive_optax._freeze_layout import Layout, entry_norms
+from adaptive_optax.holding import hold_frozen, zero_frozen
 
 
 class FreezeInnerState(NamedTuple):
@@ -29,63 +32,32 @@ class FreezeInnerState(NamedTuple):
 
 
 def mask_tree(state: FreezeState, params: optax.Params) -> Any:
-    """The mask as a pytree like ``params`` of bool[] scalars, True = frozen.
+    """The mask as a pytree like ``params``, True = frozen.
 
     Raises:
-      ValueError: If ``params`` have another number of leaves than the mask.
+      ValueError: If ``params`` are not those of the mask.
     """
     leaves, structure = jax.tree.flatten(params)
     mask = _trees.scalar_of(state.freeze_mask)
-    if len(leaves) != mask.shape[0]:
+    layers = {k: _trees.scalar_of(v) for k, v in state.freeze_layers.items()}
+    paths = labels.leaf_paths(params)
+    n_entries = sum(len(layers[p]) if p in layers else 1 for p in paths)
+    if n_entries != mask.shape[0] or not layers.keys() <= set(paths):
         raise ValueError(
             f"The freeze mask covers {mask.shape[0]} leaves, `params` have "
             f"{len(leaves)}; pass the parameters given to init (under optax.masked or "
             "optax.partition, only those it covers)."
         )
-    return structure.unflatten([mask[i] for i in range(len(leaves))])
+    masks, start = [], 0
+    for path in paths:
+        masks.append(layers[path] if path in layers else mask[start])
+        start += len(layers[path]) if path in layers else 1
+    return structure.unflatten(masks)
 
 
-def zero_frozen(updates: optax.Updates, mask: Any) -> optax.Updates:
-    """``updates``, exactly zero where ``mask`` is True, NaNs included."""
-    return jax.tree.map(
-        lambda u, frozen: jnp.where(frozen, jnp.zeros_like(u), u), updates, mask
-    )
-
-
-def hold_frozen(inner: Any, new: Any, old: Any, mask: Any) -> Any:
-    """The optimizer state ``new``, with the moments of frozen leaves as in ``old``.
-
-    `optax.tree.map_params` tells which parts of the state belong to which parameter;
-    the rest (step counts, injected hyperparameters) moves on. A select after the fact
-    copies the state: measured, 5 to 6 times the time of the optimizer alone.
-    """
-    flag_at = dict(jax.tree_util.tree_flatten_with_path(mask)[0])
-
-    def flags(part: Any) -> Any:
-        # By path: a part may have holes (`optax.masked`) or many arrays a leaf (SM3).
-        leaves, structure = jax.tree_util.tree_flatten_with_path(part)
-        prefixes = [[path[:n] for n in range(len(path) + 1)] for path, _ in leaves]
-        owner = [next(p for p in some if p in flag_at) for some in prefixes]
-        return structure.unflatten([flag_at[path] for path in owner])
-
-    owners = optax.tree.map_params(
-        inner,
-        flags,
-        new,
-        transform_non_params=lambda _: False,
-        is_leaf=lambda _: True,
-    )
-    return jax.tree.map(
-        lambda frozen, n, o: n if frozen is False else jnp.where(frozen, o, n),
-        owners,
-        new,
-        old,
-    )
-
-
-def frozen_fraction(state: FreezeState, params: optax.Params) -> jax.Array:
-    """Share of the parameters (entries, not leaves) that are frozen, f32[]."""
-    sizes = np.asarray(leaf_sizes(params), np.float64)
+def frozen_fraction(state: FreezeState, layout: Layout) -> jax.Array:
+    """Share of the parameters (numbers, not leaves) that are frozen, f32[]."""
+    sizes = layout.sizes.astype(np.float64)
     shares = np.asarray(sizes / max(sizes.sum(), 1.0), np.float32)
     return jnp.sum(jnp.where(state.freeze_mask, shares, jnp.float32(0)))
 
@@ -99,7 +71,8 @@ def frozen_mask(state: Any, params: optax.Params) -> Any:
       params: The parameters (under `optax.masked`, those it covers).
 
     Returns:
-      bool[] scalars in the structure of ``params``, True = frozen.
+      bool[] scalars in the structure of ``params``, True = frozen; bool[L] for leaves
+      that are stacked over layers.
 
     Raises:
       ValueError: If ``state`` holds no or several freeze masks, or one of other
@@ -111,13 +84,43 @@ def frozen_mask(state: Any, params: optax.Params) -> Any:
       >>> print(frozen_mask(tx.init(params), params))
       {'w': Array(False, dtype=bool)}
     """
+    return mask_tree(_only_state(state), params)
+
+
+def skip_mask(state: Any, params: optax.Params) -> Any:
+    """Whose gradients may be skipped at the next step: the frozen, but not in a probe.
+
+    This is the mask for `frozen_value_and_grad`. `frozen_mask` is what does not move;
+    in a probe that is still looked at.
+
+    Args:
+      state: As for `frozen_mask`.
+      params: As for `frozen_mask`.
+
+    Returns:
+      A pytree like that of `frozen_mask`.
+
+    Raises:
+      ValueError: As `frozen_mask`.
+
+    Example:
+      >>> tx = freeze_by_grad_norm(1e-4, optax.adam(1e-3))
+      >>> params = {"w": jnp.ones(2)}
+      >>> skip = skip_mask(tx.init(params), params)
+    """
+    found = _only_state(state)
+    resting = ~_trees.scalar_of(found.freeze_probing)
+    return jax.tree.map(lambda frozen: frozen & resting, mask_tree(found, params))
+
+
+def _only_state(state: Any) -> FreezeState:
     found = _trees.find_states(state, FreezeState)
     if len(found) != 1:
         raise ValueError(
             f"`state` holds {len(found)} freeze masks, not 1; pass freeze_threshold="
             "1e-4 to adaptive_scheduler, or chain in freeze_by_grad_norm(1e-4)."
         )
-    return mask_tree(found[0], params)
+    return found[0]
 
 
 def freeze_by_grad_norm(
@@ -132,6 +135,9 @@ def freeze_by_grad_norm(
     probe_steps: int = 1,
     relative_to: str = "absolute",
     max_fraction: float = 1.0,
+    never: str | Sequence[str] = (),
+    stacked: str | Sequence[str] = (),
+    groups: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Let leaves rest while their gradients are small, and wake them when they grow.
 
@@ -157,6 +163,14 @@ def freeze_by_grad_norm(
         the end of the warm-up. "largest": the largest norm among the leaves now.
       max_fraction: Share of the parameters that may be frozen, in [0, 1]; the quietest
         leaves first.
+      never: Paths of leaves or modules that stay live, with wildcards: ``"head"``,
+        ``"blocks/*/norm"``.
+      stacked: Likewise, of leaves whose first axis runs over the layers of a scan:
+        their layers freeze one by one.
+      groups: What freezes as one, by the norm of all its gradients: a pytree of labels
+        like the parameters, or a function of a leaf's path. `block_labels` makes whole
+        blocks rest, which is what saves most. By default each leaf, or layer of a
+        stacked one, is by itself.
 
     Returns:
       A transformation. Norms are taken from the extra argument ``grad=`` where it is
@@ -183,6 +197,9 @@ def freeze_by_grad_norm(
         probe_steps=probe_steps,
         relative_to=relative_to,
         max_fraction=max_fraction,
+        never=never,
+        stacked=stacked,
+        groups=groups,
     )
     if inner is not None and not isinstance(inner, optax.GradientTransformation):
         raise TypeError(
@@ -191,10 +208,13 @@ def freeze_by_grad_norm(
         )
 
     def decide(updates: optax.Updates, state: FreezeState, grad: Any) -> tuple:
-        grad = updates if grad is None else grad
-        norms = _trees.leaf_norms(grad)
-        state = observe(state, norms, config, leaf_sizes(updates))
+        layout = config.layout(updates)
+        norms = entry_norms(updates if grad is None else grad, layout)
+        state = observe(state, norms, config, layout)
         return mask_tree(state, updates), state
+
+    def init_state(params):
+        return init_freezing(params, config)
 
     def link(updates, state, params=None, *, grad=None, **extra_args):
         del params, extra_args
@@ -202,22 +222,19 @@ def freeze_by_grad_norm(
         return zero_frozen(updates, mask), state
 
     if inner is None:
-        return optax.GradientTransformationExtraArgs(init_freezing, link)
-    wrapped = optax.with_extra_args_support(inner)
+        return optax.GradientTransformationExtraArgs(init_state, link)
+    held = hold_frozen(inner)
 
     def init(params):
         return FreezeInnerState(
-            freeze_state=init_freezing(params), freeze_inner=wrapped.init(params)
+            freeze_state=init_state(params), freeze_inner=held.init(params)
         )
 
     def update(updates, state, params=None, **extra_args):
         mask, freeze_state = decide(updates, state.freeze_state, extra_args.get("grad"))
-        steps, new = wrapped.update(
-            zero_frozen(updates, mask), state.freeze_inner, params, **extra_args
+        steps, new = held.update(
+            updates, state.freeze_inner, params, frozen=mask, **extra_args
         )
-        return zero_frozen(steps, mask), FreezeInnerState(
-            freeze_state=freeze_state,
-            freeze_inner=hold_frozen(wrapped, new, state.freeze_inner, mask),
-        )
+        return steps, FreezeInnerState(freeze_state=freeze_state, freeze_inner=new)
 
     return optax.GradientTransformationExtraArgs(init, update)

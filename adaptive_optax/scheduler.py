@@ -13,13 +13,14 @@ Nothing else happens in this file: each line is a module of its own.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from adaptive_optax import _checks, averaging, freezing, injection
+from adaptive_optax import _checks, averaging, freezing, holding, injection
 from adaptive_optax import dither as dithering
 from adaptive_optax import recovery as recovering
 from adaptive_optax import signals as sensing
@@ -98,6 +99,7 @@ def adaptive_scheduler(
     average: bool = True,
     recovery: bool = True,
     freeze_threshold: float | None = None,
+    freeze_options: Mapping[str, Any] | None = None,
     dither_scale: Any = "param_rms",
     seed: int = 0,
     sketch: float = 1 / 64,
@@ -150,7 +152,10 @@ def adaptive_scheduler(
       recovery: Watch for divergence and go back to a last good copy (one copy of the
         parameters and of the inner state).
       freeze_threshold: L2 gradient norm of a leaf below which it freezes, >= 0; None
-        never freezes. See `freeze_by_grad_norm`.
+        never freezes. See `freeze_by_grad_norm`. The time of the optimizer falls with
+        the frozen share; `frozen_value_and_grad` saves that of the backward pass.
+      freeze_options: Further arguments of `freeze_by_grad_norm`, such as
+        ``{"relative_to": "initial", "groups": block_labels(params)}``.
       dither_scale: D of the dither: ``"param_rms"``, ``"update_rms"``,
         ``"isotropic"`` or a callable. See `add_dither`.
       seed: Of the dither's noise.
@@ -207,11 +212,7 @@ def adaptive_scheduler(
         dither_scale=dither_scale,
         sketch=sketch,
     )
-    freeze = (
-        None
-        if freeze_threshold is None
-        else freezing.freeze_config(threshold=freeze_threshold)
-    )
+    freeze = _freeze_config(freeze_threshold, freeze_options)
     one = _f32(1.0)
     if momentum is not None:
         _checks.within("momentum", momentum, *mu_bounds, example="momentum=0.9")
@@ -266,7 +267,7 @@ def adaptive_scheduler(
             momentum_rule=momentum_rule.init() if momentum_rule else (),
             sigma_rule=sigma_rule.init() if sigma_rule else (),
             shadow=shadow.init() if shadow else (),
-            freezing=freezing.init_freezing(params) if freeze else (),
+            freezing=freezing.init_freezing(params, freeze) if freeze else (),
             frozen_fraction=jnp.zeros((), jnp.float32),
             recovery=(
                 recovering.init_recovery(params, inner_state) if recovery else ()
@@ -293,13 +294,23 @@ def adaptive_scheduler(
             _checks.params_given(params, "adaptive_scheduler")
         fed = value is not None or reward is not None
 
-        # Signals. A gradient that is not finite goes no further than its norm.
-        norms = sensing.gradient_norms(updates)
+        # Signals, without what is frozen: it may have been skipped, or be seen in a
+        # probe. A gradient that is not finite goes no further than its norm.
+        layout = freeze.layout(updates) if freeze else None
+        norms = sensing.gradient_norms(
+            updates,
+            layout and [n is not None for n in layout.layers],
+            state.freezing.freeze_mask if freeze else None,
+        )
         grads = jax.tree.map(
             lambda g: jnp.where(norms.finite, g, jnp.zeros_like(g)), updates
         )
+        seen = grads
+        if freeze:
+            asleep = freezing.mask_tree(state.freezing, updates)
+            seen = holding.zero_frozen(grads, asleep)
         signals, sensor = sensing.measure(
-            state.sensor, grads, norms, value=value, reward=reward, fraction=sketch
+            state.sensor, seen, norms, value=value, reward=reward, fraction=sketch
         )
         nonfinite = sensing.missed(sensor, state.sensor)
         grads = jax.tree.map(
@@ -364,32 +375,36 @@ def adaptive_scheduler(
         inner_state = state.inner_state
         if recovery:
             inner_state = recovering.good_inner(state.recovery, inner_state)
-        mask, frozen, fraction = None, state.freezing, state.frozen_fraction
-        if freeze:
-            frozen = freezing.observe(
-                frozen, norms.leaf_norms, freeze, freezing.leaf_sizes(grads)
-            )
-            mask = freezing.mask_tree(frozen, grads)
-            fraction = freezing.frozen_fraction(frozen, grads)
-            grads = freezing.zero_frozen(grads, mask)
+        gains_now = injection.Gains(
+            inner_rate, lr_scale * _anneal(count, total_steps), momentum_now
+        )
         if value is not None:
             extra_args["value"] = value
-        scale = lr_scale * _anneal(count, total_steps)
-        steps, new_inner = adapter.update(
-            grads,
-            inner_state,
-            params,
-            injection.Gains(inner_rate, scale, momentum_now),
-            **extra_args,
-        )
+        mask, frozen, fraction = None, state.freezing, state.frozen_fraction
+        if freeze and layout:
+            frozen = freezing.observe(frozen, norms.leaf_norms, freeze, layout)
+            mask = freezing.mask_tree(frozen, grads)
+            fraction = freezing.frozen_fraction(frozen, layout)
+            steps, new_inner = holding.held_update(
+                adapter,
+                mask,
+                holding.zero_frozen(grads, mask),
+                inner_state,
+                params,
+                gains_now,
+                **extra_args,
+            )
+        else:
+            steps, new_inner = adapter.update(
+                grads, inner_state, params, gains_now, **extra_args
+            )
         taken = ~(nonfinite | verdict.restore | verdict.repeat)
         taken = taken & _fits(params, steps)
         steps = jax.tree.map(lambda u: jnp.where(taken, u, jnp.zeros_like(u)), steps)
 
         # Freezing, the way back, and dither, which no alignment is to see.
         if freeze:
-            steps = freezing.zero_frozen(steps, mask)
-            new_inner = freezing.hold_frozen(adapter, new_inner, inner_state, mask)
+            steps = holding.zero_frozen(steps, mask)
         if recovery:
             steps = recovering.go_back(state.recovery, guard, verdict, params, steps)
         sensor = sensing.record_step(sensor, steps, signals.restored, fraction=sketch)
@@ -402,7 +417,7 @@ def adaptive_scheduler(
                 count=count,
                 scale=dither_scale,
             )
-            steps = steps if mask is None else freezing.zero_frozen(steps, mask)
+            steps = steps if mask is None else holding.zero_frozen(steps, mask)
         readings = [getattr(signals, name) for name in READINGS]
         return steps, AdaptiveSchedulerState(
             learning_rate=alpha,
@@ -446,6 +461,18 @@ def _bounded(rate: jax.Array, base: jax.Array, low: Any, high: Any) -> jax.Array
     """Within the bounds, which a schedule's own value may leave but not the control."""
     clipped = jnp.clip(rate, jnp.minimum(low, base), jnp.maximum(high, base))
     return clipped.astype(jnp.float32)
+
+
+def _freeze_config(threshold: Any, options: Mapping[str, Any] | None) -> Any:
+    """The checked settings of freezing, or None where nothing is to freeze."""
+    if threshold is None:
+        if options:
+            raise ValueError(
+                f"`freeze_options`={dict(options)!r} say how to freeze, but nothing is "
+                "to; add freeze_threshold=1e-4."
+            )
+        return None
+    return freezing.freeze_config(threshold=threshold, **(options or {}))
 
 
 def _anneal(count: jax.Array, total_steps: int | None) -> jax.Array | float:

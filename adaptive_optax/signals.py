@@ -90,7 +90,7 @@ class SignalsState(NamedTuple):
 class GradientNorms(NamedTuple):
     """L2 norms of one gradient."""
 
-    leaf_norms: jax.Array  # f32[n_leaves]
+    leaf_norms: jax.Array  # f32[n], of every leaf, or of every layer of a stacked one
     square: jax.Array  # f32[] of the global norm
     finite: jax.Array  # bool[] every entry is finite, and so is the sum of squares
 
@@ -118,10 +118,20 @@ def init_signals(params: Any, fraction: float) -> SignalsState:
     )
 
 
-def gradient_norms(grads: Any) -> GradientNorms:
-    """Per-leaf and global norms, in float32."""
-    norms = _trees.leaf_norms(grads)
-    square = jnp.sum(norms * norms)
+def gradient_norms(
+    grads: Any, stacked: Any = None, ignored: jax.Array | None = None
+) -> GradientNorms:
+    """Per-leaf and global norms, in float32.
+
+    Args:
+      grads: A pytree.
+      stacked: Which leaves have a norm for each of their layers; None for no leaf.
+      ignored: bool[n], which are left out of the global norm: those that are frozen,
+        whose gradients may have been skipped; None for no leaf.
+    """
+    norms = _trees.leaf_norms(grads, stacked)
+    squares = norms * norms
+    square = jnp.sum(squares if ignored is None else jnp.where(ignored, 0.0, squares))
     return GradientNorms(norms, square, jnp.isfinite(square))
 
 

@@ -11,12 +11,16 @@ PACKAGE = Path(__file__).parent.parent / "adaptive_optax"
 # Leftmost first: a module may import what stands in a row above its own.
 ROWS = [
     {"_types", "_checks", "_trees"},
-    {"signals", "controls", "sketch"},
+    {"signals", "controls", "sketch", "labels", "_backward"},
     {
         "rules",
         "dither",
         "freezing",
         "_freeze_law",
+        "_freeze_layout",
+        "frozen_grad",
+        "holding",
+        "staged",
         "filters",
         "_moments",
         "averaging",
@@ -38,6 +42,10 @@ BESIDE = {
     ("signals", "sketch"),
     ("filters", "_moments"),
     ("freezing", "_freeze_law"),
+    ("freezing", "_freeze_layout"),
+    ("freezing", "holding"),
+    ("_freeze_law", "_freeze_layout"),
+    ("_backward", "_backward"),
     ("rules", "rules"),
 }
 LAZY = {"plotting": {"matplotlib"}, "train_state": {"flax"}}
