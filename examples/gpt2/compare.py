@@ -117,10 +117,10 @@ class Comparison:
         optimizer = {
             "constant": adamw,
             "cosine": lambda r: adamw(optax.cosine_decay_schedule(r, steps)),
-            "search": controlled("search", steps),
-            "nudge": controlled("nudge", steps),
+            "search": controlled("search", steps, self.pretrained),
+            "nudge": controlled("nudge", steps, self.pretrained),
         }[kind]
-        run = make_run(self.model, optimizer)
+        run = make_run(self.model, optimizer, freezes=kind in ("search", "nudge"))
         return run.lower(self.pretrained, self.batches(0), np.float32(1)).compile()
 
 
@@ -130,26 +130,28 @@ def adamw(rate: Any) -> optax.GradientTransformationExtraArgs:
     return optax.with_extra_args_support(tx)
 
 
-def controlled(mode: str, steps: int) -> Callable:
+def controlled(mode: str, steps: int, params: Any) -> Callable:
     """The example's AdamW under the controller, with the example's settings."""
 
     def make(rate):
         options = settings.Config(
             optimizer="adamw", learning_rate=rate, mode=mode, lr_bounds=(1e-7, 1.0)
         )
-        return make_optimizer(options, steps)
+        return make_optimizer(options, params, steps)
 
     return make
 
 
-def make_run(model: GPT2Config, optimizer: Callable) -> Callable:
+def make_run(
+    model: GPT2Config, optimizer: Callable, *, freezes: bool = False
+) -> Callable:
     """(parameters, stacked batches, rate) to the parameters to judge, and the log."""
 
     @jax.jit
     def run(params, batches, rate):
         tx = optimizer(rate)
-        start = init_state(params, tx, 0)
-        state, told = jax.lax.scan(make_step(model, tx), start, batches)
+        step, start = make_step(model, tx, freezes=freezes), init_state(params, tx, 0)
+        state, told = jax.lax.scan(step, start, batches)
         told = {key: told[key] for key in SHOWN if key in told}
         try:
             return ao.eval_params(state.opt_state, state.params), told
@@ -230,7 +232,7 @@ def report(config: Config, results: dict[str, Any], base: float) -> None:
     oracle = np.mean([run["loss"] for run in runs["cosine, tuned"]])
     plain = np.median([run["cpu"] for run in runs["constant"]])
     rows = [
-        "| rate | base | test loss | perplexity | over the cosine | CPU time | frozen |",
+        "| rate | base | test loss | perplexity | over cosine | CPU time | frozen |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, group in runs.items():

@@ -52,7 +52,9 @@ class Config:
     ema_decay: float = 0.9
     """Of the gradient norms that freezing looks at."""
     freeze_threshold: float = 1e-4
-    """Gradient norm under which a tensor freezes; 0 freezes nothing."""
+    """Gradient norm under which a block freezes; 0 freezes nothing."""
+    freeze_relative_to: Literal["absolute", "initial", "largest"] = "absolute"
+    """What the threshold multiplies: 1, the block's own first norm, or the largest."""
     anneal: bool = True
     """Let the rate fall to 0 over the last 30 % of the run."""
     average: bool = True

@@ -1,8 +1,8 @@
-"""Fine-tune GPT-2 with a learning rate that regulates itself.
+r"""Fine-tune GPT-2 with a learning rate that regulates itself.
 
     python -m examples.gpt2.finetune                        # nano, nothing downloaded
     python -m examples.gpt2.finetune --resume               # go on after a crash
-    python -m examples.gpt2.finetune --checkpoint openai-community/gpt2 \\
+    python -m examples.gpt2.finetune --checkpoint openai-community/gpt2 \
         --dataset wikitext --optimizer adamw --dtype bfloat16 --seq-len 1024
 
 Prints the validation loss before the first step and after each epoch. The run's folder
@@ -42,7 +42,7 @@ RUNS = Path("runs")
 
 
 def load_model(config: Config) -> tuple[GPT2Config, Tokenizer, Path | None]:
-    """The architecture, the tokenizer, and the folder of the weights if there is one."""
+    """The architecture, the tokenizer, and the weights' folder if there is one."""
     run = {name: getattr(config, name) for name in ("dropout", "dtype", "remat")}
     run["scan_layers"] = config.scan_layers
     if config.checkpoint is None:
@@ -86,11 +86,12 @@ class Run:
             train, config.batch_size, config.epochs, config.seed
         )
         self.total = self.per_epoch * config.epochs
-        self.tx = make_optimizer(config, self.total if config.anneal else None)
         if source is None:
             params = training.init_params(self.model, config.seed)
         else:
             params = weights.load_params(source, self.model)
+        horizon = self.total if config.anneal else None
+        self.tx = make_optimizer(config, params, horizon)
 
         newest = newest_folder if config.resume else new_folder
         self.folder = newest(RUNS) if config.output is None else config.output
@@ -100,7 +101,12 @@ class Run:
 
         state = training.init_state(params, self.tx, config.seed)
         self.state = sharding.place(state, self.mesh)
-        step = training.make_step(self.model, self.tx, config.accumulate)
+        step = training.make_step(
+            self.model,
+            self.tx,
+            accumulate=config.accumulate,
+            freezes=config.freeze_threshold > 0,
+        )
         self.step = jax.jit(step, donate_argnums=0)
         self.mean_loss = training.make_evaluation(self.model)
 
@@ -147,11 +153,8 @@ class Run:
             print(f"sample: {self.sample()}")
         ao.plot_history(history, path=self.folder / "plot.png")
         if not (target := self.folder / "model").exists():
-            end = len(self.tokenizer.get_vocab()) - 1
             params = jax.device_get(self.evaluated())
-            weights.save_checkpoint(target, self.model, params)
-            self.tokenizer.save(str(target / "tokenizer.json"))
-            del end
+            weights.save_checkpoint(target, self.model, params, self.tokenizer)
         print(f"the loop is drawn in {self.folder / 'plot.png'}, the model in {target}")
         return last
 

@@ -10,6 +10,13 @@ from examples.gpt2.model import Cache, GPT2Config
 from examples.gpt2.training import template
 
 
+def empty_cache(config: GPT2Config, batch: int, room: int) -> Cache:
+    """Zeros, room for so many positions."""
+    heads = (config.n_head, config.n_embd // config.n_head)
+    zeros = jnp.zeros((config.n_layer, batch, room, *heads), config.dtype)
+    return Cache(zeros, zeros)
+
+
 @functools.partial(jax.jit, static_argnames=("config", "length"))
 def generate(
     config: GPT2Config,
@@ -51,7 +58,7 @@ def generate(
         drawn = jax.random.categorical(now, logits / temperature)
         return drawn.astype(jnp.int32)
 
-    empty = Cache.empty(config, batch, start + length)
+    empty = empty_cache(config, batch, start + length)
     logits, cache = model(prompt, cache=empty)
     first = choose(logits[:, -1], 0)
 

@@ -4,9 +4,8 @@
     x  += attn(ln_1(x));  x += mlp(ln_2(x))        in every block
     out = ln_f(x) wteᵀ
 
-Modules carry the names of the published checkpoints, and kernels their layout.
-Parameters are float32; `GPT2Config.dtype` is what matrix products run in. The layer
-norms' statistics and the logits are float32 always.
+Names and layouts are those of the published checkpoints. Parameters, the statistics of
+layer norms and logits are float32; `GPT2Config.dtype` is what matrix products run in.
 
 Reference: Radford et al., Language models are unsupervised multitask learners, 2019.
 """
@@ -41,9 +40,8 @@ class GPT2Config:
 
     def __post_init__(self):
         """Check what no layer checks."""
-        n, heads = self.n_embd, self.n_head
-        if n % heads:
-            raise ValueError(f"n_embd must be a multiple of n_head, got {n}, {heads}")
+        if self.n_embd % self.n_head:
+            raise ValueError(f"{self.n_head} heads cannot share {self.n_embd} features")
 
 
 PRESETS = {
@@ -68,19 +66,9 @@ class Cache(NamedTuple):
     keys: jax.Array
     values: jax.Array
 
-    @classmethod
-    def empty(cls, config: GPT2Config, batch: int, room: int) -> "Cache":
-        """Zeros, room for so many positions."""
-        heads = (config.n_head, config.n_embd // config.n_head)
-        zeros = jnp.zeros((config.n_layer, batch, room, *heads), config.dtype)
-        return cls(zeros, zeros)
-
 
 class Linear(nnx.Linear):
-    """A kernel [in, out] and a bias, on all tokens as one matrix.
-
-    XLA differentiates a product of rank 3 at half that speed on a CPU.
-    """
+    """A kernel [in, out] and a bias."""
 
     def __init__(self, config: GPT2Config, n_in: int, n_out: int, rngs, std=0.02):
         """Normal weights, no bias."""
@@ -89,6 +77,7 @@ class Linear(nnx.Linear):
 
     def __call__(self, x):
         """[batch, time, out]."""
+        # As one matrix: a CPU differentiates a product of rank 3 at half the speed.
         return super().__call__(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
 
 
@@ -116,13 +105,12 @@ class Attention(nnx.Module):
         """[batch, time, n_embd], and the cache with this time in it."""
         heads = (*x.shape[:2], self.config.n_head, -1)
         q, k, v = (a.reshape(heads) for a in jnp.split(self.c_attn(x), 3, axis=-1))
-        mask = None
+        mask, rate = None, 0.0 if key is None else self.config.dropout
         if cache is not None:
-            put = jax.lax.dynamic_update_slice
-            cache = Cache(*(put(c, a, (0, index, 0, 0)) for c, a in zip(cache, (k, v))))
+            at, put = (0, index, 0, 0), jax.lax.dynamic_update_slice
+            cache = Cache(put(cache.keys, k, at), put(cache.values, v, at))
             (k, v), now = cache, index + jnp.arange(x.shape[1])
             mask = (jnp.arange(k.shape[1]) <= now[:, None])[None, None]
-        rate = 0.0 if key is None else self.config.dropout
         options = {"dropout_rng": key, "dropout_rate": rate, "broadcast_dropout": False}
         options |= {"mask": mask, "is_causal": cache is None}
         out = nnx.dot_product_attention(q, k, v, **options)
@@ -134,9 +122,9 @@ class MLP(nnx.Module):
 
     def __init__(self, config: GPT2Config, rngs):
         """Random weights, scaled as in `Attention`."""
-        n, std = config.n_embd, 0.02 / (2 * config.n_layer) ** 0.5
-        self.c_fc = Linear(config, n, 4 * n, rngs)
-        self.c_proj = Linear(config, 4 * n, n, rngs, std)
+        n, width = config.n_embd, 4 * config.n_embd
+        self.c_fc = Linear(config, n, width, rngs)
+        self.c_proj = Linear(config, width, n, rngs, 0.02 / (2 * config.n_layer) ** 0.5)
 
     def __call__(self, x):
         """[batch, time, n_embd]."""
@@ -170,8 +158,7 @@ class GPT2(nnx.Module):
         self.wte = nnx.Embed(config.vocab_size, n, embedding_init=init, rngs=rngs)
         self.wpe = nnx.Embed(config.n_positions, n, embedding_init=init, rngs=rngs)
         if config.scan_layers:
-            stack = nnx.vmap(lambda rngs: Block(config, rngs))
-            self.h = stack(rngs.fork(split=layers))
+            self.h = nnx.vmap(lambda r: Block(config, r))(rngs.fork(split=layers))
         else:
             self.h = nnx.List(Block(config, rngs) for _ in range(layers))
         self.ln_f = layer_norm(config, rngs)
@@ -181,32 +168,31 @@ class GPT2(nnx.Module):
         config, time = self.config, tokens.shape[1]
         if time > (most := config.n_positions):
             raise ValueError(f"{time} tokens exceed the model's {most} positions")
-        keys = None if key is None else jax.random.split(key, config.n_layer + 1)
+        first = keys = None
+        if key is not None:
+            keys = jax.random.split(key, config.n_layer + 1)
+            first, keys = keys[0], keys[1:]
         x = self.wte(tokens) + self.wpe(index + jnp.arange(time))
-        x = dropout(x, config.dropout, None if key is None else keys[0])
-        layer_keys = None if key is None else keys[1:]
-        x, cache = self._blocks(x.astype(config.dtype), cache, index, layer_keys)
+        x = dropout(x, config.dropout, first).astype(config.dtype)
+        x, cache = self._blocks(x, cache, index, keys)
         x, table = self.ln_f(x), self.wte.embedding[...].astype(config.dtype)
         logits = jnp.einsum("btd,vd->btv", x, table, preferred_element_type=jnp.float32)
         return logits if cache is None else (logits, cache)
 
     def _blocks(self, x, cache, index, keys):
         """All layers: a loop, or a scan over the stacked one."""
-        scan = self.config.scan_layers
-        template = nnx.split(self.h if scan else self.h[0])[0]
+        template = nnx.split(self.h if self.config.scan_layers else self.h[0])[0]
 
         def apply(x, layer):
             params, layer_cache, key = layer
             return nnx.merge(template, params)(x, layer_cache, index, key)
 
         apply = jax.checkpoint(apply) if self.config.remat else apply
-        if scan:
+        if self.config.scan_layers:
             return jax.lax.scan(apply, x, (nnx.split(self.h)[1], cache, keys))
         caches = []
         for i, block in enumerate(self.h):
             own, key = jax.tree.map(lambda a, i=i: a[i], (cache, keys))
             x, own = apply(x, (nnx.split(block)[1], own, key))
             caches.append(own)
-        return x, None if cache is None else jax.tree.map(
-            lambda *a: jnp.stack(a), *caches
-        )
+        return x, jax.tree.map(lambda *layers: jnp.stack(layers), *caches)

@@ -31,9 +31,17 @@ class Settings(Protocol):
     sigma_bounds: tuple[float, float]
     ema_decay: float
     freeze_threshold: float
+    freeze_relative_to: str
+    scan_layers: bool
     average: bool
     recovery: bool
     seed: int
+
+
+def blocks(params: Any) -> Any:
+    """What freezes as one: a block, of a scan too, each embedding, the last norm."""
+    scanned = "ln_1" in params["h"]
+    return ao.block_labels(params, depth=1 if scanned else None)
 
 
 def is_kernel(params: Any) -> Any:
@@ -44,15 +52,21 @@ def is_kernel(params: Any) -> Any:
 
 
 def muon_axes(params: Any) -> Any:
-    """Kernels are [..., in, out], the layers of a scan in front; the rest goes to Adam."""
+    """Kernels are [..., in, out]; what is no kernel goes to Adam."""
     axes = optax.contrib.MuonDimensionNumbers(reduction_axis=-2, output_axis=-1)
     return jax.tree.map(lambda yes: axes if yes else None, is_kernel(params))
 
 
 def make_optimizer(
-    config: Settings, total_steps: int | None
+    config: Settings, params: Any, total_steps: int | None
 ) -> optax.GradientTransformationExtraArgs:
-    """The controller around the chosen optimizer."""
+    """The controller around the chosen optimizer; ``params`` may be abstract."""
+    freezing = {
+        "ema_decay": config.ema_decay,
+        "relative_to": config.freeze_relative_to,
+        "groups": blocks(params),
+        "stacked": ("h",) if config.scan_layers else (),
+    }
     options = {
         "mode": config.mode,
         "momentum_rule": MOMENTUM_RULES[config.momentum_rule](),
@@ -61,6 +75,7 @@ def make_optimizer(
         "mu_bounds": config.mu_bounds,
         "sigma_bounds": config.sigma_bounds,
         "freeze_threshold": config.freeze_threshold or None,
+        "freeze_options": freezing if config.freeze_threshold else None,
         "total_steps": total_steps,
         "average": config.average,
         "recovery": config.recovery,

@@ -17,6 +17,7 @@ from flax import nnx
 
 import adaptive_optax as ao
 from examples.gpt2.model import GPT2, GPT2Config
+from examples.gpt2.optimizer import blocks
 
 Batch = dict[str, jax.Array]
 
@@ -60,9 +61,20 @@ def weighted_loss(graph: Any, params: Any, batch: Batch, key=None) -> jax.Array:
 
 
 def make_step(
-    config: GPT2Config, tx: optax.GradientTransformation, accumulate: int = 1
+    config: GPT2Config,
+    tx: optax.GradientTransformation,
+    *,
+    accumulate: int = 1,
+    freezes: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """A pure step: (state, batch) to the next state and what the loop did."""
+    """A pure step: (state, batch) to the next state and what the loop did.
+
+    Args:
+      config: Of the model.
+      tx: The optimizer, controlled or not.
+      accumulate: Micro-batches in a batch.
+      freezes: Whether ``tx`` freezes blocks; their backward pass is then not run.
+    """
     graph = template(config)
 
     def step(state: TrainState, batch: Batch):
@@ -74,7 +86,11 @@ def make_step(
             return weighted_loss(graph, params, micro, key) / total
 
         def gradient(micro, key):
-            return jax.value_and_grad(loss_fn)(params, micro, key)
+            if not freezes:
+                return jax.value_and_grad(loss_fn)(params, micro, key)
+            skip = ao.skip_mask(state.opt_state, params)
+            live = ao.frozen_value_and_grad(loss_fn, blocks(params))
+            return live(params, skip, micro, key)
 
         keys = jax.random.split(now, accumulate) if config.dropout else None
         if accumulate == 1:
@@ -98,7 +114,7 @@ def make_step(
 
 
 def cut(x: jax.Array, n: int) -> jax.Array:
-    """[batch, ...] to [n, batch / n, ...]; every micro-batch has rows of every device."""
+    """[batch, ...] to [n, batch / n, ...], each with rows of every device."""
     return x.reshape(len(x) // n, n, *x.shape[1:]).swapaxes(0, 1)
 
 

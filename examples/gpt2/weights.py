@@ -18,8 +18,10 @@ from flax import nnx, traverse_util
 from huggingface_hub import snapshot_download, split_state_dict_into_shards_factory
 from safetensors import SafetensorError, safe_open
 from safetensors.flax import save_file
+from tokenizers import Tokenizer
 
 from examples.gpt2.model import GPT2, GPT2Config
+from examples.gpt2.tokenizer import END
 
 Params = dict[str, Any]
 
@@ -135,9 +137,13 @@ def load_params(folder: Path, config: GPT2Config) -> Params:
 
 
 def save_checkpoint(
-    folder: Path, config: GPT2Config, params: Params, shard_size: str = "5GB"
+    folder: Path,
+    config: GPT2Config,
+    params: Params,
+    tokenizer: Tokenizer,
+    shard_size: str = "5GB",
 ) -> None:
-    """Write ``config.json`` and the weights as `transformers` reads them.
+    """Write ``config.json``, weights and tokenizer as `transformers` reads them.
 
     The folder is written under another name and renamed: there is a whole checkpoint
     or none.
@@ -156,9 +162,11 @@ def save_checkpoint(
     entries = {key: getattr(config, key) for key in SIZES}
     entries |= {"layer_norm_epsilon": config.layer_norm_epsilon}
     rates = dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), config.dropout)
-    kind = {"architectures": ["GPT2LMHeadModel"], "dtype": "float32"}
+    end = dict.fromkeys(("bos_token_id", "eos_token_id"), tokenizer.token_to_id(END))
+    kind = {"architectures": ["GPT2LMHeadModel"], "dtype": "float32"} | end
     text = json.dumps(kind | FIXED | entries | rates, indent=2)
     (partial / "config.json").write_text(f"{text}\n", "utf-8")
+    tokenizer.save(str(partial / "tokenizer.json"))
     split = split_state_dict_into_shards_factory(
         tensors,
         get_storage_size=lambda x: x.nbytes,
