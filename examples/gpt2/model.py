@@ -158,7 +158,7 @@ class GPT2(nnx.Module):
         self.wte = nnx.Embed(config.vocab_size, n, embedding_init=init, rngs=rngs)
         self.wpe = nnx.Embed(config.n_positions, n, embedding_init=init, rngs=rngs)
         if config.scan_layers:
-            self.h = nnx.vmap(lambda r: Block(config, r))(rngs.fork(split=layers))
+            self.h = nnx.vmap(lambda r: Block(config, r))(rngs.split(layers))
         else:
             self.h = nnx.List(Block(config, rngs) for _ in range(layers))
         self.ln_f = layer_norm(config, rngs)
