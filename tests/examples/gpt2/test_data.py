@@ -25,7 +25,8 @@ def targets(rows):
 
 
 def rows_of(batch):
-    return [dict(zip(batch, row, strict=True)) for row in zip(*batch.values())]
+    rows = zip(*batch.values(), strict=True)
+    return [dict(zip(batch, row, strict=True)) for row in rows]
 
 
 def test_every_token_but_the_first_is_predicted_once_from_its_predecessor():
