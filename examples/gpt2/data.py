@@ -46,12 +46,12 @@ class Blocks:
 
 
 def python_topics() -> Texts:
-    """The reference manual that CPython ships; every tenth topic validates."""
+    """The reference manual that CPython ships; every twelfth topic validates."""
     from pydoc_data.topics import topics
 
     documents = sorted(set(topics.values()))  # some stand under several names
-    held_out = documents[::10]
-    return Texts([d for i, d in enumerate(documents) if i % 10], held_out)
+    held_out = documents[::12]
+    return Texts([d for i, d in enumerate(documents) if i % 12], held_out)
 
 
 def wikitext() -> Texts:
