@@ -229,7 +229,7 @@ def _weight_files(folder: Path) -> list[Path]:
         raise FileNotFoundError(f"{folder}: no model.safetensors, sharded or not")
     try:
         names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{index}: not an index of shards") from error
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:

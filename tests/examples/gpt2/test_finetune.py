@@ -118,10 +118,10 @@ def test_a_run_killed_at_any_step_ends_as_if_it_had_not_been(config, tmp_path):
     refused = run(config)
     assert refused.returncode == 1
     assert "is not empty; --resume continues" in refused.stderr.splitlines()[-1]
-    other = dataclasses.replace(config, resume=True, learning_rate=0.1)
+    other = dataclasses.replace(config, resume=True, learning_rate=0.04)
     refused = run(other)
     assert refused.stderr.splitlines()[-1].startswith("error: --resume: ")
-    assert "learning_rate was 0.05, now 0.1" in refused.stderr
+    assert "learning_rate was 0.05, now 0.04" in refused.stderr
 
 
 @pytest.mark.parametrize(
