@@ -30,6 +30,7 @@ from examples.gpt2 import config as settings
 from examples.gpt2.data import Blocks, all_batches, python_topics, read_text
 from examples.gpt2.model import GPT2Config, preset
 from examples.gpt2.optimizer import is_kernel, make_optimizer
+from examples.gpt2.report import report
 from examples.gpt2.tokenizer import byte_level, encode
 from examples.gpt2.training import (
     init_params,
@@ -37,6 +38,7 @@ from examples.gpt2.training import (
     make_evaluation,
     make_step,
 )
+from examples.gpt2.weights import load_params, save_checkpoint
 
 SHOWN = ("loss", "learning_rate", "frozen_fraction", "steps")
 
@@ -49,7 +51,7 @@ class Config:
     """Folder with valid.txt, to fine-tune on, and test.txt."""
     output: Path = Path("runs/comparison")
     """Where results, plot and table go."""
-    pretrain_steps: int = 1500
+    pretrain_steps: int = 800
     """Steps of pretraining."""
     steps: int = 400
     """Steps of fine-tuning."""
@@ -83,15 +85,24 @@ class Comparison:
         self.manual = Blocks(encode(tokenizer, python_topics().train), length)
         self.evaluate = make_evaluation(self.model)
 
+    def settings(self) -> dict[str, Any]:
+        """What all results of a comparison must have in common."""
+        names = ("pretrain_steps", "steps", "batch_size", "seq_len", "test_blocks")
+        texts = {"pretrain_on": self.manual.digest(), "train_on": self.train.digest()}
+        return {name: getattr(self.config, name) for name in names} | texts
+
     @functools.cached_property
     def pretrained(self) -> Any:
-        """Parameters after pretraining."""
-        steps = self.config.pretrain_steps
+        """Parameters after pretraining, which is done once."""
+        folder, steps = self.config.output / "pretrained", self.config.pretrain_steps
+        if folder.is_dir():
+            return load_params(folder, self.model)
         schedule = optax.warmup_cosine_decay_schedule(0.0, 3e-3, 100, steps)
         run = make_run(self.model, lambda _: adamw(schedule))
         batches = draw(self.manual, self.config.batch_size, steps, seed=0)
         params, told = run(init_params(self.model, 0), batches, np.float32(0))
         print(f"pretrained: loss {np.mean(told['loss'][-50:]):.4f}", flush=True)
+        save_checkpoint(folder, self.model, params, byte_level())
         return params
 
     def fine_tune(self, kind: str, rate: float, seed: int, blocks: list) -> dict:
@@ -196,8 +207,13 @@ def main(config: Config) -> dict[str, Any]:
     """Run what is not done yet, write the table and the plot."""
     comparison = Comparison(config)
     config.output.mkdir(parents=True, exist_ok=True)
-    path = config.output / "results.json"
-    results = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    path, told = config.output / "results.json", comparison.settings()
+    results = json.loads(path.read_text("utf-8")) if path.is_file() else told
+    if changed := [name for name, x in told.items() if results.get(name) != x]:
+        raise ValueError(
+            f"{path} is of another comparison ({', '.join(changed)} changed); give "
+            "another --output"
+        )
 
     def run(name: str, kind: str, rate: float, seed: int, blocks: list) -> float:
         key = f"{name}, seed {seed}"
@@ -219,40 +235,8 @@ def main(config: Config) -> dict[str, Any]:
     for seed in range(config.seeds):
         for name, (kind, rate) in methods(base).items():
             run(name, kind, rate, seed, comparison.test)
-    report(config, results, base)
+    report(config.output, results, methods(base), config.seeds)
     return results
-
-
-def report(config: Config, results: dict[str, Any], base: float) -> None:
-    """The table on the screen and in ``table.md``, the loops in ``comparison.png``."""
-    runs = {
-        name: [results[f"{name}, seed {seed}"] for seed in range(config.seeds)]
-        for name in methods(base)
-    }
-    oracle = np.mean([run["loss"] for run in runs["cosine, tuned"]])
-    plain = np.median([run["cpu"] for run in runs["constant"]])
-    rows = [
-        "| rate | base | test loss | perplexity | over cosine | CPU time | frozen |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, group in runs.items():
-        losses = np.array([run["loss"] for run in group])
-        frozen = np.mean([run["told"].get("frozen_fraction", 0.0) for run in group])
-        cpu = np.median([run["cpu"] for run in group])
-        rows.append(
-            f"| {name} | {methods(base)[name][1]:.0e} | {losses.mean():.4f} ± "
-            f"{losses.std(ddof=1) if len(losses) > 1 else 0.0:.4f} | "
-            f"{np.exp(losses.mean()):.3f} | {losses.mean() / oracle - 1:+.1%} | "
-            f"{cpu / plain:.2f} | {frozen:.0%} |"
-        )
-    table = "\n".join(rows)
-    (config.output / "table.md").write_text(f"{table}\n", "utf-8")
-    print(f"before fine-tuning: test loss {results['untouched']:.4f}\n\n{table}")
-    drawn = {
-        name: {key: np.array(x) for key, x in group[0]["told"].items()}
-        for name, group in runs.items()
-    }
-    ao.plot_history(drawn, path=config.output / "comparison.png")
 
 
 if __name__ == "__main__":
