@@ -195,7 +195,7 @@ def methods(base: float) -> dict[str, tuple[str, float]]:
     """What is compared: name to kind and rate."""
     return {
         "constant": ("constant", base),
-        "cosine, tuned": ("cosine", base),
+        "tuned cosine": ("cosine", base),
         "controller, search, x0.01": ("search", base / 100),
         "controller, search, x1": ("search", base),
         "controller, search, x100": ("search", base * 100),

@@ -17,16 +17,16 @@ def report(
     """Table and plot of finished runs.
 
     Args:
-      output: Folder of ``table.md`` and ``comparison.png``.
+      output: Folder of ``table.md`` and ``comparison.png``, of cosine and searches.
       results: Of `compare`, by method and seed.
-      methods: Name to kind and base rate; "constant" and "cosine, tuned" among them.
+      methods: Name to kind and base rate; "constant" and "tuned cosine" among them.
       seeds: How many there are of each.
     """
     runs = {
         name: [results[f"{name}, seed {seed}"] for seed in range(seeds)]
         for name in methods
     }
-    oracle = np.mean([run["loss"] for run in runs["cosine, tuned"]])
+    oracle = np.mean([run["loss"] for run in runs["tuned cosine"]])
     plain = np.median([run["cpu"] for run in runs["constant"]])
     rows = [
         "| rate | base | test loss | perplexity | over cosine | wall | CPU | frozen |",
@@ -46,7 +46,12 @@ def report(
     (output / "table.md").write_text(f"{table}\n", "utf-8")
     print(f"before fine-tuning: test loss {results['untouched']:.4f}\n\n{table}")
     drawn = {
-        name: {key: np.array(x) for key, x in group[0]["told"].items()}
+        name.rpartition(", ")[2]: {
+            key: np.array(group[0]["told"][key])
+            for key in ("loss", "learning_rate")
+            if key in group[0]["told"]
+        }
         for name, group in runs.items()
+        if "nudge" not in name and name != "constant"
     }
     ao.plot_history(drawn, path=output / "comparison.png")
