@@ -1,0 +1,1 @@
+"""Fine-tune GPT-2 with a learning rate that regulates itself."""

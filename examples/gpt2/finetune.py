@@ -1,0 +1,223 @@
+r"""Fine-tune GPT-2 with a learning rate that regulates itself.
+
+    python -m examples.gpt2.finetune                        # nano, nothing downloaded
+    python -m examples.gpt2.finetune --resume               # go on after a crash
+    python -m examples.gpt2.finetune --checkpoint openai-community/gpt2 \
+        --dataset wikitext --optimizer adamw --dtype bfloat16 --seq-len 1024
+
+Prints the validation loss before the first step and after each epoch. The run's folder
+gets checkpoints, TensorBoard logs, plot.png and the model as a Hugging Face checkpoint.
+"""
+
+import dataclasses
+import math
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from tensorboardX import SummaryWriter
+from tokenizers import Tokenizer
+from tqdm import tqdm
+
+import adaptive_optax as ao
+from examples.gpt2 import config as settings
+from examples.gpt2 import data, sharding, training, weights
+from examples.gpt2.checkpoints import (
+    Checkpoints,
+    Progress,
+    new_folder,
+    newest_folder,
+    open_run,
+)
+from examples.gpt2.config import Config
+from examples.gpt2.generate import generate
+from examples.gpt2.model import GPT2Config, preset
+from examples.gpt2.optimizer import make_optimizer
+from examples.gpt2.tokenizer import byte_level, check_vocabulary, encode, load_tokenizer
+
+RUNS = Path("runs")
+
+
+def load_model(config: Config) -> tuple[GPT2Config, Tokenizer, Path | None]:
+    """The architecture, the tokenizer, and the weights' folder if there is one."""
+    run = {name: getattr(config, name) for name in ("dropout", "dtype", "remat")}
+    run["scan_layers"] = config.scan_layers
+    if config.checkpoint is None:
+        tokenizer = byte_level()
+        size = tokenizer.get_vocab_size()
+        return preset(config.preset, vocab_size=size, **run), tokenizer, None
+    folder = weights.resolve(config.checkpoint)
+    model, tokenizer = weights.load_config(folder, **run), load_tokenizer(folder)
+    check_vocabulary(tokenizer, model.vocab_size)
+    return model, tokenizer, folder
+
+
+def load_texts(config: Config) -> data.Texts:
+    """What to train on, and what to validate on."""
+    if config.train_file is not None and config.valid_file is not None:
+        return data.text_files(config.train_file, config.valid_file)
+    return {"topics": data.python_topics, "wikitext": data.wikitext}[config.dataset]()
+
+
+class Run:
+    """One fine-tuning run, from its configuration to its last line."""
+
+    def __init__(self, config: Config):
+        """Read and check everything; the folder is only touched when all is sound."""
+        settings.check(config)
+        self.config = config
+        self.mesh = sharding.make_mesh(config.mesh)
+        self.model, self.tokenizer, source = load_model(config)
+        size = (config.batch_size, config.accumulate)
+        sharding.check_sizes(self.mesh, *size, self.model.n_head)
+        if config.seq_len > (most := self.model.n_positions):
+            raise ValueError(
+                f"--seq-len {config.seq_len} exceeds the model's {most} positions"
+            )
+        self.prompt = self._prompt()
+        train, self.valid = (
+            data.Blocks(encode(self.tokenizer, documents), config.seq_len)
+            for documents in load_texts(config)
+        )
+        self.batches, self.per_epoch = data.training_batches(
+            train, config.batch_size, config.epochs, config.seed
+        )
+        self.total = self.per_epoch * config.epochs
+        if source is None:
+            params = training.init_params(self.model, config.seed)
+        else:
+            params = weights.load_params(source, self.model)
+        horizon = self.total if config.anneal else None
+        self.tx = make_optimizer(config, params, horizon)
+
+        newest = newest_folder if config.resume else new_folder
+        self.folder = newest(RUNS) if config.output is None else config.output
+        facts = {"train_tokens": train.digest(), "valid_tokens": self.valid.digest()}
+        record = settings.record(config, **facts)
+        open_run(self.folder, record, resume=config.resume)
+
+        state = training.init_state(params, self.tx, config.seed)
+        self.state = sharding.place(state, self.mesh)
+        step = training.make_step(
+            self.model,
+            self.tx,
+            accumulate=config.accumulate,
+            freezes=config.freeze_threshold > 0,
+        )
+        self.step = jax.jit(step, donate_argnums=0)
+        self.mean_loss = training.make_evaluation(self.model)
+
+    def __call__(self) -> float:
+        """Train to the end; returns the last validation loss."""
+        config = self.config
+        print(f"{self.folder}: {self._size() / 1e6:.1f} M parameters", flush=True)
+        checkpoints, start, history = Checkpoints(self.folder), 0, ao.History()
+        if (found := checkpoints.restore(self.state, self.batches)) is not None:
+            start, self.state, history = found
+            print(f"resumed at step {start} of {self.total}", flush=True)
+        if start == 0:
+            print(f"validation loss {self.validate():.3f}", flush=True)
+
+        writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=start)
+        written, last = len(history), math.nan
+        with tqdm(total=self.total, initial=start, unit="step") as bar:
+            for step in range(start + 1, self.total + 1):
+                batch = sharding.place_batch(next(self.batches), self.mesh)
+                self.state, told = self.step(self.state, batch)
+                history.append(told)
+                bar.update()
+                epoch, rest = divmod(step, self.per_epoch)
+                if step % config.log_every == 0:
+                    bar.write(line(1 + (step - 1) // self.per_epoch, step, told))
+                    history.write_to(writer, since=written)
+                    written = len(history)
+                if rest == 0:
+                    last = self.validate()
+                    writer.add_scalar("validation_loss", last, step)
+                    bar.write(f"epoch {epoch}: validation loss {last:.3f}")
+                if step % config.checkpoint_every == 0 or rest == 0:
+                    checkpoints.save(Progress(step, self.state, history), self.batches)
+        history.write_to(writer, since=written)
+        writer.close()
+        checkpoints.close()
+        return self.finish(history, last)
+
+    def finish(self, history: ao.History, last: float) -> float:
+        """Say, draw and save what has come out."""
+        last = self.validate() if math.isnan(last) else last
+        print(f"final loss {last!r}, perplexity {math.exp(last):.2f}")
+        if self.config.sample_tokens:
+            print(f"sample: {self.sample()}")
+        ao.plot_history(history, path=self.folder / "plot.png")
+        if not (target := self.folder / "model").exists():
+            params = jax.device_get(self.evaluated())
+            weights.save_checkpoint(target, self.model, params, self.tokenizer)
+        print(f"the loop is drawn in {self.folder / 'plot.png'}, the model in {target}")
+        return last
+
+    def evaluated(self):
+        """The parameters to validate, sample and save: the average, if there is one."""
+        if not self.config.average:
+            return self.state.params
+        return ao.eval_params(self.state.opt_state, self.state.params)
+
+    def validate(self) -> float:
+        """Mean cross-entropy of the validation text, in nats a token."""
+        batches = data.all_batches(self.valid, self.config.batch_size)
+        placed = (sharding.place_batch(batch, self.mesh) for batch in batches)
+        return self.mean_loss(self.evaluated(), placed)
+
+    def sample(self) -> str:
+        """The prompt and its continuation."""
+        length = self.config.sample_tokens
+        tokens = generate(
+            dataclasses.replace(self.model, remat=False),
+            self.evaluated(),
+            jnp.asarray(self.prompt[None]),
+            length,
+            key=jax.random.key(self.config.seed),
+            temperature=0.8,
+        )
+        return self.tokenizer.decode([*self.prompt.tolist(), *tokens[0].tolist()])
+
+    def _prompt(self) -> np.ndarray:
+        """As tokens, with room for the sample."""
+        config = self.config
+        prompt = encode(self.tokenizer, [config.prompt])[:-1]
+        if not config.sample_tokens:
+            return prompt
+        if not len(prompt):
+            raise ValueError(f"--prompt must hold text, got {config.prompt!r}")
+        if len(prompt) + config.sample_tokens > (most := self.model.n_positions):
+            raise ValueError(
+                f"--prompt and --sample-tokens, {len(prompt)} and "
+                f"{config.sample_tokens}, exceed the model's {most} positions"
+            )
+        return prompt
+
+    def _size(self) -> int:
+        return sum(x.size for x in jax.tree.leaves(self.state.params))
+
+
+def line(epoch: int, step: int, told: dict[str, jax.Array]) -> str:
+    """One step, in a line."""
+    now = {key: float(x) for key, x in told.items() if x.ndim == 0}
+    return (
+        "epoch {epoch} step {step} loss {loss:.4f} lr {learning_rate:.2e} "
+        "mu {momentum:.3f} sigma {sigma:.1e} frozen {frozen_fraction:.0%}"
+    ).format(epoch=epoch, step=step, **now)
+
+
+def main(config: Config) -> float:
+    """Run it; returns the last validation loss."""
+    return Run(config)()
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Config, description=__doc__))
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

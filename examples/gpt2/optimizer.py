@@ -1,0 +1,98 @@
+"""SGD, AdamW and Muon under the controller."""
+
+import functools
+from typing import Any, Protocol
+
+import jax
+import optax
+import optax.contrib
+
+import adaptive_optax as ao
+
+MOMENTUM_RULES = {
+    "hold": lambda: None,
+    "alignment": ao.rules.alignment,
+    "trend": ao.rules.trend,
+}
+
+
+class Settings(Protocol):
+    """The part of `finetune.Config` that is read here."""
+
+    optimizer: str
+    learning_rate: float
+    momentum: float
+    sigma: float
+    weight_decay: float
+    mode: str
+    momentum_rule: str
+    lr_bounds: tuple[float, float]
+    mu_bounds: tuple[float, float]
+    sigma_bounds: tuple[float, float]
+    ema_decay: float
+    freeze_threshold: float
+    freeze_relative_to: str
+    scan_layers: bool
+    average: bool
+    recovery: bool
+    seed: int
+
+
+def blocks(params: Any) -> Any:
+    """What freezes as one: a block, of a scan too, each embedding, the last norm."""
+    scanned = "ln_1" in params["h"]
+    return ao.block_labels(params, depth=1 if scanned else None)
+
+
+def is_kernel(params: Any) -> Any:
+    """True for the matrices of the blocks, which decay and which Muon may turn."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: path[-1].key == "kernel", params
+    )
+
+
+def muon_axes(params: Any) -> Any:
+    """Kernels are [..., in, out]; what is no kernel goes to Adam."""
+    axes = optax.contrib.MuonDimensionNumbers(reduction_axis=-2, output_axis=-1)
+    return jax.tree.map(lambda yes: axes if yes else None, is_kernel(params))
+
+
+def make_optimizer(
+    config: Settings, params: Any, total_steps: int | None
+) -> optax.GradientTransformationExtraArgs:
+    """The controller around the chosen optimizer; ``params`` may be abstract."""
+    freezing = {
+        "ema_decay": config.ema_decay,
+        "relative_to": config.freeze_relative_to,
+        "groups": blocks(params),
+        "stacked": ("h",) if config.scan_layers else (),
+    }
+    options = {
+        "mode": config.mode,
+        "momentum_rule": MOMENTUM_RULES[config.momentum_rule](),
+        "sigma": config.sigma,
+        "lr_bounds": config.lr_bounds,
+        "mu_bounds": config.mu_bounds,
+        "sigma_bounds": config.sigma_bounds,
+        "freeze_threshold": config.freeze_threshold or None,
+        "freeze_options": freezing if config.freeze_threshold else None,
+        "total_steps": total_steps,
+        "average": config.average,
+        "recovery": config.recovery,
+        "seed": config.seed,
+    }
+    rate, momentum, decay = config.learning_rate, config.momentum, config.weight_decay
+    if config.optimizer == "sgd":
+        return ao.adaptive_sgd(rate, momentum, **options)
+    if config.optimizer == "adamw":
+        return ao.adaptive_adamw(
+            rate, momentum, weight_decay=decay, mask=is_kernel, **options
+        )
+    muon = functools.partial(
+        optax.contrib.muon,
+        weight_decay=decay,
+        muon_weight_dimension_numbers=muon_axes,
+    )
+    return ao.adaptive_scheduler(
+        muon, rate, momentum=momentum, momentum_arg="beta", **options
+    )
