@@ -36,7 +36,7 @@ def test_the_first_example_is_on_the_first_screen():
 def test_there_are_exactly_two_commands():
     assert COMMANDS == [
         'pip install -e ".[examples]" && python examples/mnist.py',
-        'pip install -e ".[dev]" && pytest',
+        'pip install -e ".[dev]" && pytest -n 2 --dist loadfile',
     ]
 
 
