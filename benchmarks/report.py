@@ -40,7 +40,7 @@ def write(table: dict[str, Any], folder: Path = RESULTS) -> Path:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
+    lines += ["| " + " | ".join(format(cell) for cell in row) + " |" for row in rows]
     return "\n".join(lines)
 
 

@@ -150,6 +150,7 @@ def test_report_is_written_with_everything_in_it(tmp_path):
         assert heading in text
     order = [text.index(f"\n## {title}") for title in ("Ranking", "Where", "What the")]
     assert order == sorted(order)
+    assert "| **nudge** | 1.00 (1.00–1.00) |" in text and "Interval(" not in text
     assert "| prodigy | tabular | ValueError: not for this |" in text
     drawn = {p.name for p in (tmp_path / "figures").iterdir()}
     assert all(f"figures/{name}" in text for name in drawn) and len(drawn) == 4
