@@ -153,6 +153,6 @@ def _recovery(table: dict, over: list[str]) -> list[Aim]:
         )
         rows.append(
             Aim(f"{name}: nudge's steps to recover", f"≤ {theirs:g} (best constant)",
-                f"{ours:g}", ours <= theirs)
+                f"{ours:g}" if np.isfinite(ours) else "never", ours <= theirs)
         )  # fmt: skip
     return rows
