@@ -50,7 +50,7 @@ def layout_of(params: Any, never: Any, stacked: Any, groups: Any) -> Layout:
     ]
     avoided = [labels.matches(path, never) for path in paths]
     group = None
-    if groups is not None:
+    if groups is not None and paths:
         of_leaf = labels.resolve(groups, params)
         keys = [
             (label, layer)

@@ -33,13 +33,15 @@ def matches(path: str, patterns: Sequence[str]) -> bool:
 
 
 def check_patterns(name: str, patterns: Any, paths: Sequence[str]) -> None:
-    """Require that every pattern matches a leaf.
+    """Require that every pattern matches a leaf, if there is any.
+
+    There is none in the placeholder with which `optax.tree.map_params` calls ``init``.
 
     Raises:
       ValueError: If one matches none; the message lists some paths.
     """
     for pattern in patterns:
-        if not any(matches(path, [pattern]) for path in paths):
+        if paths and not any(matches(path, [pattern]) for path in paths):
             raise ValueError(
                 f"`{name}`: {pattern!r} matches no leaf; the paths are "
                 f"{', '.join(paths[:6])}{', ...' if len(paths) > 6 else ''}."

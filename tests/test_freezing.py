@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from adaptive_optax import _trees, freezing
+from adaptive_optax import _trees, block_labels, freezing
 from adaptive_optax.freezing import (
     FreezeInnerState,
     freeze_by_grad_norm,
@@ -616,3 +616,13 @@ def test_skipped_or_only_masked_the_parameters_are_the_same_to_the_bit(inner):
     jax.tree.map(np.testing.assert_array_equal, state.inner_state, other.inner_state)
     change = np.diff(np.asarray(ours[1][1]).astype(int), axis=0)
     assert (change > 0).sum() >= 3 and (change < 0).sum() >= 1
+
+
+def test_map_params_reaches_a_state_whose_options_name_leaves():
+    # Its placeholder has no leaves, and no pattern matched one of those.
+    params = {"w": jnp.ones((3, 4)), "b": jnp.ones(3)}
+    options = {"never": "b", "groups": block_labels(params)}
+    tx = freeze_by_grad_norm(0.1, optax.adam(1e-2), **options)
+    state = tx.init(params)
+    same = optax.tree.map_params(tx, lambda leaf: leaf, state)
+    assert jax.tree.structure(same) == jax.tree.structure(state)

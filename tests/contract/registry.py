@@ -118,6 +118,8 @@ PARTS = {
     "filters.adagrad": Case(lambda: ao.filters.adagrad(1e-2, momentum=0.9)),
 }
 TRANSFORMATIONS = SCHEDULERS | PARTS
+# Those that do not name leaves, for tests with parameters of their own.
+OF_ANY_TREE = [name for name in TRANSFORMATIONS if "by layers" not in name]
 
 
 class Optimizer(NamedTuple):

@@ -12,6 +12,7 @@ import pytest
 import adaptive_optax as ao
 from tests.contract.driving import Driver, at, feedback
 from tests.contract.registry import (
+    OF_ANY_TREE,
     OPTIMIZERS,
     SCHEDULERS,
     TRANSFORMATIONS,
@@ -171,7 +172,7 @@ def test_around_injected_hyperparams_the_user_may_still_set_them():
     )
 
 
-@pytest.mark.parametrize("name", TRANSFORMATIONS)
+@pytest.mark.parametrize("name", OF_ANY_TREE)
 def test_map_params_tells_parameters_from_the_rest(name):
     # How shardings and casts are applied to an optimizer's state.
     tx, params = (
