@@ -1,6 +1,6 @@
 """Protocol (e), cost: what a step, the state and a compilation take over plain Adam.
 
-    python -m benchmarks cost                     # everything, in under eight minutes
+    python -m benchmarks cost                     # everything, in some nine minutes
     python -m benchmarks cost --workload mlp --repeats 31 --peers prodigy mechanic
 
 Time is the median of paired ratios with its quartiles (see `timing`). The plain
