@@ -25,7 +25,6 @@ from adaptive_optax import _checks, _trees
 from adaptive_optax._freeze_layout import (
     Layout,
     all_of_group,
-    by_layer,
     group_norms,
     layout_of,
 )
@@ -36,11 +35,15 @@ REFERENCES = ("absolute", "initial", "largest")
 class FreezeState(NamedTuple):
     """The mask and what it is decided from, one entry a leaf, in tree order.
 
-    A leaf stacked over layers has one entry a layer: n >= the number of leaves.
+    A leaf stacked over layers has one entry a layer: n >= the number of leaves. Which
+    leaves those are must be known while tracing, so it is the structure of the state
+    that says it: by patterns, as `optax.tree.map_params` calls ``init`` with no leaves.
     """
 
     freeze_mask: jax.Array  # bool[n] True = frozen
-    freeze_layers: dict[str, jax.Array]  # bool[L] of stacked leaves, a part of the mask
+    freeze_stacked: dict[
+        str, tuple[()]
+    ]  # keys: patterns of the leaves that are stacked
     freeze_norm_sum: jax.Array  # f32[n] EMA of the observed gradient norms
     freeze_norm_weight: jax.Array  # f32[n] the same EMA of ones
     freeze_initial: jax.Array  # f32[n] debiased EMA at the end of the warm-up
@@ -112,7 +115,7 @@ def init_freezing(params: optax.Params, config: FreezeConfig) -> FreezeState:
     n = len(layout.sizes)
     return FreezeState(
         freeze_mask=jnp.zeros(n, bool),
-        freeze_layers=by_layer(jnp.zeros(n, bool), layout),
+        freeze_stacked=dict.fromkeys(config.stacked, ()),
         freeze_norm_sum=jnp.zeros(n, jnp.float32),
         freeze_norm_weight=jnp.zeros(n, jnp.float32),
         freeze_initial=jnp.zeros(n, jnp.float32),
@@ -174,7 +177,7 @@ def observe(
     mask = (frozen & ~thaw) | freeze
     return FreezeState(
         freeze_mask=mask,
-        freeze_layers=by_layer(mask, layout),
+        freeze_stacked=state.freeze_stacked,
         freeze_norm_sum=norm_sum,
         freeze_norm_weight=weight,
         freeze_initial=initial,

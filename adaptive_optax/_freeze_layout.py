@@ -94,14 +94,13 @@ def all_of_group(flags: jax.Array, layout: Layout) -> jax.Array:
     return (least > 0)[layout.group]
 
 
-def by_layer(mask: jax.Array, layout: Layout) -> dict[str, jax.Array]:
-    """bool[L] of every stacked leaf, by its path."""
+def by_leaf(entries: jax.Array, layout: Layout) -> list[jax.Array]:
+    """The entries of every leaf: [] of it, or [L] of one stacked over L layers."""
     starts = layout.starts()
-    return {
-        path: mask[start : start + n]
-        for path, n, start in zip(layout.paths, layout.layers, starts, strict=False)
-        if n is not None
-    }
+    return [
+        entries[start] if n is None else entries[start : start + n]
+        for n, start in zip(layout.layers, starts, strict=False)
+    ]
 
 
 def _n_groups(layout: Layout) -> int:

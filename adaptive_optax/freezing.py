@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adaptive_optax import _trees, labels
+from adaptive_optax import _trees
 from adaptive_optax._freeze_law import (
     FreezeState,
     freeze_config,
     init_freezing,
     observe,
 )
-from adaptive_optax._freeze_layout import Layout, entry_norms
+from adaptive_optax._freeze_layout import Layout, by_leaf, entry_norms, layout_of
 from adaptive_optax.holding import hold_frozen, zero_frozen
 
 
@@ -37,22 +37,15 @@ def mask_tree(state: FreezeState, params: optax.Params) -> Any:
     Raises:
       ValueError: If ``params`` are not those of the mask.
     """
-    leaves, structure = jax.tree.flatten(params)
     mask = _trees.scalar_of(state.freeze_mask)
-    layers = {k: _trees.scalar_of(v) for k, v in state.freeze_layers.items()}
-    paths = labels.leaf_paths(params)
-    n_entries = sum(len(layers[p]) if p in layers else 1 for p in paths)
-    if n_entries != mask.shape[0] or not layers.keys() <= set(paths):
+    layout = layout_of(params, never=(), stacked=state.freeze_stacked, groups=None)
+    if len(layout.sizes) != mask.shape[0]:
         raise ValueError(
-            f"The freeze mask covers {mask.shape[0]} leaves, `params` have "
-            f"{len(leaves)}; pass the parameters given to init (under optax.masked or "
-            "optax.partition, only those it covers)."
+            f"The freeze mask has {mask.shape[0]} entries, `params` have "
+            f"{len(layout.sizes)}; pass the parameters given to init (under "
+            "optax.masked or optax.partition, only those it covers)."
         )
-    masks, start = [], 0
-    for path in paths:
-        masks.append(layers[path] if path in layers else mask[start])
-        start += len(layers[path]) if path in layers else 1
-    return structure.unflatten(masks)
+    return jax.tree.structure(params).unflatten(by_leaf(mask, layout))
 
 
 def frozen_fraction(state: FreezeState, layout: Layout) -> jax.Array:

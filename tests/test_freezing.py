@@ -431,7 +431,7 @@ def test_frozen_mask_of_other_states_and_parameters():
     state = freeze_by_grad_norm(1e-4).init(PARAMS)
     with pytest.raises(ValueError, match="holds 2 freeze masks"):
         frozen_mask((state, state), PARAMS)
-    with pytest.raises(ValueError, match="covers 2 leaves.*have 1"):
+    with pytest.raises(ValueError, match="has 2 entries.*have 1"):
         frozen_mask(state, {"w": jnp.ones(2)})
 
 
@@ -618,11 +618,18 @@ def test_skipped_or_only_masked_the_parameters_are_the_same_to_the_bit(inner):
     assert (change > 0).sum() >= 3 and (change < 0).sum() >= 1
 
 
-def test_map_params_reaches_a_state_whose_options_name_leaves():
-    # Its placeholder has no leaves, and no pattern matched one of those.
+@pytest.mark.parametrize("of", ["never", "groups", "stacked"])
+def test_map_params_reaches_a_state_whose_options_name_leaves(of):
+    # Its placeholder has no leaves: no pattern matched one of those, and a state that
+    # was laid out by the paths of stacked leaves had another structure.
     params = {"w": jnp.ones((3, 4)), "b": jnp.ones(3)}
-    options = {"never": "b", "groups": block_labels(params)}
-    tx = freeze_by_grad_norm(0.1, optax.adam(1e-2), **options)
+    options = {"never": "b", "groups": block_labels(params), "stacked": "w"}
+    tx = freeze_by_grad_norm(0.1, optax.adam(1e-2), **{of: options[of]})
     state = tx.init(params)
     same = optax.tree.map_params(tx, lambda leaf: leaf, state)
     assert jax.tree.structure(same) == jax.tree.structure(state)
+    marked = optax.tree.map_params(
+        tx, lambda leaf, p: p.shape == leaf.shape, state, params
+    )
+    assert jax.tree.leaves(marked.freeze_inner[0].mu) == [True, True]
+    assert marked.freeze_state.freeze_mask is state.freeze_state.freeze_mask
