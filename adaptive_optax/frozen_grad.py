@@ -219,7 +219,8 @@ def frozen_value_and_grad(
       An equation that cannot be rewritten (one with ordered effects, or of a primitive
       that cannot be evaluated anew) is named in one warning, and the gradients are
       masked. Under `jax.vmap` with a mask per example results are right and nothing is
-      saved.
+      saved. To freeze everything is allowed; if it is known while tracing, as it is in
+      `StagedStep`, one warning says so.
 
     Raises:
       TypeError: If ``fun`` is not callable or an argument not a number.
