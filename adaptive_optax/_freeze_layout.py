@@ -51,7 +51,7 @@ def layout_of(params: Any, never: Any, stacked: Any, groups: Any) -> Layout:
     avoided = [labels.matches(path, never) for path in paths]
     group = None
     if groups is not None and paths:
-        of_leaf = labels.resolve(groups, params)
+        of_leaf = labels.resolve(groups, params, "groups")
         keys = [
             (label, layer)
             for label, n in zip(of_leaf, counts, strict=True)

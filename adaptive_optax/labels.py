@@ -86,7 +86,7 @@ def block_labels(params: Any, depth: int | None = None) -> Any:
     return jax.tree.structure(params).unflatten([label(p) for p in leaf_paths(params)])
 
 
-def resolve(labels: Any, params: Any) -> list[Any]:
+def resolve(labels: Any, params: Any, name: str = "labels") -> list[Any]:
     """A label for every leaf, from a pytree of labels, a function of paths, or None.
 
     Raises:
@@ -99,12 +99,12 @@ def resolve(labels: Any, params: Any) -> list[Any]:
     if callable(labels):
         found = [labels(path) for path in paths]
     else:
-        found = like(labels, params, "labels", "block_labels(params)")
+        found = like(labels, params, name, f"{name}=block_labels(params)")
     for path, label in zip(paths, found, strict=True):
         if getattr(label, "__hash__", None) is None:
             raise TypeError(
-                f"`labels` at {path!r} must be a string or another hashable, got "
-                f"{label!r}; try labels=block_labels(params)."
+                f"`{name}` at {path!r} must be a string or another hashable, got "
+                f"{label!r}; try {name}=block_labels(params)."
             )
     return found
 

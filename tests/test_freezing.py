@@ -538,7 +538,7 @@ def test_a_leaf_wakes_in_a_probe_only():
         ({"never": ["haed"]}, ValueError, "`never`: 'haed' matches no leaf.*blocks/b"),
         ({"stacked": "trunk"}, ValueError, "`stacked`: 'trunk' matches no leaf"),
         ({"never": [3]}, TypeError, "`never` must hold paths, got 3"),
-        ({"groups": {"head": "x"}}, ValueError, "`labels`.*lacks 'blocks/b'"),
+        ({"groups": {"head": "x"}}, ValueError, "`groups`.*lacks 'blocks/b'"),
     ],
 )
 def test_bad_selections(settings, error, match):
