@@ -2,6 +2,7 @@
 
     python examples/mnist.py                                 # 5,000 images, no download
     python examples/mnist.py --learning-rate 0.1 --mode search --compare
+    python examples/mnist.py --freeze-threshold 0.1 --epochs 30    # layers come to rest
     python examples/mnist.py --data-dir ~/mnist --epochs 5   # all 70,000
 
 Prints the test accuracy and draws the loop, every gain at every step.
