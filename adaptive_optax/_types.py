@@ -31,6 +31,8 @@ class Signals(NamedTuple):
     loss_slow: jax.Array  # EMA of the loss, long horizon
     loss_noise: jax.Array  # standard deviation of one loss around its trend
     loss_trend: jax.Array  # z = (slow - fast) / its standard error; > 0: it falls
+    loss_progress: jax.Array  # the same z over horizons that grow with the run
+    loss_count: jax.Array  # i32[] losses since the start or a restore
     loss_variance: jax.Array  # noise variance over its own long run; 1 = as usual
     success: jax.Array  # share of recent steps that improved beyond noise, in [0, 1]
     # The reward, higher is better.

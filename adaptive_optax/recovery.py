@@ -5,16 +5,18 @@ not finite or its loss is far above a level; each adds a strike, each other step
 one away, and three strikes are a divergence. So no single batch, however bad, and no
 isolated NaN is ever punished: a fault of the batch is not a fault of the rate.
 
-AUDIT, the first steps, at the base rate, with the first parameters kept::
+AUDIT, the first 40 steps, with the first parameters kept; the rate rises to the base
+rate linearly over the first 20, for the first steps of an optimizer are its largest::
 
     suspicious if loss > l0 + max(|l0| / 2, 2 jitter)    jitter: largest calm change
+               or ||g|| < ||g0|| / 10 and loss > l0 - jitter    its units have died
     doubted    if a suspicious loss comes with a negative averaged alignment: the
                first parameters return and the same rate is tried again
     fails      on three strikes, on a second doubt, or if the averaged alignment is
-               negative by two standard errors while the loss does not fall; then the
-               first parameters return and the rate drops to .3 of itself (.09 if it
-               was not finite), at most 12 times
-    passes     after 20 good steps; if it ever failed the first parameters return
+               clearly negative while the loss does not clearly fall; then the first
+               parameters return and the rate drops to .3 of itself (.09 if it was not
+               finite), at most 12 times
+    passes     after 40 good steps; if it ever failed the first parameters return
                once more and the rate drops to .3 of what passed, for the largest
                rate that survives is still too high, and what it has made of the
                parameters is no good start (units die without a trace in the loss)
@@ -24,6 +26,9 @@ GUARD, from then on, with the parameters of the last good step kept::
     suspicious if loss > good + 2 |good| + 6 noise
     diverged   on three strikes: the good parameters and optimizer state return, the
                rate drops to a quarter, and the next level is taken as it comes
+    acquitted  if the loss of the good parameters is as high at the next step: then the
+               data have changed, not the parameters. The rate is what it was, or the
+               one the prior trusts if that is higher
 
 The shares of |l0| and |good| are the only place where the loss's own zero matters. A
 loss that has been at or below 0 has no zero of its own; then the noise alone decides,
@@ -40,10 +45,12 @@ import numpy as np
 from adaptive_optax._types import Signals
 
 STRIKES = 3
-AUDIT_STEPS, MAX_FAILURES = 20, 12
+AUDIT_STEPS, WARMUP_STEPS, MAX_FAILURES = 40, 20, 12
+DEAD = 0.1  # share of its first norm below which a gradient has died
 KEEP_EVERY = 20
 SETTLED = 5  # losses behind an average before it may stand for a level
 FAILED, PASSED_LATE, DIVERGED = math.log(0.3), math.log(0.3), math.log(0.25)
+DIVERGED_ABOVE = 0.7  # log distance below a divergence that counts as its ceiling
 CALM_CHANGES = 3  # calm steps before the jitter alone may judge
 
 
@@ -56,14 +63,17 @@ class RecoveryState(NamedTuple):
     good_noise: jax.Array  # f32[] its standard deviation
     first_value: jax.Array  # f32[] NaN until there is one
     lowest_value: jax.Array  # f32[]
+    first_norm: jax.Array  # f32[] of the gradient; NaN until there is one
     audit_jitter: jax.Array  # f32[]
     audit_calm: jax.Array  # i32[] calm changes seen
     audit_left: jax.Array  # i32[] good steps until the audit is passed
     audit_doubts: jax.Array  # i32[] replays at the present rate
     audit_failures: jax.Array  # i32[]
     strikes: jax.Array  # i32[]
+    on_trial: jax.Array  # bool[] the guard has just gone back and cut the rate
     restoring: jax.Array  # i32[] steps until the parameters are back to the bit
     restores: jax.Array  # i32[] times that parameters went back
+    trial_trusted: jax.Array  # f32[] what was trusted before the trial
     trusted_coordinate: jax.Array  # f32[] see `Signals.trusted`
     ceiling_coordinate: jax.Array  # f32[] see `Signals.ceiling`
 
@@ -91,7 +101,7 @@ ACQUITTED = Verdict(
 
 
 def init_recovery(
-    params: Any, inner_state: Any, *, audit: bool = True
+    params: Any, inner_state: Any, *, audit: bool = True, dtype: Any = None
 ) -> RecoveryState:
     """The judges before the first step.
 
@@ -99,26 +109,30 @@ def init_recovery(
       params: Parameters, or their `jax.ShapeDtypeStruct`s.
       inner_state: The inner optimizer's first state.
       audit: Whether the start is on probation.
+      dtype: Of the copies of floating-point arrays; None copies them as they are.
     """
 
     def scalar(x, dtype):
         return jnp.asarray(x, dtype)
 
     return RecoveryState(
-        good_params=jax.tree.map(_copy, params),
-        good_inner=jax.tree.map(_copy, without_names(inner_state, params)),
+        good_params=_copies(params, dtype),
+        good_inner=_copies(without_names(inner_state, params), dtype),
         good_value=scalar(jnp.inf, jnp.float32),
         good_noise=scalar(0.0, jnp.float32),
         first_value=scalar(jnp.nan, jnp.float32),
         lowest_value=scalar(jnp.inf, jnp.float32),
+        first_norm=scalar(jnp.nan, jnp.float32),
         audit_jitter=scalar(0.0, jnp.float32),
         audit_calm=scalar(0, jnp.int32),
         audit_left=scalar(AUDIT_STEPS if audit else 0, jnp.int32),
         audit_doubts=scalar(0, jnp.int32),
         audit_failures=scalar(0, jnp.int32),
         strikes=scalar(0, jnp.int32),
+        on_trial=scalar(False, jnp.bool_),
         restoring=scalar(0, jnp.int32),
         restores=scalar(0, jnp.int32),
+        trial_trusted=scalar(0.0, jnp.float32),
         trusted_coordinate=scalar(0.0, jnp.float32),
         ceiling_coordinate=scalar(jnp.inf, jnp.float32),
     )
@@ -159,6 +173,9 @@ def judge(
     first = jnp.where(seen & jnp.isnan(old.first_value), s.value, old.first_value)
     lowest = jnp.where(seen, jnp.minimum(old.lowest_value, s.value), old.lowest_value)
     no_zero = lowest <= 0  # of its own
+    first_norm = jnp.where(
+        jnp.isnan(old.first_norm) & (s.grad_norm > 0), s.grad_norm, old.first_norm
+    )
 
     # AUDIT.
     jitter_known = old.audit_calm >= CALM_CHANGES
@@ -167,13 +184,17 @@ def judge(
     )
     above_start = seen & (s.value > first + margin) & (~no_zero | jitter_known)
     n, c, error = s.alignment_count, s.alignment_mean, s.alignment_sem
-    opposed = (n >= 8) & (c < -0.02 - 2 * error) & (s.loss_trend < 0.5)
+    opposed = (n >= 8) & (c < -0.02 - 0.7 * error) & (s.loss_trend < 1.2)
+    dead = s.grad_norm < DEAD * first_norm  # False while there is no first one
+    dead &= seen & (s.value > first - old.audit_jitter)
+    above_start |= dead
     doubted = above_start & (n > 0) & (c < 0)
     # GUARD.
     known = jnp.isfinite(old.good_value)
     good = jnp.where(known, old.good_value, 0.0)
     level = jnp.where(no_zero, 0.5 * (first - lowest), jnp.abs(good))
-    above_good = seen & known & (s.value > good + 2 * level + 6 * old.good_noise)
+    too_high = s.has_value & known & (s.value > good + 2 * level + 6 * old.good_noise)
+    above_good = too_high & ~repeat
 
     high = jnp.where(auditing, above_start, above_good)
     suspicious = (nonfinite | high) & ~repeat
@@ -183,6 +204,7 @@ def judge(
     again = may_fail & ~repeat & doubted & (old.audit_doubts == 0) & ~out
     failed = may_fail & ~repeat & ~again & (out | opposed | doubted)
     diverged = ~auditing & out
+    acquitted = repeat & old.on_trial & too_high & ~nonfinite
 
     counts = auditing & ~suspicious & ~repeat & ~failed & ~again
     audit_left = old.audit_left - counts
@@ -195,6 +217,11 @@ def judge(
         + jnp.where(diverged, DIVERGED, 0.0)
         + jnp.where(restore & nonfinite, jnp.where(failed, FAILED, DIVERGED), 0.0)
         + jnp.where(late, PASSED_LATE, 0.0)
+        + jnp.where(
+            acquitted,
+            jnp.maximum(-DIVERGED, old.trial_trusted - coordinate),
+            0.0,
+        )
     ).astype(jnp.float32)
     after = coordinate + jump
 
@@ -209,7 +236,7 @@ def judge(
     verdict = Verdict(restore, repeat, settled, healthy, back_to_start, jump)
     return verdict, old._replace(
         good_value=jnp.where(
-            diverged, jnp.inf, jnp.where(learns_level, s.loss_fast, old.good_value)
+            old.on_trial, jnp.inf, jnp.where(learns_level, s.loss_fast, old.good_value)
         ),
         good_noise=jnp.where(learns_level, s.loss_noise, old.good_noise),
         first_value=first,
@@ -226,13 +253,26 @@ def judge(
         strikes=jnp.where(restore, 0, strikes),
         restoring=jnp.where(restore, 2, jnp.maximum(old.restoring - 1, 0)),
         restores=old.restores + restore,
+        first_norm=first_norm,
+        on_trial=diverged,
+        trial_trusted=jnp.where(diverged, old.trusted_coordinate, old.trial_trusted),
         trusted_coordinate=jnp.where(
             restore,
             jnp.minimum(old.trusted_coordinate, after),
-            old.trusted_coordinate,
+            jnp.where(acquitted, old.trial_trusted, old.trusted_coordinate),
         ),
-        ceiling_coordinate=jnp.where(diverged, after, old.ceiling_coordinate),
+        ceiling_coordinate=jnp.where(
+            diverged,
+            coordinate - DIVERGED_ABOVE,
+            jnp.where(acquitted, jnp.inf, old.ceiling_coordinate),
+        ),
     )
+
+
+def warm_up(state: RecoveryState) -> jax.Array:
+    """Share of the rate that a step of the audit takes, f32[] in (0, 1]."""
+    taken = (AUDIT_STEPS + 1 - state.audit_left).astype(jnp.float32)
+    return jnp.where(state.audit_left > 0, jnp.minimum(taken / WARMUP_STEPS, 1.0), 1.0)
 
 
 def keep_copy(
@@ -247,7 +287,7 @@ def keep_copy(
     good = (state.good_params, state.good_inner)
     now = (params, without_names(inner_state, params))
     params, inner = jax.lax.cond(
-        keep, lambda old, new: jax.tree.map(_copy, new), lambda old, new: old, good, now
+        keep, lambda old, new: _like(new, old), lambda old, new: old, good, now
     )
     return state._replace(good_params=params, good_inner=inner)
 
@@ -259,7 +299,7 @@ def good_inner(state: RecoveryState, inner_state: Any) -> Any:
     """
     leaves = jax.lax.cond(
         state.restoring == 1,
-        lambda now, good: jax.tree.map(_copy, good),
+        lambda now, good: _like(good, now),
         lambda now, good: now,
         jax.tree.leaves(inner_state),
         jax.tree.leaves(state.good_inner),
@@ -289,7 +329,9 @@ def go_back(
     """
     back = verdict.restore | (before.restoring > 0)
     return jax.tree.map(
-        lambda good, now, u: jnp.where(back, u + (good - now).astype(u.dtype), u),
+        lambda good, now, u: jnp.where(
+            back, u + (good.astype(now.dtype) - now).astype(u.dtype), u
+        ),
         after.good_params,
         params,
         steps,
@@ -318,7 +360,18 @@ def without_names(state: Any, params: Any) -> Any:
     return strip(state)
 
 
-def _copy(leaf: Any) -> Any:
-    if isinstance(leaf, jax.ShapeDtypeStruct):
-        return jnp.zeros_like(leaf)
-    return jnp.array(leaf, copy=True)
+def _copies(tree: Any, dtype: Any) -> Any:
+    """Copies in buffers of their own, floating-point ones in ``dtype``."""
+
+    def copy(leaf: Any) -> Any:
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            leaf = jnp.zeros_like(leaf)
+        narrows = dtype is not None and jnp.issubdtype(leaf.dtype, jnp.floating)
+        return jnp.array(leaf, dtype if narrows else leaf.dtype, copy=True)
+
+    return jax.tree.map(copy, tree)
+
+
+def _like(tree: Any, other: Any) -> Any:
+    """Copies in the dtypes of another tree of the same structure."""
+    return jax.tree.map(lambda x, o: jnp.array(x, o.dtype, copy=True), tree, other)

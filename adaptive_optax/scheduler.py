@@ -24,7 +24,7 @@ from adaptive_optax import _checks, averaging, freezing, holding, injection
 from adaptive_optax import dither as dithering
 from adaptive_optax import recovery as recovering
 from adaptive_optax import signals as sensing
-from adaptive_optax._types import Rule, RuleState, Schedule
+from adaptive_optax._types import Rule, RuleState, Schedule, Signals
 from adaptive_optax.controls import HORIZON, LINEAR, LOG, Control
 from adaptive_optax.momentum_shadow import momentum_shadow
 from adaptive_optax.rules.search import prior
@@ -33,7 +33,7 @@ from adaptive_optax.rules.success import success
 MODES = {"nudge": 6.0, "search": 3.0, "safe": math.inf}
 """How strongly the base rate is believed, in standard errors (see `rules.prior`)."""
 
-REACH = 1e4  # default bounds: the base rate times and over this
+REACH = 1e6  # default bounds: the base rate times and over this
 SCALES = (1 / REACH, REACH)  # of a schedule, whose base rate moves
 ANNEAL = 0.3  # share of a known horizon over which the rate goes to 0
 
@@ -85,7 +85,7 @@ def adaptive_scheduler(
     *,
     momentum: float | jax.Array | None = None,
     sigma: float = 0.0,
-    mode: str = "nudge",
+    mode: str | float = "nudge",
     rule: Rule | None = None,
     momentum_rule: Rule | None = None,
     sigma_rule: Rule | None = None,
@@ -98,6 +98,7 @@ def adaptive_scheduler(
     total_steps: int | None = None,
     average: bool = True,
     recovery: bool = True,
+    recovery_dtype: Any = None,
     freeze_threshold: float | None = None,
     freeze_options: Mapping[str, Any] | None = None,
     dither_scale: Any = "param_rms",
@@ -116,8 +117,9 @@ def adaptive_scheduler(
     Feed it back: ``tx.update(grads, state, params, value=loss)``. Without ``value`` or
     ``reward`` every gain holds and the wrapper is transparent.
 
-    By default the rate starts at ``learning_rate`` and is on probation for 20 steps
-    (`recovery`), then moves only on evidence (`rules.prior`). Parameters are averaged
+    By default the rate rises to ``learning_rate`` over 20 steps and is on probation for
+    40 (`recovery`), then moves only on evidence (docs/law.md). Where a reward comes, it
+    is judged in the loss's stead, which is then a surrogate. Parameters are averaged
     for evaluation: `eval_params`.
 
     Args:
@@ -133,24 +135,29 @@ def adaptive_scheduler(
       momentum: Momentum in [0, 1) to set at every step; None leaves the factory's own.
       sigma: Standard deviation of the dither, relative to D, >= 0; 0 draws no noise.
       mode: How far the base rate is believed: ``"nudge"`` takes it as sound,
-        ``"search"`` for a guess, ``"safe"`` only ever lowers it after a divergence.
+        ``"search"`` for a guess, ``"safe"`` only ever lowers it after a divergence. Or
+        the number behind them, the prior's strength >= 0 in standard errors: 6, 3 and
+        infinity.
       rule: Control law of the rate, in place of the mode's; see `rules` and `blend`.
       momentum_rule: Control law of the momentum; None holds it.
       sigma_rule: Control law of sigma; None is `rules.success()` where sigma > 0.
       lr_bounds: (low, high) for the rate, 0 < low <= high; by default the base rate
-        over and times 1e4. A schedule's own value is never clipped, only what the
+        over and times 1e6. A schedule's own value is never clipped, only what the
         controller makes of it.
       mu_bounds: (low, high) for the momentum, within [0, 1).
       sigma_bounds: (low, high) for sigma, >= 0.
       slew: Largest change of any gain's coordinate in one step, > 0.
       momentum_coordinate: ``"horizon"`` moves log 1/(1 - mu); ``"linear"`` moves mu.
       momentum_arg: The factory's momentum argument if it has an unusual name.
-      total_steps: Length of the run if it is known, >= 2: the rate then holds over the
-        last 30 % of it and goes to 0 linearly.
+      total_steps: Length of the run if it is known, above the 40 steps of the audit
+        (>= 2 without ``recovery``): the control then holds over the last 30 % of it and
+        the rate goes to 0 linearly. Not with a schedule that itself decays there.
       average: Keep the polynomial average for `eval_params` (one copy of the
         parameters, float32 at least).
       recovery: Watch for divergence and go back to a last good copy (one copy of the
         parameters and of the inner state).
+      recovery_dtype: Floating-point dtype of that copy, such as ``jnp.bfloat16`` for
+        half its memory; by default it is kept as it is, and a restore is exact.
       freeze_threshold: L2 gradient norm of a leaf below which it freezes, >= 0; None
         never freezes. See `freeze_by_grad_norm`. The time of the optimizer falls with
         the frozen share; `frozen_value_and_grad` saves that of the backward pass.
@@ -208,10 +215,13 @@ def adaptive_scheduler(
         sigma_bounds=sigma_bounds,
         slew=slew,
         momentum_coordinate=momentum_coordinate,
-        total_steps=total_steps,
         dither_scale=dither_scale,
         sketch=sketch,
     )
+    if total_steps is not None:
+        _check_horizon(total_steps, schedule, audited=recovery)
+    if recovery_dtype is not None:
+        _check_dtype(recovery_dtype, recovery)
     freeze = _freeze_config(freeze_threshold, freeze_options)
     one = _f32(1.0)
     if momentum is not None:
@@ -236,7 +246,9 @@ def adaptive_scheduler(
     if not isinstance(seed, jax.Array):
         _checks.whole("seed", seed, example="seed=0")
 
-    rule = prior(MODES[mode]) if rule is None else rule
+    default_law = rule is None
+    if rule is None:
+        rule = prior(MODES[mode] if isinstance(mode, str) else mode)
     if sigma_rule is None and dithers:
         sigma_rule = success()
     reach = (low / base_rate, high / base_rate) if schedule is None else SCALES
@@ -270,7 +282,9 @@ def adaptive_scheduler(
             freezing=freezing.init_freezing(params, freeze) if freeze else (),
             frozen_fraction=jnp.zeros((), jnp.float32),
             recovery=(
-                recovering.init_recovery(params, inner_state) if recovery else ()
+                recovering.init_recovery(params, inner_state, dtype=recovery_dtype)
+                if recovery
+                else ()
             ),
             averaging=averaging.init_average(params) if average else (),
             inner_state=inner_state,
@@ -305,12 +319,12 @@ def adaptive_scheduler(
         grads = jax.tree.map(
             lambda g: jnp.where(norms.finite, g, jnp.zeros_like(g)), updates
         )
-        seen = grads
+        live = grads
         if freeze:
             asleep = freezing.mask_tree(state.freezing, updates)
-            seen = holding.zero_frozen(grads, asleep)
+            live = holding.zero_frozen(grads, asleep)
         signals, sensor = sensing.measure(
-            state.sensor, seen, norms, value=value, reward=reward, fraction=sketch
+            state.sensor, live, norms, value=value, reward=reward, fraction=sketch
         )
         nonfinite = sensing.missed(sensor, state.sensor)
         grads = jax.tree.map(
@@ -318,13 +332,18 @@ def adaptive_scheduler(
         )
         count = signals.count
 
+        def objective(signals: Signals) -> Signals:
+            if reward is None:
+                return signals
+            return sensing.by_reward(signals, sensor)
+
         # Verdict: is this still a run, or is it time to go back?
         guard, verdict = state.recovery, recovering.ACQUITTED
         distance = rate.distance(state.lr_scale, 1.0)
         if recovery and fed:
             signals = recovering.annotate(signals, guard)
             verdict, guard = recovering.judge(
-                guard, signals, distance, nonfinite=nonfinite
+                guard, objective(signals), distance, nonfinite=nonfinite
             )
             guard = recovering.keep_copy(guard, verdict.keep, params, state.inner_state)
             signals = signals._replace(restored=verdict.restore | verdict.repeat)
@@ -346,17 +365,18 @@ def adaptive_scheduler(
         if total_steps is not None:
             hold = hold | (count > (1 - ANNEAL) * total_steps)
         if fed:
+            heard = objective(signals) if default_law else signals
             loops = (
-                (rate, rule, laws[0], gains[0], 1.0, verdict.jump),
-                (mu, momentum_rule, laws[1], gains[1], start_momentum, 0.0),
-                (dither, sigma_rule, laws[2], gains[2], sigma, 0.0),
+                (rate, rule, laws[0], gains[0], 1.0, heard, verdict.jump),
+                (mu, momentum_rule, laws[1], gains[1], start_momentum, signals, 0.0),
+                (dither, sigma_rule, laws[2], gains[2], sigma, signals, 0.0),
             )
             gains, laws = zip(
                 *(
                     control.drive(
-                        law, law_state, gain, start, signals, hold=hold, jump=jump
+                        law, law_state, gain, start, seen, hold=hold, jump=jump
                     )
-                    for control, law, law_state, gain, start, jump in loops
+                    for control, law, law_state, gain, start, seen, jump in loops
                 ),
                 strict=True,
             )
@@ -365,7 +385,10 @@ def adaptive_scheduler(
         alpha = now * lr_scale
         if schedule is None or lr_bounds is not None:
             alpha = _bounded(alpha, now, low, high)
-        alpha = alpha * _anneal(count, total_steps)
+        share = _anneal(count, total_steps)
+        if recovery and fed:
+            share = share * recovering.warm_up(guard)
+        alpha = alpha * share
         inner_rate, shadow_state = alpha, state.shadow
         if shadow:
             ratio, shadow_state = shadow.update(momentum_now, state.shadow)
@@ -375,9 +398,7 @@ def adaptive_scheduler(
         inner_state = state.inner_state
         if recovery:
             inner_state = recovering.good_inner(state.recovery, inner_state)
-        gains_now = injection.Gains(
-            inner_rate, lr_scale * _anneal(count, total_steps), momentum_now
-        )
+        gains_now = injection.Gains(inner_rate, lr_scale * share, momentum_now)
         if value is not None:
             extra_args["value"] = value
         mask, frozen, fraction = None, state.freezing, state.frozen_fraction
@@ -531,12 +552,14 @@ def _check_options(
     sigma_bounds: Any,
     slew: Any,
     momentum_coordinate: str,
-    total_steps: Any,
     dither_scale: Any,
     sketch: Any,
 ) -> bool:
     """Check what no part checks by itself; whether there will be dither."""
-    _checks.one_of("mode", mode, tuple(MODES))
+    if isinstance(mode, str):
+        _checks.one_of("mode", mode, tuple(MODES))
+    else:
+        _checks.evidence("mode", mode, example='mode="nudge" or mode=6.0')
     for name, rule in rules.items():
         if rule is not None and not isinstance(rule, Rule):
             raise TypeError(
@@ -554,9 +577,43 @@ def _check_options(
     _checks.one_of(
         "momentum_coordinate", momentum_coordinate, tuple(MOMENTUM_COORDINATES)
     )
-    if total_steps is not None:
-        _checks.whole("total_steps", total_steps, 2, example="total_steps=10_000")
     if not callable(dither_scale):
         _checks.one_of("dither_scale", dither_scale, dithering.SCALES)
     _checks.within("sketch", sketch, 0.0, 1.0, open_low=True, example="sketch=1/64")
     return _checks.is_traced(sigma) or sigma > 0 or rules["sigma_rule"] is not None
+
+
+def _check_horizon(total_steps: Any, schedule: Schedule | None, audited: bool) -> None:
+    """A horizon that leaves time for the audit, and is annealed once."""
+    example = "total_steps=10_000"
+    _checks.whole("total_steps", total_steps, 2, example=example)
+    if audited and total_steps <= recovering.AUDIT_STEPS:
+        raise ValueError(
+            f"`total_steps` must be above {recovering.AUDIT_STEPS}, the steps of the "
+            f"audit, got {total_steps}; try {example}, or recovery=False, which audits "
+            "nothing."
+        )
+    if schedule is None:
+        return
+    steps = jnp.asarray([(1 - ANNEAL) * total_steps, total_steps], jnp.int32)
+    holds, ends = (float(schedule(step)) for step in steps)
+    if ends < 0.5 * holds:
+        raise ValueError(
+            "both the schedule and `total_steps` lower the rate: the schedule goes from "
+            f"{holds:g} to {ends:g} over the last {ANNEAL:.0%} of {total_steps} steps; "
+            "leave out total_steps, or give a schedule that only warms up, such as "
+            "optax.warmup_constant_schedule(0.0, 3e-4, 1000)."
+        )
+
+
+def _check_dtype(dtype: Any, recovery: bool) -> None:
+    if not recovery:
+        raise ValueError(
+            f"`recovery_dtype`={dtype!r} is of a copy that recovery=False does not "
+            "keep; leave one of them out."
+        )
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(
+            f"`recovery_dtype` must be a floating-point dtype, got {dtype!r}; try "
+            "recovery_dtype=jnp.bfloat16."
+        )

@@ -10,6 +10,11 @@ scale of the loss, and one outlier moves it once, not squared. The trend is
 whose denominator is exact for white noise at every age n, so z is standard normal on a
 flat loss from the second value on, whatever the loss's sign, scale and offset.
 
+The progress is the same z between two means whose horizons grow with the run, of
+powers 2 and 8 as in `averaging`: about its last third and its last ninth. A fixed
+horizon takes a slow descent for a plateau; this one asks whether the run still gets
+anywhere at its own age.
+
 The alignment c_t = cos(-g_t, theta_t - theta_{t-1}) asks whether the new gradient still
 agrees with the last step: positive while steps are too short, negative when they
 overshoot (R. Jacobs, 1988, delta-bar-delta, has it per coordinate; Baydin et al., 2018,
@@ -33,6 +38,7 @@ from adaptive_optax import sketch as sketching
 from adaptive_optax._types import Signals
 
 FAST, SLOW = 0.9, 0.98  # EMAs of a series
+FAR, NEAR = 2.0, 8.0  # powers of its polynomial means: about its last 1/3 and 1/9
 SPREAD, CALM = 0.95, 0.995  # EMAs of its innovations, now and in the long run
 SUCCESS = 0.95
 GRADIENT = 0.98
@@ -41,7 +47,7 @@ LARGEST = 1e37  # beyond it differences leave float32: treated as non-finite
 
 
 class _Series(NamedTuple):
-    """One packed f32[8]: a carry of few arrays is what a small step can afford."""
+    """One packed f32[10]: a carry of few arrays is what a small step can afford."""
 
     last: jax.Array
     fast: jax.Array  # EMAs are biased here; `_debiased` divides by the EMA of ones
@@ -51,6 +57,8 @@ class _Series(NamedTuple):
     success: jax.Array
     seen: jax.Array  # values since the start or a restore
     innovations: jax.Array  # values behind spread and calm, kept over a restore
+    far: jax.Array  # means whose horizon grows with the run
+    near: jax.Array
 
 
 class _Gradient(NamedTuple):
@@ -75,8 +83,8 @@ class SignalsState(NamedTuple):
     """State of the sensor."""
 
     signal_count: jax.Array  # i32[] steps
-    loss_series: jax.Array  # f32[8], see `_Series`
-    reward_series: jax.Array  # f32[8], see `_Series`
+    loss_series: jax.Array  # f32[10], see `_Series`
+    reward_series: jax.Array  # f32[10], see `_Series`
     gradient_series: jax.Array  # f32[4], see `_Gradient`
     alignment_series: jax.Array  # f32[4], see `_Alignment`
     step_sketch: Any  # like params, sliced, bfloat16: the last step
@@ -187,8 +195,10 @@ def measure(
         loss_slow=_debiased(loss.slow, SLOW, loss.seen),
         loss_noise=_noise(loss),
         loss_trend=_trend(loss),
+        loss_progress=_progress(loss),
         loss_variance=_relative_variance(loss),
         success=_success(loss),
+        loss_count=loss.seen.astype(jnp.int32),
         has_reward=has_reward,
         reward=gain.last,
         reward_change=jnp.where(
@@ -222,6 +232,32 @@ def measure(
         nonfinite_values=state.nonfinite_values + bad_value,
         nonfinite_rewards=state.nonfinite_rewards + bad_reward,
         nonfinite_gradients=state.nonfinite_gradients + ~norms.finite,
+    )
+
+
+def by_reward(signals: Signals, state: SignalsState) -> Signals:
+    """The same signals with the fall of the negative reward for that of the loss.
+
+    The loss of a policy gradient is a surrogate whose level says nothing of success, so
+    whoever judges a run that has a reward judges the reward.
+
+    Args:
+      signals: From `measure`.
+      state: The state that came with them.
+    """
+    reward = _Series(*state.reward_series)
+    return signals._replace(
+        has_value=signals.has_reward,
+        value=-signals.reward,
+        value_change=-signals.reward_change,
+        loss_fast=-_debiased(reward.fast, FAST, reward.seen),
+        loss_slow=-_debiased(reward.slow, SLOW, reward.seen),
+        loss_noise=_noise(reward),
+        loss_trend=signals.reward_trend,
+        loss_progress=-_progress(reward),
+        loss_count=reward.seen.astype(jnp.int32),
+        loss_variance=_relative_variance(reward),
+        success=_success(reward),
     )
 
 
@@ -306,6 +342,8 @@ def _extend(s: _Series, x: jax.Array, ok: jax.Array, *, falls: bool) -> _Series:
         * (jnp.where(better > _noise(s), 1.0, 0.0) - s.success),
         seen=s.seen + 1,
         innovations=s.innovations + counts,
+        far=s.far + (FAR + 1) / (s.seen + FAR + 1) * (x - s.far),
+        near=s.near + (NEAR + 1) / (s.seen + NEAR + 1) * (x - s.near),
     )
     packed = jnp.where(ok, jnp.stack(new), jnp.stack(s))
     return _Series(*packed)
@@ -314,7 +352,13 @@ def _extend(s: _Series, x: jax.Array, ok: jax.Array, *, falls: bool) -> _Series:
 def _restart(s: _Series, again: jax.Array) -> jax.Array:
     """Forget the level (``again`` = 0), keep the noise."""
     return jnp.stack(
-        s._replace(fast=s.fast * again, slow=s.slow * again, seen=s.seen * again)
+        s._replace(
+            fast=s.fast * again,
+            slow=s.slow * again,
+            seen=s.seen * again,
+            far=s.far * again,
+            near=s.near * again,
+        )
     )
 
 
@@ -350,6 +394,23 @@ def _trend(s: _Series) -> jax.Array:
     gap = s.slow / weight[SLOW] - s.fast / weight[FAST]
     known = (s.seen >= 2) & (error > 0)
     return jnp.where(known, gap / jnp.where(known, error, 1.0), 0.0)
+
+
+def _progress(s: _Series) -> jax.Array:
+    """(far - near) over its standard error; 0 until there are two values.
+
+    n times the covariance of the polynomial means of powers p and q is, for white noise
+    of variance 1, (p + 1)(q + 1) / (p + q + 1) as n grows.
+    """
+    n = jnp.maximum(s.seen, 1.0)
+
+    def covariance(p: float, q: float) -> float:
+        return (p + 1) * (q + 1) / (p + q + 1)
+
+    spread = covariance(FAR, FAR) + covariance(NEAR, NEAR) - 2 * covariance(FAR, NEAR)
+    error = _noise(s) * jnp.sqrt(spread / n)
+    known = (s.seen >= 2) & (error > 0)
+    return jnp.where(known, (s.far - s.near) / jnp.where(known, error, 1.0), 0.0)
 
 
 def _relative_variance(s: _Series) -> jax.Array:

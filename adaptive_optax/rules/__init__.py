@@ -7,6 +7,7 @@ from adaptive_optax.rules.literal import literal
 from adaptive_optax.rules.plateau import plateau
 from adaptive_optax.rules.reward import reward
 from adaptive_optax.rules.search import search
+from adaptive_optax.rules.settle import settle
 from adaptive_optax.rules.success import success
 from adaptive_optax.rules.trend import trend
 from adaptive_optax.rules.variance import variance
@@ -19,6 +20,7 @@ __all__ = [
     "plateau",
     "reward",
     "search",
+    "settle",
     "success",
     "trend",
     "variance",

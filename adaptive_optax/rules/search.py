@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from adaptive_optax import _checks
 from adaptive_optax._types import Rule, RuleState
 from adaptive_optax.rules.alignment import UP_MARGIN, alignment
+from adaptive_optax.rules.settle import settle
 
 STOP = -1.0  # short alignment in standard errors that ends a climb
 LAG = 15.0  # steps by which the votes of the averaged alignment arrive late
@@ -121,7 +122,7 @@ def search(
 
 
 def prior(strength: float) -> Rule:
-    """The default law of the learning rate: `search`, then `alignment`.
+    """The default law of the learning rate: `search`, then `alignment` and `settle`.
 
     One number says how far the base rate is trusted: a climb needs ``strength``
     standard errors, a nudge upwards half as many.
@@ -142,4 +143,16 @@ def prior(strength: float) -> Rule:
     _checks.evidence("strength", strength, example="prior(6.0)")
     if strength == math.inf:
         return alignment(up_evidence=math.inf, down_evidence=math.inf)
-    return search(alignment(up_evidence=strength / 2), evidence=strength)
+    nudge = _both(alignment(up_evidence=strength / 2), settle())
+    return search(nudge, evidence=strength)
+
+
+def _both(first: Rule, second: Rule) -> Rule:
+    """Two rules whose answers add up."""
+
+    def update(signals, state):
+        a, first_state = first.update(signals, state[0])
+        b, second_state = second.update(signals, state[1])
+        return a + b, (first_state, second_state)
+
+    return Rule(lambda: (first.init(), second.init()), update)
