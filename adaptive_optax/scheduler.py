@@ -545,7 +545,7 @@ def _base_rate(
 
 def _check_options(
     *,
-    mode: str,
+    mode: str | float,
     rules: dict[str, Rule | None],
     sigma: Any,
     mu_bounds: Any,
@@ -599,8 +599,9 @@ def _check_horizon(total_steps: Any, schedule: Schedule | None, audited: bool) -
     holds, ends = (float(schedule(step)) for step in steps)
     if ends < 0.5 * holds:
         raise ValueError(
-            "both the schedule and `total_steps` lower the rate: the schedule goes from "
-            f"{holds:g} to {ends:g} over the last {ANNEAL:.0%} of {total_steps} steps; "
+            "the schedule and `total_steps` would both lower the rate: the schedule "
+            f"goes from {holds:g} to {ends:g} in the last {ANNEAL:.0%} of "
+            f"{total_steps} steps; "
             "leave out total_steps, or give a schedule that only warms up, such as "
             "optax.warmup_constant_schedule(0.0, 3e-4, 1000)."
         )
