@@ -51,6 +51,8 @@ KEEP_EVERY = 20
 SETTLED = 5  # losses behind an average before it may stand for a level
 FAILED, PASSED_LATE, DIVERGED = math.log(0.3), math.log(0.3), math.log(0.25)
 DIVERGED_ABOVE = 0.7  # log distance below a divergence that counts as its ceiling
+GUARD_LEVELS, GUARD_NOISES = 2.0, 6.0  # of the good loss, above it
+ACQUITTED_AT = 1.0  # share of that rise at which the good parameters are no better
 CALM_CHANGES = 3  # calm steps before the jitter alone may judge
 
 
@@ -193,8 +195,9 @@ def judge(
     known = jnp.isfinite(old.good_value)
     good = jnp.where(known, old.good_value, 0.0)
     level = jnp.where(no_zero, 0.5 * (first - lowest), jnp.abs(good))
-    too_high = s.has_value & known & (s.value > good + 2 * level + 6 * old.good_noise)
-    above_good = too_high & ~repeat
+    rise = (s.value - good) / (GUARD_LEVELS * level + GUARD_NOISES * old.good_noise)
+    judged = s.has_value & known
+    above_good = judged & ~repeat & (rise > 1)
 
     high = jnp.where(auditing, above_start, above_good)
     suspicious = (nonfinite | high) & ~repeat
@@ -204,7 +207,7 @@ def judge(
     again = may_fail & ~repeat & doubted & (old.audit_doubts == 0) & ~out
     failed = may_fail & ~repeat & ~again & (out | opposed | doubted)
     diverged = ~auditing & out
-    acquitted = repeat & old.on_trial & too_high & ~nonfinite
+    acquitted = repeat & old.on_trial & judged & (rise > ACQUITTED_AT) & ~nonfinite
 
     counts = auditing & ~suspicious & ~repeat & ~failed & ~again
     audit_left = old.audit_left - counts

@@ -5,6 +5,7 @@
     python -m benchmarks report --suite full    REPORT.md and its figures
     python -m benchmarks compare A B            two configurations of ours
     python -m benchmarks oracles                tune the schedules that we measure by
+    python -m benchmarks ablate                 each part of the law taken out once
     python -m benchmarks cost                   step time, state bytes, compile time
 
 A run that is interrupted goes on where it was; so does one after a change, with only
@@ -20,7 +21,16 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
-from benchmarks import cells, peers, protocol, scoring, standings, summary, workloads
+from benchmarks import (
+    ablation,
+    cells,
+    peers,
+    protocol,
+    scoring,
+    standings,
+    summary,
+    workloads,
+)
 from benchmarks import compare as comparing
 from benchmarks import cost as costing
 from benchmarks import report as reporting
@@ -101,6 +111,26 @@ def report(*, suite: str = "full") -> None:
 def _folder(suite: str) -> Path:
     """Only the full suite's results are kept in the repository."""
     return summary.RESULTS if suite == "full" else cells.CACHE / suite
+
+
+@app.command
+def ablate(*, workload: tuple[str, ...] = (), workers: int | None = None) -> None:
+    """Take each part of the law out once, and walk along the prior's strength.
+
+    Args:
+      workload: Only these; the table is printed and not written then.
+      workers: Processes, one a core by default.
+    """
+    text = ablation.table(
+        workload or ablation.PAIRS, progress=progress, workers=workers
+    )
+    print(text)
+    if not workload:
+        head = (
+            "# What each part of the law earns\n\n`python -m benchmarks ablate`, "
+            f"law `{cells.law_hash()}`.\n\n"
+        )
+        (summary.RESULTS / "ablation.md").write_text(f"{head}{text}\n")
 
 
 @app.command

@@ -102,7 +102,7 @@ def problem_hash(workload: str) -> str:
     """Of what a workload and every run of it depend on."""
     here = Path(__file__).parent
     files = [
-        here / "workloads" / f"{workload}.py",
+        here / "workloads" / f"{workload.partition('/')[0]}.py",
         *sorted((here / "workloads").glob("_[a-z]*.py")),
         here / "peers" / "inner.py",
         here / "contract.py",

@@ -132,7 +132,8 @@ def load_oracles(path: Path = ORACLES) -> dict[str, Any]:
     return {
         name: oracle
         for name, oracle in stored.items()
-        if name in workloads.NAMES and oracle["problem"] == cells.problem_hash(name)
+        if name.partition("/")[0] in workloads.NAMES
+        and oracle["problem"] == cells.problem_hash(name)
     }
 
 

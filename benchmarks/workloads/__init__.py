@@ -9,6 +9,7 @@ import functools
 import importlib
 
 from benchmarks.contract import EVALUATIONS, Split, Workload
+from benchmarks.peers.inner import OPTIMIZERS
 
 SPLIT: dict[str, Split] = {
     "quadratic": "development",
@@ -19,6 +20,7 @@ SPLIT: dict[str, Split] = {
     "char_transformer": "development",
     "shift": "development",
     "spikes": "development",
+    "bandit": "development",
     "label_noise": "held_out",
     "cnn": "held_out",
     "vae": "held_out",
@@ -36,10 +38,20 @@ NAMES = tuple(SPLIT)
 def get(name: str) -> Workload:
     """The workload called ``name``, built (and its data loaded) at the first call.
 
+    ``name/optimizer`` is a development workload under another optimizer than its own.
+
     Raises:
-      ValueError: If there is no such workload.
+      ValueError: If there is no such workload, or a held-out one is to be varied.
       RuntimeError: If its file contradicts `SPLIT` or its horizon cannot be evaluated.
     """
+    name, _, optimizer = name.partition("/")
+    if optimizer:
+        if SPLIT.get(name) != "development" or optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"only development workloads go with another optimizer, got {name!r} "
+                f"and {optimizer!r}; try 'digits_mlp/lion'."
+            )
+        return get(name)._replace(name=f"{name}/{optimizer}", optimizer=optimizer)
     if name not in SPLIT:
         close = difflib.get_close_matches(name, NAMES, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,134 @@
+"""Each part of the law taken out once, and the prior's strength along its range.
+
+A part is taken out by one line appended to a copy of the package, so what is judged is
+the law as it stands but for that line. Development workloads only, some of them also
+under optimizers that are not their own.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import cells, protocol, scoring, workloads
+from benchmarks.cells import Cell, Result
+
+PAIRS = (
+    "quadratic",
+    "logistic",
+    "logistic/lion",
+    "digits_mlp",
+    "digits_mlp/rmsprop",
+    "factorization",
+    "shift",
+    "shift/adagrad",
+    "spikes",
+    "bandit",
+)
+HOLD = "Rule(lambda: (), lambda signals, state: (jnp.zeros((), jnp.float32), state))"
+PARTS = {
+    "the warm-up of the audit": ("recovery", "WARMUP_STEPS = 1"),
+    "the audit": ("recovery", "AUDIT_STEPS = WARMUP_STEPS = 1"),
+    "its third cut, after a late pass": ("recovery", "PASSED_LATE = 0.0"),
+    "its test for dead gradients": ("recovery", "DEAD = 0.0"),
+    "the guard": ("recovery", "GUARD_LEVELS = math.inf"),
+    "its acquittal": ("recovery", "ACQUITTED_AT = math.inf"),
+    "search": ("rules/search", "search = lambda then, **_: then"),
+    "nudge": ("rules/search", f"alignment = lambda **_: {HOLD}"),
+    "settle": ("rules/search", f"settle = lambda: {HOLD}"),
+}
+STRENGTHS = (0.0, 1.5, 3.0, 4.5, 6.0, 9.0, float("inf"))
+LABELS = (*protocol.MISSPECIFIED, "x1000", "x10000", "default")
+
+
+def without(module: str, line: str, folder: Path) -> str:
+    """A copy of the package with one more line at the end of one module."""
+    target = Path(tempfile.mkdtemp(dir=folder))
+    shutil.copytree(cells.ROOT / "adaptive_optax", target / "adaptive_optax")
+    file = target / "adaptive_optax" / f"{module}.py"
+    file.write_text(f"{file.read_text()}\n{line}\n")
+    return str(target)
+
+
+def table(
+    names: tuple[str, ...] = PAIRS,
+    *,
+    progress: Callable[..., Iterator[tuple[Result, bool]]],
+    seeds: tuple[int, ...] = protocol.SEEDS[:3],
+    workers: int | None = None,
+) -> str:
+    """Run what is missing and write both tables as Markdown."""
+    oracles = protocol.compute_oracles(names, progress=progress, workers=workers)
+    with tempfile.TemporaryDirectory() as folder:
+        variants = {"nothing": ("nudge", "")}
+        for part, (module, line) in PARTS.items():
+            variants[part] = ("nudge", without(module, line, Path(folder)))
+        for strength in STRENGTHS:
+            text = "1e999" if strength == float("inf") else strength
+            variants[f"{strength:g}"] = (f"ours(mode={text})", "")
+        wanted = {
+            (variant, name): Cell(
+                name,
+                peer,
+                tuple(protocol.lanes(name, peer, oracles).items()),
+                seeds,
+                code,
+            )
+            for variant, (peer, code) in variants.items()
+            for name in names
+        }
+        todo = list(dict.fromkeys(wanted.values()))
+        done = {r.cell: r for r, _ in progress(cells.run(todo, workers=workers), todo)}
+
+    def ratios(variant: str, kind: str = "own") -> np.ndarray:
+        return np.stack(
+            [
+                _finals(done[wanted[variant, name]], kind)
+                / oracles[name]["cosine"]["metric"]
+                for name in names
+            ]
+        )  # [W, L, S]
+
+    parts = {part: ratios(part) for part in ("nothing", *PARTS)}
+    parts["the average of the parameters"] = ratios("nothing", "last")
+    curve = {f"{s:g}": ratios(f"{s:g}") for s in STRENGTHS}
+    return "\n\n".join(
+        [
+            f"{len(names)} development pairs of workload and optimizer: "
+            f"{', '.join(names)}. {len(seeds)} seeds; geometric means of the final "
+            "metric over the oracle's, ratios clipped to [0.1, 10] so that no one "
+            "workload rules.",
+            "## Without one part",
+            _markdown("without", parts),
+            "## The prior's strength",
+            "6 is `nudge`, 3 `search`, infinity `safe`.",
+            _markdown("strength", curve),
+        ]
+    )
+
+
+def _finals(result: Result, kind: str) -> np.ndarray:
+    if result.error is not None:
+        raise RuntimeError(f"{result.cell.workload}: {result.error}")
+    workload = workloads.get(result.cell.workload)
+    start = float(np.median(result.curves["last"][..., 0]))
+    return np.stack(
+        [
+            scoring.cleaned(result.curve(kind, label)[:, -1], workload.floor, start)
+            for label in LABELS
+        ]
+    )
+
+
+def _markdown(what: str, rows: dict[str, Any]) -> str:
+    lines = [
+        f"| {what} | " + " | ".join(LABELS) + " |",
+        "|---" * (len(LABELS) + 1) + "|",
+    ]
+    for name, ratio in rows.items():
+        means = np.exp(np.clip(np.log(ratio), -np.log(10), np.log(10)).mean((0, 2)))
+        lines.append(f"| {name} | " + " | ".join(f"{m:.2f}" for m in means) + " |")
+    return "\n".join(lines)
