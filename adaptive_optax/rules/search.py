@@ -39,7 +39,8 @@ def search(
         climb by `rate`  while (c_long - .01) / e_long > evidence
         stop             when c_short / e_short < -1 or z < -4
         then back = max(min(m lagged by 15 steps, m), m - 15 rate)
-             m    = trusted if trusted lies in [back - 1.2, back], else the nearer end
+             m    = trusted if trusted lies in [back - 1.2, back], else the nearer end;
+               back where a start was thrown away, for then nothing is trusted
 
     Neither it nor the rule that follows goes up more than tenfold beyond where the
     loss last fell (z > 1): gradients of saturated units agree for ever.
@@ -99,7 +100,8 @@ def search(
             (s.alignment_mean < STOP * s.alignment_sem) | (s.loss_trend < FALLING_BACK)
         )
         back = jnp.maximum(jnp.minimum(state.search_lagged, m), m - LAG * rate)
-        landing = jnp.clip(s.trusted, back - REACH, back)
+        near = jnp.clip(s.trusted, back - REACH, back)
+        landing = jnp.where(s.failures > 0, back, near)
         overwhelming = s.alignment_slow - UP_MARGIN > evidence * s.alignment_slow_sem
         falls = s.has_value & (s.loss_trend > 1.0)
         proven = jnp.where(falls | s.restored, m, state.search_proven)
