@@ -12,6 +12,7 @@ from benchmarks import workloads
 from benchmarks.contract import EVALUATIONS
 from benchmarks.workloads import (
     _data,
+    bandit,
     cartpole,
     char_transformer,
     cnn,
@@ -47,6 +48,18 @@ def test_every_file_is_in_the_split_and_the_held_out_ones_stay_so():
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ValueError, match="'quadratc'.*mean 'quadratic'.*rosenbrock"):
         workloads.get("quadratc")
+
+
+def test_a_development_workload_goes_with_another_optimizer():
+    varied, own = workloads.get("digits_mlp/lion"), workloads.get("digits_mlp")
+    assert (varied.name, varied.optimizer) == ("digits_mlp/lion", "lion")
+    assert own.optimizer == "adam" and varied.loss is own.loss
+
+
+@pytest.mark.parametrize("name", ["cnn/lion", "digits_mlp/lyon", "digits/lion"])
+def test_nothing_else_is_varied(name):
+    with pytest.raises(ValueError, match="only development workloads.*digits_mlp/lion"):
+        workloads.get(name)
 
 
 def test_a_workload_is_built_once():
@@ -94,7 +107,7 @@ def test_a_workload_keeps_the_contract(name):
     assert loss.shape == metric.shape == (2,)
     assert loss.dtype == metric.dtype == jnp.float32
     assert np.isfinite(loss).all() and (metric > workload.floor).all()
-    assert (reward is not None) == (name == "cartpole")
+    assert (reward is not None) == (name in ("bandit", "cartpole"))
 
     assert equal(batch, again)
     assert equal(batch, after) == (workload.batch_size == 0)
@@ -275,3 +288,24 @@ def test_cartpole_reports_the_mean_return_as_its_reward():
     np.testing.assert_allclose(
         cartpole.loss(params, batch, key)[1], rewards.sum(0).mean(), rtol=1e-6
     )
+
+
+def test_the_bandits_gradient_is_that_of_the_expected_pay():
+    params = bandit.workload().init(jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (bandit.BATCH, bandit.CONTEXT))
+
+    def expected(params):
+        policy = jax.nn.softmax(bandit.logits(params, x))
+        return jnp.mean(jnp.sum(policy * bandit.chances(x), 1))
+
+    keys = jax.random.split(jax.random.key(2), 4000)
+    grads, rewards = jax.vmap(
+        jax.grad(bandit.loss, has_aux=True), in_axes=(None, None, 0)
+    )(params, x, keys)
+    # A baseline of the same batch shrinks the gradient by 1 - 1/n.
+    share = 1 - 1 / bandit.BATCH
+    exact = jax.grad(expected)(params)
+    for leaf, true in zip(jax.tree.leaves(grads), jax.tree.leaves(exact), strict=True):
+        error = 5 * np.asarray(leaf).std(0) / len(keys) ** 0.5 + 1e-6
+        assert (np.abs(leaf.mean(0) + share * true) < error).all()
+    np.testing.assert_allclose(rewards.mean(), expected(params), atol=0.01)
