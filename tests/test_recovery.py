@@ -2,7 +2,6 @@
 
 import collections
 import functools
-import math
 from typing import NamedTuple
 
 import chex
@@ -14,105 +13,8 @@ import pytest
 
 import adaptive_optax as ao
 from adaptive_optax import recovery
+from tests.judges_twin import Judges
 from tests.rules.signal_streams import random_stream, records
-
-FAILED, LATE, DIVERGED = math.log(0.3), math.log(0.3), math.log(0.25)
-
-
-# The judges once more, slowly: plain Python that reads like the module's docstring.
-
-
-class Judges:
-    def __init__(self, audit=True):
-        self.left = 20 if audit else 0
-        self.good, self.noise = math.inf, 0.0
-        self.first, self.lowest = None, math.inf
-        self.jitter, self.calm = 0.0, 0
-        self.doubts = self.failures = self.strikes = self.restores = 0
-        self.steps_back = 0
-        self.trusted, self.ceiling = 0.0, math.inf
-        self.verdicts = set()
-
-    def weigh(self, s, coordinate, nonfinite):
-        auditing = self.left > 0
-        repeat, self.steps_back = self.steps_back == 2, max(self.steps_back - 1, 0)
-        seen = s.has_value and not repeat
-        first_ever = seen and self.first is None
-        unknown_before = self.first is None
-        if first_ever:
-            self.first = s.value
-        if seen:
-            self.lowest = min(self.lowest, s.value)
-        has_zero = self.lowest > 0  # of its own: the loss has stayed above it
-        first = math.nan if self.first is None else self.first
-
-        # Evidence.
-        if auditing:
-            share = abs(first) / 2 if has_zero else 0.0
-            level = first + max(share, 2 * self.jitter)
-            judged = has_zero or self.calm >= 3
-        else:
-            span = 2 * abs(self.good) if has_zero else first - self.lowest
-            level = self.good + span + 6 * self.noise
-            judged = math.isfinite(self.good)
-        high = seen and judged and s.value > level
-        suspicious = not repeat and (nonfinite or high)
-        self.strikes = self.strikes + 1 if suspicious else max(self.strikes - 1, 0)
-        out = not repeat and self.strikes >= 3
-
-        # Verdict.
-        again = failed = diverged = late = False
-        if auditing and self.failures < 12 and not repeat:
-            opposed = (
-                s.alignment_count >= 8
-                and s.alignment_mean < -0.02 - 2 * s.alignment_sem
-                and s.loss_trend < 0.5
-            )
-            doubted = high and s.alignment_count > 0 and s.alignment_mean < 0
-            again = doubted and self.doubts == 0 and not out
-            failed = not again and (out or opposed or doubted)
-        if not auditing:
-            diverged = out
-        if auditing and not (suspicious or repeat or failed or again):
-            self.left -= 1
-            late = self.left == 0 and self.failures > 0
-        kinds = {"again": again, "failed": failed, "late": late, "diverged": diverged}
-        self.verdicts |= {kind for kind, so in kinds.items() if so}
-        to_start = again or failed or late
-        restore = to_start or diverged
-        jump = failed * FAILED + diverged * DIVERGED + late * LATE
-        if restore and nonfinite:
-            jump += FAILED if failed else DIVERGED
-        healthy = not (suspicious or repeat or restore) and self.strikes == 0
-        known = math.isfinite(self.good)
-        keep = s.count % 20 == 0 and healthy and not auditing
-        if s.has_value and known:
-            keep = keep and s.loss_fast <= self.good + 3 * s.loss_noise * math.sqrt(
-                0.1 / 1.9
-            )
-
-        # What is remembered.
-        if seen and (
-            keep or unknown_before or (not known and healthy and not auditing)
-        ):
-            self.good, self.noise = s.loss_fast, s.loss_noise
-        if diverged:
-            self.good = math.inf
-        if seen and auditing and not suspicious and not restore:
-            self.jitter = max(self.jitter, abs(s.value_change))
-            self.calm += s.value_change != 0
-        if again or failed:
-            self.left = 20
-        self.doubts = 0 if failed else self.doubts + again
-        self.failures += failed
-        if restore:
-            self.restores += 1
-            self.steps_back = 2
-            self.strikes = 0
-            self.trusted = min(self.trusted, coordinate + jump)
-        if diverged:
-            self.ceiling = coordinate + jump
-        return restore, repeat, keep, healthy, to_start, jump
 
 
 @functools.partial(jax.jit, static_argnames="audit")
@@ -122,7 +24,7 @@ def judge_all(stream, coordinates, nonfinite, audit):
     def step(state, fed):
         signals, coordinate, bad = fed
         verdict, state = recovery.judge(state, signals, coordinate, nonfinite=bad)
-        return state, verdict
+        return state, (verdict, recovery.warm_up(state))
 
     return jax.lax.scan(step, start, (stream, coordinates, nonfinite))
 
@@ -133,43 +35,54 @@ def judge_all(stream, coordinates, nonfinite, audit):
 def test_the_judges_agree_with_their_twin(seed, offset, audit):
     rng = np.random.default_rng(100 + seed)
     stream = random_stream(seed, 500)
-    # A bad start, a doubted step, a calm in which a late start passes, then anything.
+    # A bad start, a doubted step, dead gradients, a calm in which a late start passes,
+    # then anything: hills of ten steps, some short of a second loss.
     t = np.arange(500)
     hill = np.repeat(rng.random(50) < 0.15, 10) * 200.0 * (t > 150)
-    hill[[12, 160, 161, 162]] = 200.0
+    hill[[12, 160, 161, 162, *range(180, 190)]] = 200.0
+    hill[163:170] = 0.0
     alignment = np.where(t > 150, 0.3 * np.asarray(stream.alignment_mean), 0.1)
     alignment[12] = -0.1
+    norm = np.where(t > 150, stream.grad_norm, 1.0 + 0.1 * np.cos(t))
+    norm[30:33] = 0.05
+    early = (t < 35) | (t >= 160) & (t < 190)
     stream = stream._replace(
-        value=stream.value + np.float32(offset + hill),
+        value=stream.value + np.float32(offset + hill + 3 * (t >= 30) * (t < 33)),
         loss_fast=stream.loss_fast + np.float32(offset),
-        has_value=stream.has_value | (t < 30),
+        has_value=stream.has_value | early,
         alignment_mean=jnp.asarray(alignment, jnp.float32),
         alignment_sem=0.3 * stream.alignment_sem,
+        grad_norm=jnp.asarray(norm, jnp.float32),
     )
     nonfinite = jnp.asarray(
         (t >= 3) & (t < 6) | (t > 200) & np.repeat(rng.random(100) < 0.1, 5)
     )
     coordinates = jnp.asarray(rng.normal(size=500), jnp.float32)
-    state, verdicts = judge_all(stream, coordinates, nonfinite, audit)
-    twin = Judges(audit)
-    expected = [
-        twin.weigh(s, float(c), bool(bad))
-        for s, c, bad in zip(records(stream), coordinates, nonfinite, strict=True)
-    ]
-    assert twin.verdicts >= ({"again", "failed", "late"} if audit else {"diverged"})
+    state, (verdicts, shares) = judge_all(stream, coordinates, nonfinite, audit)
+    twin, expected, warm = Judges(audit), [], []
+    for s, c, bad in zip(records(stream), coordinates, nonfinite, strict=True):
+        expected.append(twin.weigh(s, float(c), bool(bad)))
+        warm.append(twin.warm_up())
+    audited = {"again", "failed", "failed, dead", "late"}
+    guarded = {"diverged", "acquitted", "convicted"}
+    assert twin.verdicts >= (audited if audit else guarded)
     for seen, column in zip(verdicts, zip(*expected, strict=True), strict=True):
         np.testing.assert_allclose(seen, column, atol=1e-5)
+    np.testing.assert_allclose(shares, warm, rtol=1e-6)
     remembered = {
         "good_value": twin.good,
         "good_noise": twin.noise,
         "first_value": twin.first,
         "lowest_value": twin.lowest,
+        "first_norm": twin.first_norm,
         "audit_jitter": twin.jitter,
         "audit_calm": twin.calm,
         "audit_left": twin.left,
         "audit_failures": twin.failures,
         "strikes": twin.strikes,
         "restores": twin.restores,
+        "on_trial": twin.on_trial,
+        "trial_trusted": twin.trial_trusted,
         "trusted_coordinate": twin.trusted,
         "ceiling_coordinate": twin.ceiling,
     }
