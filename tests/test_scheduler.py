@@ -321,7 +321,7 @@ class TestFeedback:
         assert float(ends[0].lr_scale) > 2.0
         assert float(ends[1].lr_scale) == float(ends[0].lr_scale)
         # Telemetry still tells them apart.
-        assert ao.snapshot(ends[1])["value"] == 0.0
+        assert ao.snapshot(ends[1])["loss"] == 0.0
 
     def test_a_rule_of_ones_own_hears_both(self):
         heard = []
@@ -336,30 +336,22 @@ class TestFeedback:
 
 
 class TestModes:
-    @pytest.mark.parametrize("name", ["nudge", "search", "safe"])
-    def test_a_mode_is_the_number_behind_it(self, name):
-        number = {"nudge": 6.0, "search": 3, "safe": math.inf}[name]
-        seen = []
-        for mode in (name, number):
-            tx = ao.adaptive_scheduler(optax.sgd, 1e-3, mode=mode, average=False)
-            state, update = tx.init(PARAMS), jax.jit(tx.update)
-            for t in range(110):
-                grads = jax.tree.map(lambda p, t=t: p + 4 * np.cos(2.4 * t), PARAMS)
-                _, state = update(grads, state, PARAMS, value=np.float32(9 - t / 30))
-            seen.append(state)
-        chex.assert_trees_all_equal(*seen)
+    def test_a_mode_is_the_evidence_that_a_climb_needs(self):
+        noise = np.random.default_rng(0).normal(size=(130, 2, 3))
 
-    def test_the_number_is_the_evidence_that_a_climb_needs(self):
-        ends = []
-        for mode in (0.5, 3.0, 30.0):
+        def climb(mode):
             tx = ao.adaptive_scheduler(optax.sgd, 1e-3, mode=mode, average=False)
             state, update = tx.init(PARAMS), jax.jit(tx.update)
-            for t in range(110):
-                grads = jax.tree.map(lambda p, t=t: p + 4 * np.cos(2.4 * t), PARAMS)
+            for t, each in enumerate(np.float32(noise)):
+                grads = {"w": PARAMS["w"] + 1.5 * each, "b": PARAMS["b"]}
                 _, state = update(grads, state, PARAMS, value=np.float32(9 - t / 30))
-            ends.append(float(state.lr_scale))
-        assert ends == sorted(ends, reverse=True)
-        assert ends[0] > 1.0 and ends[2] == 1.0
+            return state
+
+        by_name = [climb(mode) for mode in ("search", "nudge", "safe")]
+        by_number = [climb(mode) for mode in (3, 6.0, math.inf)]
+        chex.assert_trees_all_equal(by_name, by_number)
+        search, nudge, safe = (float(state.lr_scale) for state in by_name)
+        assert search > 1.2 * nudge > 2.0 and safe == 1.0
 
     @pytest.mark.parametrize(
         "schedule",
@@ -468,7 +460,8 @@ class TestPopulation:
             np.testing.assert_allclose(path[i], alone_path, rtol=1e-4)
         # The warm-up of a rate that passes; one that is too high is found out; one
         # that is too low climbs.
-        np.testing.assert_allclose(path[0, [0, 9, 18, 39]], [1e-4, 5.5e-4, 1e-3, 1e-3])
+        begins = [1e-4, 5.5e-4, 1e-3, 1e-3]
+        np.testing.assert_allclose(path[0, [0, 9, 18, 39]], begins, rtol=1e-5)
         assert path[2, -1] < 1.0 and path[0, -1] > 2e-3
 
     def test_gains_may_be_traced(self):

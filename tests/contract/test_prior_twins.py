@@ -11,7 +11,6 @@ from adaptive_optax.rules.search import prior
 from tests.rules import twins
 from tests.rules.signal_streams import random_stream, records, run_rule
 
-
 CASES = {
     "alignment": (rules.alignment(), twins.alignment),
     "alignment, eager": (

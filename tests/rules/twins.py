@@ -195,9 +195,10 @@ def prior(steps, strength):
 
     def nudge(steps):
         steps, same = itertools.tee(steps)
-        yield from map(
-            sum, zip(alignment(steps, up_evidence=strength / 2), settle(same))
+        both = zip(
+            alignment(steps, up_evidence=strength / 2), settle(same), strict=True
         )
+        yield from map(sum, both)
 
     yield from search(steps, nudge, evidence=strength)
 
