@@ -110,6 +110,32 @@ class TestGains:
         assert rates(states) == [0.0, 0.0]
         np.testing.assert_array_equal(updates["b"], 0.0)
 
+    @pytest.mark.parametrize("options", [{}, {"lr_bounds": (0.05, 0.2)}])
+    @pytest.mark.parametrize("inner", [optax.sgd, optax.sgd(0.1)])
+    def test_the_rate_rises_over_the_first_twenty_steps(self, inner, options):
+        # A trial's first step is a tenth of the base rate, and no bound of it.
+        tx = ao.adaptive_scheduler(inner, 0.1, average=False, **options)
+        state, update = tx.init(PARAMS), jax.jit(tx.update)
+        for t in range(25):
+            steps, state = update(PARAMS, state, PARAMS, value=1.0)
+            expected = 0.1 * min((t + 2) / 20, 1)
+            assert float(state.learning_rate) == pytest.approx(expected, rel=1e-6)
+            np.testing.assert_allclose(steps["b"], -expected, rtol=1e-5)
+            assert float(state.lr_scale) == 1.0
+
+    def test_a_schedule_rises_with_the_warm_up_as_well(self):
+        schedule = optax.linear_schedule(1e-2, 0.0, 100)
+        tx = ao.adaptive_scheduler(optax.sgd, schedule, average=False)
+        _, states = run(tx, 25)
+        expected = [float(schedule(t)) * min((t + 2) / 20, 1) for t in range(25)]
+        np.testing.assert_allclose(rates(states), expected, rtol=1e-5)
+
+    def test_nothing_warms_up_where_nothing_is_on_probation(self):
+        tx = ao.adaptive_scheduler(optax.sgd, 0.1, recovery=False, average=False)
+        assert rates(run(tx, 2)[1]) == [np.float32(0.1)] * 2
+        tx = ao.adaptive_scheduler(optax.sgd, 0.1, average=False)
+        assert rates(run(tx, 2, value=None)[1]) == [np.float32(0.1)] * 2
+
     def test_a_known_horizon_ends_at_zero(self):
         tx = ao.adaptive_scheduler(optax.sgd, 0.1, mode="safe", total_steps=20, **BARE)
         updates, states = run(tx, 22)
@@ -269,6 +295,79 @@ class TestFeedback:
         updates, _ = tx.update(params, tx.init(params), params, value=1.0)
         chex.assert_tree_all_finite(optax.apply_updates(params, updates))
 
+    @pytest.mark.parametrize("which", ["value", "reward"])
+    def test_the_judges_listen_to_the_reward_where_there_is_one(self, which):
+        # The surrogate loss of a policy gradient says nothing of success.
+        tx = ao.adaptive_scheduler(optax.sgd, 0.01, average=False, mode="safe")
+        state, update = tx.init(PARAMS), jax.jit(tx.update)
+        wave = 0.05 * np.cos(np.arange(63) * 2.4)
+        fed = {"value": 5.0 + wave, "reward": 3.0 - wave}
+        fed[which][60:] += {"value": 1e4, "reward": -1e4}[which]
+        for value, reward in zip(*fed.values(), strict=True):
+            _, state = update(PARAMS, state, PARAMS, value=value, reward=reward)
+        assert int(state.recovery.restores) == (which == "reward")
+        assert float(state.lr_scale) == (0.25 if which == "reward" else 1.0)
+
+    def test_the_default_law_takes_a_reward_for_the_negative_loss(self):
+        rewards = np.linspace(0.0, 1.0, 90) ** 2
+        ends = []
+        for fed in ({"value": -rewards}, {"value": rewards * 0, "reward": rewards}):
+            tx = ao.adaptive_scheduler(optax.sgd, 1e-3, mode="search", average=False)
+            state, update = tx.init(PARAMS), jax.jit(tx.update)
+            for t in range(90):
+                now = {name: np.float32(each[t]) for name, each in fed.items()}
+                _, state = update(PARAMS, state, PARAMS, **now)
+            ends.append(state)
+        assert float(ends[0].lr_scale) > 2.0
+        assert float(ends[1].lr_scale) == float(ends[0].lr_scale)
+        # Telemetry still tells them apart.
+        assert ao.snapshot(ends[1])["loss"] == 0.0
+
+    def test_a_rule_of_ones_own_hears_both(self):
+        heard = []
+
+        def update(signals, state):
+            heard.append((signals.value, signals.reward))
+            return jnp.zeros((), jnp.float32), state
+
+        tx = ao.adaptive_scheduler(optax.sgd, 0.1, rule=Rule(lambda: (), update))
+        tx.update(PARAMS, tx.init(PARAMS), PARAMS, value=2.0, reward=3.0)
+        assert heard == [(2.0, 3.0)]
+
+
+class TestModes:
+    def test_a_mode_is_the_evidence_that_a_climb_needs(self):
+        noise = np.random.default_rng(0).normal(size=(130, 2, 3))
+
+        def climb(mode):
+            tx = ao.adaptive_scheduler(optax.sgd, 1e-3, mode=mode, average=False)
+            state, update = tx.init(PARAMS), jax.jit(tx.update)
+            for t, each in enumerate(np.float32(noise)):
+                grads = {"w": PARAMS["w"] + 1.5 * each, "b": PARAMS["b"]}
+                _, state = update(grads, state, PARAMS, value=np.float32(9 - t / 30))
+            return state
+
+        by_name = [climb(mode) for mode in ("search", "nudge", "safe")]
+        by_number = [climb(mode) for mode in (3, 6.0, math.inf)]
+        chex.assert_trees_all_equal(by_name, by_number)
+        search, nudge, safe = (float(state.lr_scale) for state in by_name)
+        assert search > 1.2 * nudge > 2.0 and safe == 1.0
+
+    @pytest.mark.parametrize(
+        "schedule",
+        [
+            optax.warmup_constant_schedule(0.0, 3e-4, 1000),
+            optax.constant_schedule(3e-4),
+            optax.cosine_decay_schedule(3e-4, 100_000),
+        ],
+    )
+    def test_a_schedule_that_does_not_decay_there_may_have_a_horizon(self, schedule):
+        ao.adaptive_scheduler(optax.sgd, schedule, total_steps=5000)
+
+    def test_without_an_audit_a_horizon_may_be_short(self):
+        ao.adaptive_scheduler(optax.sgd, 0.1, total_steps=2, recovery=False)
+        ao.adaptive_scheduler(optax.sgd, 0.1, total_steps=41)
+
 
 class TestParts:
     def test_the_average_is_the_evaluated_one(self):
@@ -338,7 +437,7 @@ class TestPopulation:
     def test_a_population_of_learning_rates_is_one_vmap(self):
         def end(rate, seed):
             tx = ao.adaptive_scheduler(optax.sgd, rate, mode="search", average=False)
-            noise = jax.random.normal(jax.random.key(seed), (40, 3))
+            noise = jax.random.normal(jax.random.key(seed), (80, 3))
 
             def step(carry, shake):
                 x, state = carry
@@ -359,7 +458,11 @@ class TestPopulation:
             (alone, _), alone_path = one_by_one(rates[i], seeds[i])
             np.testing.assert_allclose(together[i], alone, rtol=1e-4, atol=1e-5)
             np.testing.assert_allclose(path[i], alone_path, rtol=1e-4)
-        assert path[0, 0] == np.float32(1e-3) and path[2, -1] < 1.0
+        # The warm-up of a rate that passes; one that is too high is found out; one
+        # that is too low climbs.
+        begins = [1e-4, 5.5e-4, 1e-3, 1e-3]
+        np.testing.assert_allclose(path[0, [0, 9, 18, 39]], begins, rtol=1e-5)
+        assert path[2, -1] < 1.0 and path[0, -1] > 2e-3
 
     def test_gains_may_be_traced(self):
         def first(rate, momentum, sigma):
@@ -442,7 +545,10 @@ BAD = [
     ({"sigma": math.nan}, ValueError, "`sigma` must be finite, got nan"),
     # Names.
     ({"mode": "fast"}, ValueError, "`mode` .* 'nudge', 'search', 'safe', got 'fast'"),
-    ({"mode": None}, ValueError, "`mode` must be one of .* got None"),
+    ({"mode": None}, TypeError, "`mode` must be a number, got None; try mode=.nudge"),
+    ({"mode": -1.0}, ValueError, "`mode` must lie in .* got -1.0; try mode=.nudge"),
+    ({"mode": math.nan}, ValueError, "`mode` must be finite, got nan"),
+    ({"mode": True}, TypeError, "`mode` must be a number, got True"),
     (
         {"rule": "trend"},
         TypeError,
@@ -462,6 +568,26 @@ BAD = [
     ({"slew": -1.0}, ValueError, r"`slew` must lie in \(0, inf\], got -1.0"),
     ({"slew": math.nan}, ValueError, "`slew` must be finite, got nan"),
     ({"total_steps": 1}, ValueError, "`total_steps` must be at least 2, got 1"),
+    (
+        {"total_steps": 40},
+        ValueError,
+        "`total_steps` must be above 40, the steps of the audit, got 40; .*recovery=F",
+    ),
+    (
+        {
+            "learning_rate": optax.cosine_decay_schedule(3e-4, 1000),
+            "total_steps": 1000,
+        },
+        ValueError,
+        "both the schedule and `total_steps` .* 6.18.*e-05 to 0 over the last 30% of "
+        "1000 steps; leave out total_steps, .* optax.warmup_constant_schedule",
+    ),
+    (
+        {"recovery_dtype": jnp.bfloat16, "recovery": False},
+        ValueError,
+        "`recovery_dtype`=.*bfloat16.* recovery=False does not keep",
+    ),
+    ({"recovery_dtype": jnp.int8}, ValueError, "floating-point dtype, got .*int8"),
     ({"total_steps": 1e4}, TypeError, "`total_steps` must be an integer, got 10000.0"),
     ({"sketch": 0.0}, ValueError, r"`sketch` must lie in \(0, 1\], got 0.0"),
     ({"sketch": 1.5}, ValueError, r"`sketch` must lie in \(0, 1\], got 1.5"),

@@ -1,7 +1,6 @@
 """The sensor against a slow twin, its invariances, and what it does with bad input."""
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from adaptive_optax import signals as sensing
+from tests import sensor_twin
 
 PARAMS = {"w": jnp.zeros((3, 4)), "b": jnp.zeros(5)}
 COMPARED = (
@@ -19,6 +19,8 @@ COMPARED = (
     "loss_slow",
     "loss_noise",
     "loss_trend",
+    "loss_progress",
+    "loss_count",
     "loss_variance",
     "success",
     "reward",
@@ -37,135 +39,8 @@ COMPARED = (
 FLAGS = ("has_value", "has_reward", "has_gradient", "has_alignment")
 
 
-# The twin: float64, whole histories, weights written out.
-
-
-def weights(decay, n):
-    w = decay ** np.arange(n - 1, -1, -1.0)
-    return w / w.sum()
-
-
-def mean(decay, xs):
-    return float(weights(decay, len(xs)) @ np.asarray(xs)) if len(xs) else 0.0
-
-
-class Series:
-    """A loss, or a reward turned upside down: smaller is better."""
-
-    def __init__(self):
-        self.level, self.innovations, self.better = [], [], []
-        self.last = self.change = 0.0
-
-    def noise(self):
-        # E|x| of a Gaussian is sqrt(2/pi) sigma; an innovation also has the variance of
-        # the average it is taken from, (1 - .9) / (1 + .9) of one value's.
-        of_innovations = math.sqrt(math.pi / 2) * mean(0.95, self.innovations)
-        return of_innovations / math.sqrt(1 + 0.1 / 1.9)
-
-    def take(self, x):
-        self.change = x - self.last if self.level else 0.0
-        if self.level:
-            self.better.append(mean(0.98, self.level) - x > self.noise())
-            self.innovations.append(abs(x - mean(0.9, self.level)))
-        self.level.append(x)
-        self.last = x
-
-    def forget_level(self):
-        self.level = []
-
-    def trend(self):
-        n = len(self.level)
-        if n < 2:
-            return 0.0
-        contrast = weights(0.98, n) - weights(0.9, n)
-        error = self.noise() * math.sqrt((contrast**2).sum())
-        return float(contrast @ np.asarray(self.level)) / error if error > 0 else 0.0
-
-    def relative_variance(self):
-        usual = mean(0.995, self.innovations)
-        return (mean(0.95, self.innovations) / usual) ** 2 if usual > 0 else 1.0
-
-    def success(self):
-        return mean(0.95, self.better) if self.better else 0.5
-
-
-def twin(losses, rewards, gradients, steps, restored):
-    """One dict of readings a step."""
-    loss, gain = Series(), Series()
-    log_norms, deviations, squared_norms = [], [], 0.0
-    cosines, spreads = [], []
-    last_step, place, travel = None, 0.0, 0.0
-    for x, r, g, u, again in zip(
-        losses, rewards, gradients, steps, restored, strict=True
-    ):
-        has_value, has_reward = bool(np.isfinite(x)), bool(np.isfinite(r))
-        if has_value:
-            loss.take(x)
-        if has_reward:
-            gain.take(-r)
-
-        norm = np.linalg.norm(g)
-        has_gradient = bool(np.isfinite(norm))
-        z = 0.0
-        if has_gradient and norm > 0:
-            if deviations:
-                usual = math.sqrt(math.pi / 2) * mean(0.98, deviations)
-                z = (math.log(norm) - mean(0.98, log_norms)) / usual
-            if log_norms:
-                deviations.append(abs(math.log(norm) - mean(0.98, log_norms)))
-            log_norms.append(math.log(norm))
-            squared_norms += norm**2
-
-        cosine = 0.0
-        has_alignment = bool(
-            has_gradient and norm > 0 and last_step is not None and np.any(last_step)
-        )
-        if has_alignment:
-            cosine = float(-g @ last_step) / (norm * np.linalg.norm(last_step))
-            spreads.append((cosine - mean(0.9, cosines)) ** 2)
-            cosines.append(cosine)
-        n, spread = max(len(cosines), 1), mean(0.97, spreads)
-        yield {
-            "has_value": has_value,
-            "has_reward": has_reward,
-            "has_gradient": has_gradient,
-            "has_alignment": has_alignment,
-            "value": loss.last,
-            "value_change": loss.change if has_value else 0.0,
-            "loss_fast": mean(0.9, loss.level),
-            "loss_slow": mean(0.98, loss.level),
-            "loss_noise": loss.noise(),
-            "loss_trend": loss.trend(),
-            "loss_variance": loss.relative_variance(),
-            "success": loss.success(),
-            "reward": -gain.last,
-            "reward_change": -gain.change if has_reward else 0.0,
-            "reward_trend": gain.trend(),
-            "grad_norm": norm if has_gradient else 0.0,
-            "grad_norm_z": z,
-            "alignment": cosine,
-            "alignment_mean": mean(0.9, cosines),
-            "alignment_sem": math.sqrt(spread * max(0.1 / 1.9, 1 / n)) + 1e-6,
-            "alignment_slow": mean(0.98, cosines),
-            "alignment_slow_sem": math.sqrt(spread * max(0.02 / 1.98, 1 / n)) + 1e-6,
-            "alignment_count": len(cosines),
-            "travel": travel / math.sqrt(squared_norms) if squared_norms else 0.0,
-        }
-
-        place = place + u
-        travel = max(travel, float(np.linalg.norm(place)))
-        last_step = None if again else u.astype(ml_dtypes.bfloat16).astype(np.float64)
-        if again:
-            loss.forget_level()
-            gain.forget_level()
-            cosines, spreads = [], []
-
-
-# The thing itself.
-
-
-@functools.partial(jax.jit, static_argnames="fraction")
-def read(losses, rewards, gradients, steps, restored, *, fraction=1.0):
+@functools.partial(jax.jit, static_argnames=("fraction", "by_reward"))
+def read(losses, rewards, gradients, steps, restored, *, fraction=1.0, by_reward=False):
     """All signals of a stream of raw feedback, stacked, and the last state."""
 
     def tree(flat):
@@ -179,6 +54,8 @@ def read(losses, rewards, gradients, steps, restored, *, fraction=1.0):
         signals, state = sensing.measure(
             state, grads, norms, value=loss, reward=reward, fraction=fraction
         )
+        if by_reward:
+            signals = sensing.by_reward(signals, state)
         state = sensing.record_step(state, tree(flat_step), again, fraction=fraction)
         return state, signals
 
@@ -216,11 +93,16 @@ def stream(seed, length=500):
     return [np.float32(each) for each in raw] + [rng.random(length) < 0.01]
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_sensor_agrees_with_its_twin(seed):
-    fed = stream(seed)
-    signals, state = read(*fed)
-    expected = list(twin(*(np.float64(x) for x in fed[:4]), fed[4]))
+def twin(losses, rewards, gradients, steps, restored):
+    """The twin's readings of the loss, and those of the reward as a loss."""
+    fed = zip(*(np.float64(x) for x in (losses, rewards, gradients)), strict=True)
+    return zip(
+        *sensor_twin.read(fed, zip(np.float64(steps), restored, strict=True)),
+        strict=True,
+    )
+
+
+def assert_same(signals, expected):
     for name in FLAGS:
         np.testing.assert_array_equal(
             getattr(signals, name), [row[name] for row in expected], err_msg=name
@@ -231,9 +113,18 @@ def test_the_sensor_agrees_with_its_twin(seed):
             getattr(signals, name),
             [row[name] for row in expected],
             rtol=2e-5,
-            atol=2e-4 if name.endswith("_trend") else 2e-5,
+            atol=2e-4 if name.endswith(("_trend", "_progress")) else 2e-5,
             err_msg=name,
         )
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_sensor_agrees_with_its_twin(seed):
+    fed = stream(seed)
+    signals, state = read(*fed)
+    of_loss, of_reward = twin(*fed)
+    assert_same(signals, of_loss)
+    assert_same(read(*fed, by_reward=True)[0], of_reward)
     for name, bad in (
         ("values", ~np.isfinite(fed[0])),
         ("rewards", ~np.isfinite(fed[1])),
@@ -259,7 +150,7 @@ def noisy_fall(n=200, seed=3):
     return 1.0 - np.arange(n) / n + 0.1 * rng.normal(size=n)
 
 
-SCALE_FREE = ("loss_trend", "loss_variance", "success")
+SCALE_FREE = ("loss_trend", "loss_progress", "loss_variance", "success")
 
 
 @pytest.mark.parametrize("scale", [1e-12, 2.0**-10, 1.0, 3.0, 1e12, 1e30])
@@ -309,6 +200,63 @@ def test_the_trend_of_a_flat_noisy_loss_is_standard_normal():
     assert np.abs(z[:, 5:].mean(axis=0)).max() < 0.3
     late = z[:, 20:].std(axis=0)
     assert 0.8 < late.min() and late.max() < 1.3
+
+
+def progress_of(losses):
+    """The progress along each of many runs, whose losses are the rows."""
+    fed = quiet(np.zeros(losses.shape[1]))
+    run = jax.vmap(lambda x: read(x, *fed[1:])[0].loss_progress)
+    return np.asarray(run(jnp.asarray(losses, jnp.float32)))
+
+
+@pytest.mark.parametrize("scale, offset", [(1.0, 0.0), (40.0, -300.0)])
+def test_the_progress_of_a_flat_noisy_loss_is_standard_normal(scale, offset):
+    # At every age at which a rule asks for it, the first being 31: there its standard
+    # error, that of n -> infinity, is a seventh too wide.
+    rng = np.random.default_rng(8)
+    z = progress_of(offset + scale * rng.normal(size=(400, 600)))
+    for age in (31, 60, 120, 300, 600):
+        now = z[:, age - 1]
+        assert abs(now.mean()) < 0.15
+        assert (0.8 if age == 31 else 0.88) < now.std() < 1.12
+        assert 0.9 < (np.abs(now) < 1.96).mean() < 0.99
+
+
+def test_the_progress_of_a_slow_fall_is_positive_at_its_own_age():
+    # A fall of one noise in a hundred steps: no fixed horizon sees it at once.
+    rng = np.random.default_rng(9)
+    noise = rng.normal(size=(50, 600))
+    falling = progress_of(noise - 0.01 * np.arange(600))
+    rising = progress_of(noise + 0.01 * np.arange(600))
+    assert (falling[:, 300:] > 2).mean() > 0.9 and falling[:, 599].min() > 4
+    assert (rising[:, 300:] < -2).mean() > 0.9
+
+
+def test_the_progress_is_of_the_steps_since_a_restore():
+    # What was lost is no level that the run still falls from.
+    losses = np.r_[100.0 - np.arange(50.0), np.zeros(50)]
+    losses = losses + np.random.default_rng(3).normal(size=100)
+    fed = list(quiet(losses))
+    fed[4] = np.arange(100) == 49
+    signals, _ = read(*fed)
+    kept, _ = read(*quiet(losses))
+    assert signals.loss_count[49] == 50 and signals.loss_count[99] == 50
+    assert signals.loss_progress[49] > 3 and kept.loss_progress[99] > 10
+    assert abs(signals.loss_progress[99]) < 3
+
+
+def test_a_rising_reward_reads_as_a_falling_loss():
+    line = np.arange(80.0) + np.random.default_rng(0).normal(size=80)
+    rising, _ = read(*quiet(np.zeros(80), rewards=line), by_reward=True)
+    falling, _ = read(*quiet(-line))
+    for name in COMPARED:
+        if name.startswith(("loss_", "value", "success")):
+            np.testing.assert_allclose(
+                getattr(rising, name), getattr(falling, name), rtol=1e-6, err_msg=name
+            )
+    assert rising.loss_progress[-1] > 5
+    # What is no measurement of the loss stays what it was.
+    np.testing.assert_array_equal(rising.reward, np.float32(line))
 
 
 @pytest.mark.parametrize("up", [True, False])

@@ -70,7 +70,8 @@ def test_keys_and_values_of_a_scheduler():
     shot = snapshot(state)
     assert set(shot) == SCHEDULER_KEYS
     assert shot["steps"] == 3
-    assert shot["learning_rate"] == jnp.float32(0.1)
+    assert shot["learning_rate"] == pytest.approx(0.1 * 4 / 20)  # it warms up
+    assert shot["lr_scale"] == 1.0
     assert shot["momentum"] == jnp.float32(0.8)
     assert shot["reward"] == 2.5
     assert shot["loss"] == state.readings[0] < loss_fn(PARAMS)

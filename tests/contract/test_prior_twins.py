@@ -1,4 +1,4 @@
-"""`rules.alignment` and `rules.search` agree with slow twins that read like them."""
+"""`rules.alignment`, `rules.settle` and `rules.search` agree with their slow twins."""
 
 import functools
 import math
@@ -8,78 +8,30 @@ import pytest
 
 from adaptive_optax import rules
 from adaptive_optax.rules.search import prior
+from tests.rules import twins
 from tests.rules.signal_streams import random_stream, records, run_rule
 
-
-def alignment(steps, rate=0.02, up_evidence=3.0, down_evidence=1.0, down_trend=-1.0):
-    for s in steps:
-        votes = s.has_alignment and s.alignment_count > 3
-        if not votes or s.auditing or s.restored:
-            yield 0.0
-            continue
-        needed = min(up_evidence, 1) if s.coordinate < s.trusted else up_evidence
-        pace = 0.1 * rate if s.coordinate > s.ceiling else rate
-        z_up = (s.alignment_slow - 0.01) / s.alignment_slow_sem
-        z_down = (-0.03 - s.alignment_mean) / s.alignment_sem
-        up = down = 0.0
-        if z_up > needed and s.alignment_mean > 0.01:
-            up = pace * min(z_up / 2, 1)
-        if z_down > down_evidence and s.loss_trend < down_trend:
-            down = rate * min(z_down / 2, 1)
-        yield up - down
-
-
-def search(steps, then=alignment, evidence=6.0, rate=0.06):
-    steps = list(steps)
-    searching, quiet, lagged, proven = True, 0, 0.0, 0.0
-    for s, nudge in zip(steps, list(then(steps)), strict=True):
-        m = s.coordinate
-        quiet = 0 if s.auditing else quiet + 1
-        waiting = searching and (s.auditing or (quiet < 20 and s.failures == 0))
-        if (s.has_value and s.loss_trend > 1) or s.restored:
-            proven_next = m
-        else:
-            proven_next = proven
-        ready = searching and not waiting and s.has_alignment and s.alignment_count > 5
-        delta = 0.0
-        if not searching:
-            delta = nudge
-        elif ready and (s.alignment_mean < -s.alignment_sem or s.loss_trend < -4):
-            back = max(min(lagged, m), m - 15 * rate)
-            landing = min(max(s.trusted, back - 1.2), back)
-            delta, searching = landing - m, False
-        elif ready and s.alignment_slow - 0.01 > evidence * s.alignment_slow_sem:
-            delta = rate
-        if m >= proven_next + 2.3:
-            delta = min(delta, 0.0)
-        if waiting or s.restored:
-            delta = 0.0
-        proven = proven_next
-        lagged = m if s.restored else lagged + (m + delta - lagged) / 15
-        yield delta
-
-
-def nudge_after(up_evidence):
-    return functools.partial(alignment, up_evidence=up_evidence)
-
-
 CASES = {
-    "alignment": (rules.alignment(), alignment),
+    "alignment": (rules.alignment(), twins.alignment),
     "alignment, eager": (
         rules.alignment(rate=0.1, up_evidence=0.5, down_evidence=0.0, down_trend=1.0),
         functools.partial(
-            alignment, rate=0.1, up_evidence=0.5, down_evidence=0.0, down_trend=1.0
+            twins.alignment,
+            rate=0.1,
+            up_evidence=0.5,
+            down_evidence=0.0,
+            down_trend=1.0,
         ),
     ),
-    "search": (rules.search(evidence=2.0), functools.partial(search, evidence=2.0)),
+    "search": (
+        rules.search(evidence=2.0),
+        functools.partial(twins.search, evidence=2.0),
+    ),
     "search, slow": (
         rules.search(evidence=1.0, rate=0.01),
-        functools.partial(search, evidence=1.0, rate=0.01),
+        functools.partial(twins.search, evidence=1.0, rate=0.01),
     ),
-    "prior": (
-        prior(1.0),
-        functools.partial(search, evidence=1.0, then=nudge_after(0.5)),
-    ),
+    "prior": (prior(1.0), functools.partial(twins.prior, strength=1.0)),
 }
 
 
@@ -120,6 +72,10 @@ BAD = [
     ),
     (rules.alignment, {"down_evidence": -2}, ValueError, "`down_evidence` .* got -2"),
     (rules.alignment, {"up_evidence": "3"}, TypeError, "`up_evidence`.*'3'"),
+    (rules.settle, {"power": -1.0}, ValueError, r"`power` must lie in .* got -1.0"),
+    (rules.settle, {"power": math.inf}, ValueError, "`power` must be finite, got inf"),
+    (rules.settle, {"power": None}, TypeError, "`power` must be a number, got None"),
+    (rules.settle, {"level": math.nan}, ValueError, "`level` must be .* got nan"),
     (rules.search, {"rate": -0.1}, ValueError, "`rate` must lie in .* got -0.1"),
     (rules.search, {"evidence": -1}, ValueError, "`evidence` .* got -1"),
     (rules.search, {"evidence": "6"}, TypeError, "`evidence`.*'6'"),

@@ -18,7 +18,7 @@ from tests.contract.registry import (
     wrap,
 )
 
-STEPS = 36  # past the audit, and long enough for every rule to move
+STEPS = 56  # past the audit, and long enough for every rule to move
 every = pytest.mark.parametrize("name", DRIVEN)
 POPULATIONS = (
     "factory",

@@ -19,7 +19,7 @@ FLAGS = (
     "auditing",
     "restored",
 )
-COUNTS = ("count", "alignment_count", "failures")
+COUNTS = ("count", "loss_count", "alignment_count", "failures")
 MEASURED = {
     "has_value": (
         "value",
@@ -28,6 +28,8 @@ MEASURED = {
         "loss_slow",
         "loss_noise",
         "loss_trend",
+        "loss_progress",
+        "loss_count",
         "loss_variance",
         "success",
     ),
@@ -54,6 +56,8 @@ QUIET = dict.fromkeys(Signals._fields, 0.0) | {
     "grad_norm": 1.0,
     "alignment_sem": 0.1,
     "alignment_slow_sem": 0.1,
+    "loss_count": 50,
+    "loss_progress": 3.0,
     "alignment_count": 50,
     "ceiling": np.inf,
 }
@@ -120,6 +124,8 @@ def random_stream(
         "loss_slow": fast + wander(0.3),
         "loss_noise": 0.5 * np.exp(wander(0.3)),
         "loss_trend": wander(2.0, 0.9),
+        "loss_progress": 2.0 + wander(2.0, 0.9),
+        "loss_count": np.arange(length),
         "loss_variance": np.exp(wander(0.7, 0.9)),
         "success": 1 / (1 + np.exp(-wander(2.0))),
         "reward": wander(10.0),

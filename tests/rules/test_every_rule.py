@@ -8,6 +8,7 @@ import pytest
 from adaptive_optax import rules
 from adaptive_optax._types import Rule, Signals
 from adaptive_optax.blending import blend
+from adaptive_optax.rules.search import prior
 from tests.rules.signal_streams import (
     one_step,
     poisoned,
@@ -24,6 +25,10 @@ RULES = {
     "cyclical": rules.cyclical(period=40),
     "plateau": rules.plateau(patience=4, cooldown=3),
     "success": rules.success(),
+    "alignment": rules.alignment(),
+    "settle": rules.settle(),
+    "search": rules.search(evidence=2.0),
+    "prior": prior(3.0),
     "literal alpha": rules.literal(),
     "literal mu": rules.literal("momentum"),
     "literal sigma": rules.literal("sigma"),

@@ -25,6 +25,8 @@ CASES = [
     ("plateau", {"patience": 3, "cooldown": 4, "rtol": 0.0, "atol": 0.1}),
     ("success", {}),
     ("success", {"low": 0.7, "calm": 1.0, "deadzone": 2.0, "rising": 1.0}),
+    ("settle", {}),
+    ("settle", {"power": 0.5, "level": 3.0}),
     ("literal", {}),
     ("literal", {"damping": 0.0, "up": 1.5}),
     ("literal", {"control": "momentum", "step": 0.01}),

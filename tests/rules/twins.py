@@ -1,8 +1,10 @@
 """The rules once more, slowly: Python loops in float64 that read like the equations.
 
-A twin is a generator: it takes the records of a stream and yields one delta a step.
+A twin is a generator: it takes the records of a stream and yields one delta a step. It
+asks for a record when the last one is answered, so a stream may depend on the answers.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -126,6 +128,79 @@ def literal(
         else:
             f = up if improved > 0 else down if improved < 0 else 1.0
             yield math.log(f) / (1 + damping * v)
+
+
+def alignment(steps, rate=0.02, up_evidence=3.0, down_evidence=1.0, down_trend=-1.0):
+    for s in steps:
+        votes = s.has_alignment and s.alignment_count > 3
+        if not votes or s.auditing or s.restored:
+            yield 0.0
+            continue
+        needed = min(up_evidence, 1) if s.coordinate < s.trusted else up_evidence
+        pace = 0.1 * rate if s.coordinate > s.ceiling else rate
+        z_up = (s.alignment_slow - 0.01) / s.alignment_slow_sem
+        z_down = (-0.03 - s.alignment_mean) / s.alignment_sem
+        up = down = 0.0
+        if z_up > needed and s.alignment_mean > 0.01:
+            up = pace * min(z_up / 2, 1)
+        if z_down > down_evidence and s.loss_trend < down_trend:
+            down = rate * min(z_down / 2, 1)
+        yield up - down
+
+
+def settle(steps, power=2.0, level=2.0):
+    for s in steps:
+        on_probation = s.auditing or s.restored or s.alignment_count <= 3
+        judged = s.has_alignment and s.has_value and s.loss_count >= 31
+        if on_probation or not judged:
+            yield 0.0
+        elif s.loss_progress < level and s.alignment_slow < s.alignment_slow_sem:
+            yield -power / (s.count + 20)
+        else:
+            yield 0.0
+
+
+def search(steps, then=alignment, evidence=6.0, rate=0.06):
+    steps, same = itertools.tee(steps)
+    nudges = then(same)
+    searching, quiet, lagged, proven = True, 0, 0.0, 0.0
+    for s in steps:
+        nudge, m = next(nudges), s.coordinate
+        quiet = 0 if s.auditing else quiet + 1
+        waiting = searching and (s.auditing or (quiet < 20 and s.failures == 0))
+        if (s.has_value and s.loss_trend > 1) or s.restored:
+            proven = m
+        ready = searching and not waiting and s.has_alignment and s.alignment_count > 5
+        delta = 0.0
+        if not searching:
+            delta = nudge
+        elif ready and (s.alignment_mean < -s.alignment_sem or s.loss_trend < -4):
+            back = max(min(lagged, m), m - 15 * rate)
+            landing = min(max(s.trusted, back - 1.2), back)
+            delta, searching = landing - m, False
+        elif ready and s.alignment_slow - 0.01 > evidence * s.alignment_slow_sem:
+            delta = rate
+        if m >= proven + 2.3:
+            delta = min(delta, 0.0)
+        if waiting or s.restored:
+            delta = 0.0
+        lagged = m if s.restored else lagged + (m + delta - lagged) / 15
+        yield delta
+
+
+def prior(steps, strength):
+    if math.isinf(strength):
+        yield from (0.0 for _ in steps)
+        return
+
+    def nudge(steps):
+        steps, same = itertools.tee(steps)
+        both = zip(
+            alignment(steps, up_evidence=strength / 2), settle(same), strict=True
+        )
+        yield from map(sum, both)
+
+    yield from search(steps, nudge, evidence=strength)
 
 
 def blend(

@@ -1,0 +1,125 @@
+"""The judges once more, slowly: plain Python that reads like `recovery`'s docstring."""
+
+import math
+
+FAILED, LATE, DIVERGED = math.log(0.3), math.log(0.3), math.log(0.25)
+
+
+class Judges:
+    def __init__(self, audit=True):
+        self.left = 40 if audit else 0
+        self.good, self.noise = math.inf, 0.0
+        self.first, self.lowest = None, math.inf
+        self.first_norm = None
+        self.jitter, self.calm = 0.0, 0
+        self.doubts = self.failures = self.strikes = self.restores = 0
+        self.steps_back = 0
+        self.on_trial, self.trial_trusted = False, 0.0
+        self.trusted, self.ceiling = 0.0, math.inf
+        self.verdicts = set()
+
+    def warm_up(self):
+        """Share of the rate: over the first 20 steps of the audit it rises."""
+        return min((41 - self.left) / 20, 1.0) if self.left > 0 else 1.0
+
+    def weigh(self, s, coordinate, nonfinite):
+        auditing = self.left > 0
+        repeat, self.steps_back = self.steps_back == 2, max(self.steps_back - 1, 0)
+        seen = s.has_value and not repeat
+        first_ever = seen and self.first is None
+        unknown_before = self.first is None
+        if first_ever:
+            self.first = s.value
+        if seen:
+            self.lowest = min(self.lowest, s.value)
+        if self.first_norm is None and s.grad_norm > 0:
+            self.first_norm = s.grad_norm
+        has_zero = self.lowest > 0  # of its own: the loss has stayed above it
+        first = math.nan if self.first is None else self.first
+
+        # Evidence.
+        share = abs(first) / 2 if has_zero else 0.0
+        above_start = (
+            s.value > first + max(share, 2 * self.jitter)
+            and seen
+            and (has_zero or self.calm >= 3)
+        )
+        small = self.first_norm is not None and s.grad_norm < 0.1 * self.first_norm
+        dead = small and seen and s.value > first - self.jitter
+        span = 2 * abs(self.good) if has_zero else first - self.lowest
+        known = math.isfinite(self.good)
+        above_good = (
+            s.has_value and known and s.value > self.good + span + 6 * self.noise
+        )
+        high = above_start or dead if auditing else above_good
+        suspicious = not repeat and (nonfinite or high)
+        self.strikes = self.strikes + 1 if suspicious else max(self.strikes - 1, 0)
+        out = not repeat and self.strikes >= 3
+
+        # Verdict.
+        again = failed = diverged = late = False
+        if auditing and self.failures < 12 and not repeat:
+            opposed = (
+                s.alignment_count >= 8
+                and s.alignment_mean < -0.02 - 0.7 * s.alignment_sem
+                and s.loss_trend < 1.2
+            )
+            doubted = high and s.alignment_count > 0 and s.alignment_mean < 0
+            again = doubted and self.doubts == 0 and not out
+            failed = not again and (out or opposed or doubted)
+        if not auditing:
+            diverged = out
+        acquitted = repeat and self.on_trial and above_good and not nonfinite
+        if auditing and not (suspicious or repeat or failed or again):
+            self.left -= 1
+            late = self.left == 0 and self.failures > 0
+        kinds = {
+            "again": again,
+            "failed": failed,
+            "failed, dead": failed and dead,
+            "late": late,
+            "diverged": diverged,
+            "acquitted": acquitted,
+            "convicted": repeat and self.on_trial and not acquitted,
+        }
+        self.verdicts |= {kind for kind, so in kinds.items() if so}
+        to_start = again or failed or late
+        restore = to_start or diverged
+        jump = failed * FAILED + diverged * DIVERGED + late * LATE
+        if restore and nonfinite:
+            jump += FAILED if failed else DIVERGED
+        if acquitted:
+            jump += max(-DIVERGED, self.trial_trusted - coordinate)
+        healthy = not (suspicious or repeat or restore) and self.strikes == 0
+        keep = s.count % 20 == 0 and healthy and not auditing
+        if s.has_value and known:
+            keep = keep and s.loss_fast <= self.good + 3 * s.loss_noise * math.sqrt(
+                0.1 / 1.9
+            )
+
+        # What is remembered.
+        if seen and (
+            keep or unknown_before or (not known and healthy and not auditing)
+        ):
+            self.good, self.noise = s.loss_fast, s.loss_noise
+        if self.on_trial:
+            self.good = math.inf
+        if seen and auditing and not suspicious and not restore:
+            self.jitter = max(self.jitter, abs(s.value_change))
+            self.calm += s.value_change != 0
+        if again or failed:
+            self.left = 40
+        self.doubts = 0 if failed else self.doubts + again
+        self.failures += failed
+        self.on_trial = diverged
+        if diverged:
+            self.trial_trusted = self.trusted
+            self.ceiling = coordinate - 0.7
+        if restore:
+            self.restores += 1
+            self.steps_back = 2
+            self.strikes = 0
+            self.trusted = min(self.trusted, coordinate + jump)
+        if acquitted:
+            self.trusted, self.ceiling = self.trial_trusted, math.inf
+        return restore, repeat, keep, healthy, to_start, jump

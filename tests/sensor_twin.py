@@ -1,0 +1,157 @@
+"""The sensor once more, slowly: float64, whole histories, weights written out."""
+
+import math
+
+import ml_dtypes
+import numpy as np
+
+
+def weights(decay, n):
+    w = decay ** np.arange(n - 1, -1, -1.0)
+    return w / w.sum()
+
+
+def mean(decay, xs):
+    return float(weights(decay, len(xs)) @ np.asarray(xs)) if len(xs) else 0.0
+
+
+def polynomial_mean(power, xs):
+    """The mean in which the i-th value counts as i (i + 1) ... (i + power - 1)."""
+    w = [math.comb(i + power - 1, power) for i in range(1, len(xs) + 1)]
+    return float(np.asarray(w, np.float64) @ np.asarray(xs) / sum(w)) if w else 0.0
+
+
+class Series:
+    """A loss, or a reward turned upside down: smaller is better."""
+
+    def __init__(self):
+        self.level, self.innovations, self.better = [], [], []
+        self.last = self.change = 0.0
+
+    def noise(self):
+        # E|x| of a Gaussian is sqrt(2/pi) sigma; an innovation also has the variance of
+        # the average it is taken from, (1 - .9) / (1 + .9) of one value's.
+        of_innovations = math.sqrt(math.pi / 2) * mean(0.95, self.innovations)
+        return of_innovations / math.sqrt(1 + 0.1 / 1.9)
+
+    def take(self, x):
+        self.change = x - self.last if self.level else 0.0
+        if self.level:
+            self.better.append(mean(0.98, self.level) - x > self.noise())
+            self.innovations.append(abs(x - mean(0.9, self.level)))
+        self.level.append(x)
+        self.last = x
+
+    def forget_level(self):
+        self.level = []
+
+    def trend(self):
+        n = len(self.level)
+        if n < 2:
+            return 0.0
+        contrast = weights(0.98, n) - weights(0.9, n)
+        error = self.noise() * math.sqrt((contrast**2).sum())
+        return float(contrast @ np.asarray(self.level)) / error if error > 0 else 0.0
+
+    def progress(self):
+        n = len(self.level)
+        # n times the variance of the difference, for white noise and n -> infinity.
+        spread = 3 * 3 / 5 + 9 * 9 / 17 - 2 * 3 * 9 / 11
+        error = self.noise() * math.sqrt(spread / max(n, 1))
+        gap = polynomial_mean(2, self.level) - polynomial_mean(8, self.level)
+        return gap / error if n >= 2 and error > 0 else 0.0
+
+    def relative_variance(self):
+        usual = mean(0.995, self.innovations)
+        return (mean(0.95, self.innovations) / usual) ** 2 if usual > 0 else 1.0
+
+    def success(self):
+        return mean(0.95, self.better) if self.better else 0.5
+
+    def as_loss(self, arrived):
+        """The readings of the loss if this is the series of it."""
+        return {
+            "has_value": arrived,
+            "value": self.last,
+            "value_change": self.change if arrived else 0.0,
+            "loss_fast": mean(0.9, self.level),
+            "loss_slow": mean(0.98, self.level),
+            "loss_noise": self.noise(),
+            "loss_trend": self.trend(),
+            "loss_progress": self.progress(),
+            "loss_count": len(self.level),
+            "loss_variance": self.relative_variance(),
+            "success": self.success(),
+        }
+
+
+def read(fed, taken):
+    """One dict of readings a step, and one of those that judge by the reward.
+
+    Args:
+      fed: (loss, reward, gradient) of each step; the last a vector.
+      taken: (step, whether the statistics restart) of each step; it is asked for after
+        the readings, so it may depend on them.
+    """
+    loss, gain = Series(), Series()
+    log_norms, deviations, squared_norms = [], [], 0.0
+    cosines, spreads = [], []
+    last_step, place, travel = None, 0.0, 0.0
+    taken = iter(taken)
+    for count, (x, r, g) in enumerate(fed):
+        has_value, has_reward = bool(np.isfinite(x)), bool(np.isfinite(r))
+        if has_value:
+            loss.take(x)
+        if has_reward:
+            gain.take(-r)
+
+        norm = np.linalg.norm(g)
+        has_gradient = bool(np.isfinite(norm))
+        z = 0.0
+        if has_gradient and norm > 0:
+            if deviations:
+                usual = math.sqrt(math.pi / 2) * mean(0.98, deviations)
+                z = (math.log(norm) - mean(0.98, log_norms)) / usual
+            if log_norms:
+                deviations.append(abs(math.log(norm) - mean(0.98, log_norms)))
+            log_norms.append(math.log(norm))
+            squared_norms += norm**2
+
+        cosine = 0.0
+        has_alignment = bool(
+            has_gradient and norm > 0 and last_step is not None and np.any(last_step)
+        )
+        if has_alignment:
+            cosine = float(-g @ last_step) / (norm * np.linalg.norm(last_step))
+            spreads.append((cosine - mean(0.9, cosines)) ** 2)
+            cosines.append(cosine)
+        n, spread = max(len(cosines), 1), mean(0.97, spreads)
+        readings = {
+            **loss.as_loss(has_value),
+            "count": count,
+            "has_reward": has_reward,
+            "has_gradient": has_gradient,
+            "has_alignment": has_alignment,
+            "reward": -gain.last,
+            "reward_change": -gain.change if has_reward else 0.0,
+            "reward_trend": gain.trend(),
+            "grad_norm": norm if has_gradient else 0.0,
+            "grad_norm_z": z,
+            "alignment": cosine,
+            "alignment_mean": mean(0.9, cosines),
+            "alignment_sem": math.sqrt(spread * max(0.1 / 1.9, 1 / n)) + 1e-6,
+            "alignment_slow": mean(0.98, cosines),
+            "alignment_slow_sem": math.sqrt(spread * max(0.02 / 1.98, 1 / n)) + 1e-6,
+            "alignment_count": len(cosines),
+            "travel": travel / math.sqrt(squared_norms) if squared_norms else 0.0,
+        }
+        yield readings, readings | gain.as_loss(has_reward)
+
+        u, again = next(taken)
+        place = place + u
+        travel = max(travel, float(np.linalg.norm(place)))
+        last_step = None if again else u.astype(ml_dtypes.bfloat16).astype(np.float64)
+        if again:
+            loss.forget_level()
+            gain.forget_level()
+            cosines, spreads = [], []
