@@ -194,8 +194,8 @@ def adaptive_scheduler(
       >>> loss, grads = jax.value_and_grad(lambda x: jnp.sum(x**2))(params)
       >>> updates, state = tx.update(grads, state, params, value=loss)
       >>> params = optax.apply_updates(params, updates)
-      >>> print(f"{ao.snapshot(state)['learning_rate']:.2f}")
-      0.10
+      >>> print(f"{ao.snapshot(state)['learning_rate']:.2f}")  # it warms up
+      0.01
 
     References:
       docs/theory.md maps every equation to its module.
