@@ -8,7 +8,6 @@ import pytest
 from adaptive_optax import rules
 from adaptive_optax._types import Rule, Signals
 from adaptive_optax.blending import blend
-from adaptive_optax.rules.search import prior
 from tests.rules.signal_streams import (
     one_step,
     poisoned,
@@ -27,8 +26,6 @@ RULES = {
     "success": rules.success(),
     "alignment": rules.alignment(),
     "settle": rules.settle(),
-    "search": rules.search(evidence=2.0),
-    "prior": prior(3.0),
     "literal alpha": rules.literal(),
     "literal mu": rules.literal("momentum"),
     "literal sigma": rules.literal("sigma"),
