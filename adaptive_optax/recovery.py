@@ -75,7 +75,8 @@ class RecoveryState(NamedTuple):
     on_trial: jax.Array  # bool[] the guard has just gone back and cut the rate
     restoring: jax.Array  # i32[] steps until the parameters are back to the bit
     restores: jax.Array  # i32[] times that parameters went back
-    trial_trusted: jax.Array  # f32[] what was trusted before the trial
+    trial_coordinate: jax.Array  # f32[] the coordinate before the trial
+    trial_trusted: jax.Array  # f32[] what was trusted then
     trusted_coordinate: jax.Array  # f32[] see `Signals.trusted`
     ceiling_coordinate: jax.Array  # f32[] see `Signals.ceiling`
 
@@ -134,6 +135,7 @@ def init_recovery(
         on_trial=scalar(False, jnp.bool_),
         restoring=scalar(0, jnp.int32),
         restores=scalar(0, jnp.int32),
+        trial_coordinate=scalar(0.0, jnp.float32),
         trial_trusted=scalar(0.0, jnp.float32),
         trusted_coordinate=scalar(0.0, jnp.float32),
         ceiling_coordinate=scalar(jnp.inf, jnp.float32),
@@ -222,7 +224,7 @@ def judge(
         + jnp.where(late, PASSED_LATE, 0.0)
         + jnp.where(
             acquitted,
-            jnp.maximum(-DIVERGED, old.trial_trusted - coordinate),
+            jnp.maximum(old.trial_coordinate, old.trial_trusted) - coordinate,
             0.0,
         )
     ).astype(jnp.float32)
@@ -230,7 +232,7 @@ def judge(
 
     calm = seen & auditing & ~suspicious & ~restore
     healthy = ~suspicious & ~repeat & ~restore & (strikes == 0)
-    settled = (s.count % KEEP_EVERY == 0) & healthy & ~auditing
+    settled = (s.count % KEEP_EVERY == 0) & healthy & ~auditing & (old.restoring == 0)
     error = s.loss_noise * math.sqrt(0.1 / 1.9)  # of the fast average
     settled &= ~s.has_value | ~known | (s.loss_fast <= good + 3 * error)
     learns_level = seen & (
@@ -258,6 +260,7 @@ def judge(
         restores=old.restores + restore,
         first_norm=first_norm,
         on_trial=diverged,
+        trial_coordinate=jnp.where(diverged, coordinate, old.trial_coordinate),
         trial_trusted=jnp.where(diverged, old.trusted_coordinate, old.trial_trusted),
         trusted_coordinate=jnp.where(
             restore,

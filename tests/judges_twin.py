@@ -14,7 +14,7 @@ class Judges:
         self.jitter, self.calm = 0.0, 0
         self.doubts = self.failures = self.strikes = self.restores = 0
         self.steps_back = 0
-        self.on_trial, self.trial_trusted = False, 0.0
+        self.on_trial, self.trial_trusted, self.trial_coordinate = False, 0.0, 0.0
         self.trusted, self.ceiling = 0.0, math.inf
         self.verdicts = set()
 
@@ -24,7 +24,8 @@ class Judges:
 
     def weigh(self, s, coordinate, nonfinite):
         auditing = self.left > 0
-        repeat, self.steps_back = self.steps_back == 2, max(self.steps_back - 1, 0)
+        on_the_way, repeat = self.steps_back > 0, self.steps_back == 2
+        self.steps_back = max(self.steps_back - 1, 0)
         seen = s.has_value and not repeat
         first_ever = seen and self.first is None
         unknown_before = self.first is None
@@ -89,9 +90,9 @@ class Judges:
         if restore and nonfinite:
             jump += FAILED if failed else DIVERGED
         if acquitted:
-            jump += max(-DIVERGED, self.trial_trusted - coordinate)
+            jump += max(self.trial_coordinate, self.trial_trusted) - coordinate
         healthy = not (suspicious or repeat or restore) and self.strikes == 0
-        keep = s.count % 20 == 0 and healthy and not auditing
+        keep = s.count % 20 == 0 and healthy and not (auditing or on_the_way)
         if s.has_value and known:
             keep = keep and s.loss_fast <= self.good + 3 * s.loss_noise * math.sqrt(
                 0.1 / 1.9
@@ -113,7 +114,7 @@ class Judges:
         self.failures += failed
         self.on_trial = diverged
         if diverged:
-            self.trial_trusted = self.trusted
+            self.trial_trusted, self.trial_coordinate = self.trusted, coordinate
             self.ceiling = coordinate - 0.7
         if restore:
             self.restores += 1

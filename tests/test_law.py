@@ -166,7 +166,7 @@ def test_a_good_rate(mode, seed):
 
 @MODES
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_rate_thirty_times_too_high(mode, seed):
+def test_a_rate_a_hundred_times_too_high(mode, seed):
     scale, judges = both(Problem(seed), mode, 100 * GOOD_RATE)
     assert {"failed", "late"} <= judges.verdicts
     assert scale[-1] < 0.1

@@ -58,7 +58,7 @@ def settle(*, power: float = 2.0, level: float = 2.0) -> Rule:
         known = s.has_value & (s.loss_count >= SETTLED)
         still = known & (s.loss_progress < level)
         apart = s.alignment_slow < AGREEMENT * s.alignment_slow_sem
-        pace = power / (s.count + OFFSET)
+        pace = power / (s.count.astype(jnp.float32) + OFFSET)
         delta = jnp.where(votes & still & apart, -pace, 0.0)
         return delta.astype(jnp.float32), state
 

@@ -110,6 +110,6 @@ PEERS = (
     _peer("nudge_horizon", {"mode": "nudge", "total_steps": True}),
 )
 
-# Down to the lower bound, a ten-thousandth of the base rate, within 19 steps. A judge
+# Down to the lower bound, a millionth of the base rate, within 28 steps. A judge
 # that does not rank it last is no judge.
 CRIPPLED = _peer("crippled", {"rule": _EXTINGUISH})
