@@ -579,7 +579,7 @@ BAD = [
             "total_steps": 1000,
         },
         ValueError,
-        "both the schedule and `total_steps` .* 6.18.*e-05 to 0 over the last 30% of "
+        "the schedule and `total_steps` would both .* 6.18.*e-05 to 0 in the last 30% of "
         "1000 steps; leave out total_steps, .* optax.warmup_constant_schedule",
     ),
     (

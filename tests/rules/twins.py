@@ -176,7 +176,8 @@ def search(steps, then=alignment, evidence=6.0, rate=0.06):
             delta = nudge
         elif ready and (s.alignment_mean < -s.alignment_sem or s.loss_trend < -4):
             back = max(min(lagged, m), m - 15 * rate)
-            landing = min(max(s.trusted, back - 1.2), back)
+            near = min(max(s.trusted, back - 1.2), back)
+            landing = back if s.failures > 0 else near
             delta, searching = landing - m, False
         elif ready and s.alignment_slow - 0.01 > evidence * s.alignment_slow_sem:
             delta = rate
