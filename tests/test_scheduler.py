@@ -579,8 +579,8 @@ BAD = [
             "total_steps": 1000,
         },
         ValueError,
-        "the schedule and `total_steps` would both .* 6.18.*e-05 to 0 in the last 30% of "
-        "1000 steps; leave out total_steps, .* optax.warmup_constant_schedule",
+        "the schedule and `total_steps` would both .* 6.18.*e-05 to 0 in the last 30% "
+        "of 1000 steps; leave out total_steps, .* optax.warmup_constant_schedule",
     ),
     (
         {"recovery_dtype": jnp.bfloat16, "recovery": False},
