@@ -143,7 +143,8 @@ def adaptive_scheduler(
       sigma_rule: Control law of sigma; None is `rules.success()` where sigma > 0.
       lr_bounds: (low, high) for the rate, 0 < low <= high; by default the base rate
         over and times 1e6. A schedule's own value is never clipped, only what the
-        controller makes of it.
+        controller makes of it; what the warm-up and `total_steps` take of it may lie
+        below.
       mu_bounds: (low, high) for the momentum, within [0, 1).
       sigma_bounds: (low, high) for sigma, >= 0.
       slew: Largest change of any gain's coordinate in one step, > 0.

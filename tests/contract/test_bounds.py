@@ -28,6 +28,7 @@ streams = st.lists(
     min_size=1,
     max_size=STEPS,
 )
+BASE = 1e-2
 RULES_OF_ALL_GAINS = {
     "literal": {
         "rule": ao.rules.literal(up=1.5, down=0.5, damping=0.0),
@@ -49,7 +50,7 @@ RULES_OF_ALL_GAINS = {
 def runner(which):
     tx = ao.adaptive_scheduler(
         optax.sgd,
-        1e-2,
+        BASE,
         momentum=0.9,
         sigma=1e-3,
         lr_bounds=LR,
@@ -67,8 +68,8 @@ def runner(which):
             grads = jax.tree.map(lambda p: size * (p + 0.1), params)
             updates, state = tx.update(grads, state, params, value=value, reward=reward)
             params = optax.apply_updates(params, updates)
-            gains = state.learning_rate, state.momentum, state.sigma
-            return (params, state), (gains, params)
+            gains = BASE * state.lr_scale, state.momentum, state.sigma
+            return (params, state), (gains, state.learning_rate)
 
         carry = params, tx.init(params)
         return jax.lax.scan(step, carry, (values, rewards, sizes))
@@ -82,10 +83,13 @@ def runner(which):
 def test_gains_stay_in_bounds_and_parameters_finite(which, stream):
     padded = (stream * STEPS)[:STEPS]
     columns = [jnp.asarray(x, jnp.float32) for x in zip(*padded, strict=True)]
-    (_, state), (gains, params) = runner(which)(*columns)
+    (params, state), (gains, rates) = runner(which)(*columns)
     for gain, (low, high) in zip(gains, (LR, MU, SIGMA), strict=True):
         gain = np.asarray(gain, np.float64)
         assert (gain >= low * (1 - 1e-6)).all() and (gain <= high * (1 + 1e-6)).all()
+    # What is taken of the rate while it warms up may lie below: down to a twentieth.
+    assert (rates <= gains[0] * (1 + 1e-6)).all()
+    assert (rates >= gains[0] / 20 * (1 - 1e-6)).all()
     chex.assert_tree_all_finite(state._replace(recovery=()))
     # A gradient of 3e38 is finite and may overflow the parameters of plain SGD.
     if max(abs(x) if np.isfinite(x) else 0 for x in np.asarray(columns[2])) < 1e15:
