@@ -111,7 +111,7 @@ def test_a_run_killed_at_any_step_ends_as_if_it_had_not_been(config, tmp_path):
         for name in ("run", "killed")
     )
     assert ours == theirs
-    line = r"epoch 1 step 1 loss \d\.\d+ lr 5.00e-02 mu 0\.900 sigma 1\.0e-03 frozen 0%"
+    line = r"epoch 1 step 1 loss \d\.\d+ lr 5.00e-03 mu 0\.900 sigma 1\.0e-03 frozen 0%"
     assert re.search(line, whole.stdout)
     assert "sample: the " in whole.stdout
 
