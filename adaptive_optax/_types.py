@@ -32,6 +32,7 @@ class Signals(NamedTuple):
     loss_noise: jax.Array  # standard deviation of one loss around its trend
     loss_trend: jax.Array  # z = (slow - fast) / its standard error; > 0: it falls
     loss_progress: jax.Array  # the same z over horizons that grow with the run
+    loss_gain: jax.Array  # share of the first loss by which it has fallen since
     loss_count: jax.Array  # i32[] losses since the start or a restore
     loss_variance: jax.Array  # noise variance over its own long run; 1 = as usual
     success: jax.Array  # share of recent steps that improved beyond noise, in [0, 1]
@@ -57,7 +58,7 @@ class Signals(NamedTuple):
     coordinate: jax.Array  # the driven gain's coordinate, minus where it started
     trusted: jax.Array  # the coordinate the prior trusts: 0, lower after a failure
     ceiling: jax.Array  # coordinate above which the run has diverged; inf: none yet
-    auditing: jax.Array  # bool[] the start is still on probation
+    warming: jax.Array  # bool[] the rate still rises to its start
     failures: jax.Array  # i32[] starts that were thrown away
     restored: jax.Array  # bool[] parameters go back at this step, statistics restart
 

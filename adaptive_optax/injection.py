@@ -22,6 +22,7 @@ import optax
 
 RATE_NAMES = ("learning_rate", "max_learning_rate")
 MOMENTUM_NAMES = ("momentum", "b1", "beta1", "betas")
+USUAL_MOMENTUM = 0.9
 
 
 class Gains(NamedTuple):
@@ -48,6 +49,7 @@ class Inner(NamedTuple):
     init: Callable[[Any], Any]
     update: InnerUpdate
     momentum: Any  # what it has by itself, None if that cannot be told
+    memory: float  # the same, .9 where there is no such argument
     make: Callable[[Gains], optax.GradientTransformationExtraArgs] | None  # a factory's
 
 
@@ -153,7 +155,10 @@ def _factory(
         updates, new_state = make(gains).update(grads, state, params, **extra)
         return _cast_like(updates, grads), _cast_like(new_state, state)
 
-    return Inner(init, update, _leading(default), make)
+    momentum = _leading(default)
+    told = arg is not None and isinstance(momentum, int | float) and 0 <= momentum < 1
+    memory = momentum if told else USUAL_MOMENTUM
+    return Inner(init, update, momentum, memory, make)
 
 
 def _built(inner: Any, momentum_wanted: bool, example: str) -> Inner:
@@ -183,7 +188,7 @@ def _built(inner: Any, momentum_wanted: bool, example: str) -> Inner:
             updates = jax.tree.map(lambda u: _scaled(u, gains.scale), updates)
         return _cast_like(updates, grads), _cast_like(new_state, state)
 
-    return Inner(init, update, None, None)
+    return Inner(init, update, None, USUAL_MOMENTUM, None)
 
 
 def _settable(state: Any, names: tuple[str, ...]) -> dict[str, jax.Array]:

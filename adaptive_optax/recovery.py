@@ -5,21 +5,21 @@ not finite or its loss is far above a level; each adds a strike, each other step
 one away, and three strikes are a divergence. So no single batch, however bad, and no
 isolated NaN is ever punished: a fault of the batch is not a fault of the rate.
 
-AUDIT, the first 40 steps, with the first parameters kept; the rate rises to the base
-rate linearly over the first 20, for the first steps of an optimizer are its largest::
+AUDIT, the first 60 steps, with the first parameters kept; the rate rises to the base
+rate linearly over the first 20, for the first steps of an optimizer are its largest.
+After a failure those 20 are the whole audit::
 
     suspicious if loss > l0 + max(|l0| / 2, 2 jitter)    jitter: largest calm change
                or ||g|| < ||g0|| / 10 and loss > l0 - jitter    its units have died
     doubted    if a suspicious loss comes with a negative averaged alignment: the
                first parameters return and the same rate is tried again
     fails      on three strikes, on a second doubt, or if the averaged alignment is
-               clearly negative while the loss does not clearly fall; then the first
-               parameters return and the rate drops to .3 of itself (.09 if it was not
-               finite), at most 12 times
-    passes     after 40 good steps; if it ever failed the first parameters return
-               once more and the rate drops to .3 of what passed, for the largest
-               rate that survives is still too high, and what it has made of the
-               parameters is no good start (units die without a trace in the loss)
+               clearly negative while the loss neither clearly falls nor has halved;
+               then the first parameters return and the rate drops to a fifth of what
+               the warm-up had reached (to a 25th if that was not finite), at most 12
+               times
+    passes     after its last good step; if it ever failed the rate is halved once
+               more, for the largest rate that survives is still too high
 
 GUARD, from then on, with the parameters of the last good step kept::
 
@@ -45,11 +45,12 @@ import numpy as np
 from adaptive_optax._types import Signals
 
 STRIKES = 3
-AUDIT_STEPS, WARMUP_STEPS, MAX_FAILURES = 40, 20, 12
+AUDIT_STEPS, WARMUP_STEPS, MAX_FAILURES = 60, 20, 12
+HALVED = 0.5  # gain of the loss at which opposition is no failure
 DEAD = 0.1  # share of its first norm below which a gradient has died
 KEEP_EVERY = 20
 SETTLED = 5  # losses behind an average before it may stand for a level
-FAILED, PASSED_LATE, DIVERGED = math.log(0.3), math.log(0.3), math.log(0.25)
+FAILED, PASSED_LATE, DIVERGED = math.log(0.2), math.log(0.5), math.log(0.25)
 DIVERGED_ABOVE = 0.7  # log distance below a divergence that counts as its ceiling
 GUARD_LEVELS, GUARD_NOISES = 2.0, 6.0  # of the good loss, above it
 ACQUITTED_AT = 1.0  # share of that rise at which the good parameters are no better
@@ -145,7 +146,7 @@ def init_recovery(
 def annotate(signals: Signals, state: RecoveryState) -> Signals:
     """The signals with what the judges know of the run."""
     return signals._replace(
-        auditing=state.audit_left > 0,
+        warming=state.audit_left > _audit_steps(state) - WARMUP_STEPS,
         failures=state.audit_failures,
         trusted=state.trusted_coordinate,
         ceiling=state.ceiling_coordinate,
@@ -188,7 +189,8 @@ def judge(
     )
     above_start = seen & (s.value > first + margin) & (~no_zero | jitter_known)
     n, c, error = s.alignment_count, s.alignment_mean, s.alignment_sem
-    opposed = (n >= 8) & (c < -0.02 - 0.7 * error) & (s.loss_trend < 1.2)
+    opposed = (n >= 8) & (c < -0.02 - 0.7 * error)
+    opposed &= (s.loss_trend < 0.8) & (s.loss_gain < HALVED)
     dead = s.grad_norm < DEAD * first_norm  # False while there is no first one
     dead &= seen & (s.value > first - old.audit_jitter)
     above_start |= dead
@@ -214,11 +216,11 @@ def judge(
     counts = auditing & ~suspicious & ~repeat & ~failed & ~again
     audit_left = old.audit_left - counts
     late = counts & (audit_left == 0) & (old.audit_failures > 0)
-    audit_left = jnp.where(failed | again, AUDIT_STEPS, audit_left)
-    back_to_start = failed | again | late
+    audit_left = jnp.where(failed | again, WARMUP_STEPS, audit_left)
+    back_to_start = failed | again
     restore = back_to_start | diverged
     jump = (
-        jnp.where(failed, FAILED, 0.0)
+        jnp.where(failed, FAILED + jnp.log(warm_up(old)), 0.0)
         + jnp.where(diverged, DIVERGED, 0.0)
         + jnp.where(restore & nonfinite, jnp.where(failed, FAILED, DIVERGED), 0.0)
         + jnp.where(late, PASSED_LATE, 0.0)
@@ -263,7 +265,7 @@ def judge(
         trial_coordinate=jnp.where(diverged, coordinate, old.trial_coordinate),
         trial_trusted=jnp.where(diverged, old.trusted_coordinate, old.trial_trusted),
         trusted_coordinate=jnp.where(
-            restore,
+            restore | late,
             jnp.minimum(old.trusted_coordinate, after),
             jnp.where(acquitted, old.trial_trusted, old.trusted_coordinate),
         ),
@@ -277,8 +279,14 @@ def judge(
 
 def warm_up(state: RecoveryState) -> jax.Array:
     """Share of the rate that a step of the audit takes, f32[] in (0, 1]."""
-    taken = (AUDIT_STEPS + 1 - state.audit_left).astype(jnp.float32)
+    taken = (_audit_steps(state) + 1 - state.audit_left).astype(jnp.float32)
     return jnp.where(state.audit_left > 0, jnp.minimum(taken / WARMUP_STEPS, 1.0), 1.0)
+
+
+def _audit_steps(state: RecoveryState) -> jax.Array:
+    """Good steps that this start's audit takes; where one was in vain, the warm-up."""
+    again = (state.audit_failures > 0) | (state.audit_doubts > 0)
+    return jnp.where(again, WARMUP_STEPS, AUDIT_STEPS)
 
 
 def keep_copy(

@@ -249,7 +249,8 @@ def adaptive_scheduler(
 
     default_law = rule is None
     if rule is None:
-        rule = prior(MODES[mode] if isinstance(mode, str) else mode)
+        strength = MODES[mode] if isinstance(mode, str) else mode
+        rule = prior(strength, adapter.memory if momentum is None else momentum)
     if sigma_rule is None and dithers:
         sigma_rule = success()
     reach = (low / base_rate, high / base_rate) if schedule is None else SCALES

@@ -47,7 +47,7 @@ LARGEST = 1e37  # beyond it differences leave float32: treated as non-finite
 
 
 class _Series(NamedTuple):
-    """One packed f32[10]: a carry of few arrays is what a small step can afford."""
+    """One packed f32[11]: a carry of few arrays is what a small step can afford."""
 
     last: jax.Array
     fast: jax.Array  # EMAs are biased here; `_debiased` divides by the EMA of ones
@@ -59,6 +59,7 @@ class _Series(NamedTuple):
     innovations: jax.Array  # values behind spread and calm, kept over a restore
     far: jax.Array  # means whose horizon grows with the run
     near: jax.Array
+    first: jax.Array  # kept over a restore
 
 
 class _Gradient(NamedTuple):
@@ -83,8 +84,8 @@ class SignalsState(NamedTuple):
     """State of the sensor."""
 
     signal_count: jax.Array  # i32[] steps
-    loss_series: jax.Array  # f32[10], see `_Series`
-    reward_series: jax.Array  # f32[10], see `_Series`
+    loss_series: jax.Array  # f32[11], see `_Series`
+    reward_series: jax.Array  # f32[11], see `_Series`
     gradient_series: jax.Array  # f32[4], see `_Gradient`
     alignment_series: jax.Array  # f32[4], see `_Alignment`
     step_sketch: Any  # like params, sliced, bfloat16: the last step
@@ -196,6 +197,7 @@ def measure(
         loss_noise=_noise(loss),
         loss_trend=_trend(loss),
         loss_progress=_progress(loss),
+        loss_gain=_gain(loss),
         loss_variance=_relative_variance(loss),
         success=_success(loss),
         loss_count=loss.seen.astype(jnp.int32),
@@ -219,7 +221,7 @@ def measure(
         coordinate=jnp.zeros((), jnp.float32),
         trusted=jnp.zeros((), jnp.float32),
         ceiling=jnp.full((), jnp.inf, jnp.float32),
-        auditing=jnp.zeros((), bool),
+        warming=jnp.zeros((), bool),
         failures=jnp.zeros((), jnp.int32),
         restored=jnp.zeros((), bool),
     )
@@ -255,6 +257,7 @@ def by_reward(signals: Signals, state: SignalsState) -> Signals:
         loss_noise=_noise(reward),
         loss_trend=signals.reward_trend,
         loss_progress=-_progress(reward),
+        loss_gain=-_gain(reward),
         loss_count=reward.seen.astype(jnp.int32),
         loss_variance=_relative_variance(reward),
         success=_success(reward),
@@ -344,6 +347,7 @@ def _extend(s: _Series, x: jax.Array, ok: jax.Array, *, falls: bool) -> _Series:
         innovations=s.innovations + counts,
         far=s.far + (FAR + 1) / (s.seen + FAR + 1) * (x - s.far),
         near=s.near + (NEAR + 1) / (s.seen + NEAR + 1) * (x - s.near),
+        first=jnp.where(s.innovations + s.seen > 0, s.first, x),
     )
     packed = jnp.where(ok, jnp.stack(new), jnp.stack(s))
     return _Series(*packed)
@@ -411,6 +415,18 @@ def _progress(s: _Series) -> jax.Array:
     error = _noise(s) * jnp.sqrt(spread / n)
     known = (s.seen >= 2) & (error > 0)
     return jnp.where(known, (s.far - s.near) / jnp.where(known, error, 1.0), 0.0)
+
+
+def _gain(s: _Series) -> jax.Array:
+    """(first - fast) / (|first| + 3 noise); 0 until there is a value.
+
+    The noise keeps a first value that is near 0, or one by chance far from the rest,
+    from making much of little.
+    """
+    size = jnp.abs(s.first) + 3 * _noise(s)
+    known = (s.seen > 0) & (size > 0)
+    gap = s.first - _debiased(s.fast, FAST, s.seen)
+    return jnp.where(known, gap / jnp.where(known, size, 1.0), 0.0)
 
 
 def _relative_variance(s: _Series) -> jax.Array:

@@ -102,7 +102,7 @@ def problem_hash(workload: str) -> str:
     """Of what a workload and every run of it depend on."""
     here = Path(__file__).parent
     files = [
-        here / "workloads" / f"{workload.partition('/')[0]}.py",
+        here / "workloads" / f"{workloads.own_name(workload)}.py",
         *sorted((here / "workloads").glob("_[a-z]*.py")),
         here / "peers" / "inner.py",
         here / "contract.py",
@@ -124,6 +124,7 @@ def key(cell: Cell) -> str:
     return _digest(
         [
             problem_hash(cell.workload),
+            *cell.workload.removeprefix(workloads.own_name(cell.workload)).split(),
             cell.peer,
             syntax_hash(source),
             law_hash(cell.code) if peer.ours else syntax_hash(RECORDING),

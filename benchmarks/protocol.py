@@ -132,7 +132,7 @@ def load_oracles(path: Path = ORACLES) -> dict[str, Any]:
     return {
         name: oracle
         for name, oracle in stored.items()
-        if name.partition("/")[0] in workloads.NAMES
+        if workloads.own_name(name) in workloads.NAMES
         and oracle["problem"] == cells.problem_hash(name)
     }
 

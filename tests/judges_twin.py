@@ -2,12 +2,12 @@
 
 import math
 
-FAILED, LATE, DIVERGED = math.log(0.3), math.log(0.3), math.log(0.25)
+FAILED, LATE, DIVERGED = math.log(0.2), math.log(0.5), math.log(0.25)
 
 
 class Judges:
     def __init__(self, audit=True):
-        self.left = 40 if audit else 0
+        self.left = 60 if audit else 0
         self.good, self.noise = math.inf, 0.0
         self.first, self.lowest = None, math.inf
         self.first_norm = None
@@ -19,11 +19,15 @@ class Judges:
         self.verdicts = set()
 
     def warm_up(self):
-        """Share of the rate: over the first 20 steps of the audit it rises."""
-        return min((41 - self.left) / 20, 1.0) if self.left > 0 else 1.0
+        """Share of the rate: over the first 20 steps of an audit it rises."""
+        of = 20 if self.failures or self.doubts else 60
+        return min((of + 1 - self.left) / 20, 1.0) if self.left > 0 else 1.0
+
+    def warming(self):
+        return self.left > (0 if self.failures or self.doubts else 40)
 
     def weigh(self, s, coordinate, nonfinite):
-        auditing = self.left > 0
+        auditing, share_taken = self.left > 0, self.warm_up()
         on_the_way, repeat = self.steps_back > 0, self.steps_back == 2
         self.steps_back = max(self.steps_back - 1, 0)
         seen = s.has_value and not repeat
@@ -63,7 +67,8 @@ class Judges:
             opposed = (
                 s.alignment_count >= 8
                 and s.alignment_mean < -0.02 - 0.7 * s.alignment_sem
-                and s.loss_trend < 1.2
+                and s.loss_trend < 0.8
+                and s.loss_gain < 0.5
             )
             doubted = high and s.alignment_count > 0 and s.alignment_mean < 0
             again = doubted and self.doubts == 0 and not out
@@ -84,9 +89,10 @@ class Judges:
             "convicted": repeat and self.on_trial and not acquitted,
         }
         self.verdicts |= {kind for kind, so in kinds.items() if so}
-        to_start = again or failed or late
+        to_start = again or failed
         restore = to_start or diverged
-        jump = failed * FAILED + diverged * DIVERGED + late * LATE
+        reached = math.log(share_taken)
+        jump = failed * (FAILED + reached) + diverged * DIVERGED + late * LATE
         if restore and nonfinite:
             jump += FAILED if failed else DIVERGED
         if acquitted:
@@ -109,7 +115,7 @@ class Judges:
             self.jitter = max(self.jitter, abs(s.value_change))
             self.calm += s.value_change != 0
         if again or failed:
-            self.left = 40
+            self.left = 20
         self.doubts = 0 if failed else self.doubts + again
         self.failures += failed
         self.on_trial = diverged
@@ -120,6 +126,7 @@ class Judges:
             self.restores += 1
             self.steps_back = 2
             self.strikes = 0
+        if restore or late:
             self.trusted = min(self.trusted, coordinate + jump)
         if acquitted:
             self.trusted, self.ceiling = self.trial_trusted, math.inf

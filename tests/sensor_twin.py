@@ -26,6 +26,7 @@ class Series:
 
     def __init__(self):
         self.level, self.innovations, self.better = [], [], []
+        self.first = None
         self.last = self.change = 0.0
 
     def noise(self):
@@ -40,6 +41,7 @@ class Series:
             self.better.append(mean(0.98, self.level) - x > self.noise())
             self.innovations.append(abs(x - mean(0.9, self.level)))
         self.level.append(x)
+        self.first = x if self.first is None else self.first
         self.last = x
 
     def forget_level(self):
@@ -61,6 +63,12 @@ class Series:
         gap = polynomial_mean(2, self.level) - polynomial_mean(8, self.level)
         return gap / error if n >= 2 and error > 0 else 0.0
 
+    def gain(self):
+        if not self.level:
+            return 0.0
+        size = abs(self.first) + 3 * self.noise()
+        return (self.first - mean(0.9, self.level)) / size if size > 0 else 0.0
+
     def relative_variance(self):
         usual = mean(0.995, self.innovations)
         return (mean(0.95, self.innovations) / usual) ** 2 if usual > 0 else 1.0
@@ -79,6 +87,7 @@ class Series:
             "loss_noise": self.noise(),
             "loss_trend": self.trend(),
             "loss_progress": self.progress(),
+            "loss_gain": self.gain(),
             "loss_count": len(self.level),
             "loss_variance": self.relative_variance(),
             "success": self.success(),

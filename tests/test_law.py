@@ -63,7 +63,7 @@ class Law:
         signals = SimpleNamespace(
             **(of_loss if reward is None else of_reward),
             coordinate=m,
-            auditing=judges.left > 0,
+            warming=judges.warming(),
             failures=judges.failures,
             trusted=judges.trusted,
             ceiling=judges.ceiling,

@@ -148,7 +148,7 @@ def test_isolated_nans_never_add_up(gap):
 
 @pytest.mark.parametrize("bad, cut", [(1e4, 0.25), (np.nan, 0.25**2)])
 def test_three_strikes_bring_the_last_good_state_back(bad, cut):
-    params, state = feed(calm(60))
+    params, state = feed(calm(80))
     kept, inner = params, state.inner_state
     params, state = feed([*calm(5), bad, bad], params, state)
     assert int(state.recovery.restores) == 0
@@ -168,7 +168,7 @@ def test_three_strikes_bring_the_last_good_state_back(bad, cut):
 
 def test_a_change_of_the_data_is_acquitted():
     # The good parameters' loss is as high: it was not the rate, which comes back.
-    params, state = feed([*calm(60), 50.0, 50.0, 50.0])
+    params, state = feed([*calm(80), 50.0, 50.0, 50.0])
     assert float(state.lr_scale) == pytest.approx(0.25, rel=1e-5)
     assert bool(state.recovery.on_trial)
     assert float(state.recovery.ceiling_coordinate) == pytest.approx(-0.7)
@@ -189,8 +189,8 @@ def test_a_change_of_the_data_is_acquitted():
 @pytest.mark.parametrize("after", [2.0, 5.0, np.nan, None])
 def test_a_true_divergence_is_not_acquitted(after):
     # The good parameters' loss is as low as it was, or it says nothing.
-    params, state = feed([*calm(60), 50.0, 50.0, 50.0, after])
-    params, state = feed([*calm(45)], params, state)
+    params, state = feed([*calm(80), 50.0, 50.0, 50.0, after])
+    params, state = feed([*calm(65)], params, state)
     assert int(state.recovery.restores) == 1
     assert float(state.lr_scale) == pytest.approx(0.25, rel=1e-5)
     cut = float(state.recovery.trusted_coordinate)
@@ -206,7 +206,7 @@ def test_an_acquittal_returns_to_what_was_trusted_if_that_is_higher():
     tx = ao.adaptive_scheduler(
         optax.sgd, 0.01, rule=ao.Rule(lambda: (), update), average=False
     )
-    params, state = feed([*calm(60), 50.0, 50.0, 50.0], step=updater(tx), tx=tx)
+    params, state = feed([*calm(80), 50.0, 50.0, 50.0], step=updater(tx), tx=tx)
     assert float(state.lr_scale) < 0.25 * np.exp(-0.02 * 60)
     _, state = feed([50.0], params, state, step=updater(tx), tx=tx)
     assert float(state.lr_scale) == pytest.approx(1.0, rel=1e-5)
@@ -233,7 +233,7 @@ def test_a_copy_in_bfloat16_restores_to_its_accuracy():
         recovery_dtype=jnp.bfloat16,
     )
     step = updater(tx)
-    params, state = feed(calm(60), step=step, tx=tx)
+    params, state = feed(calm(80), step=step, tx=tx)
     params, state = feed([*calm(1), 1e4, 1e4, 1e4, 2.0, 2.0], params, state, step, tx)
     kept = state.recovery.good_params
     floats = [x.dtype for x in jax.tree.leaves((kept, state.recovery.good_inner))]
@@ -256,7 +256,7 @@ def test_what_a_bfloat16_copy_rounds_is_all_that_is_lost():
         recovery_dtype=jnp.bfloat16,
     )
     step = updater(tx)
-    lost, state = feed(calm(61), params, step=step, tx=tx)
+    lost, state = feed(calm(81), params, step=step, tx=tx)
     lost = jax.tree.map(lambda p: p + 7.0, lost)
     lost, state = feed([1e4, 1e4, 1e4, 2.0, 2.0], lost, state, step, tx)
     assert int(state.recovery.restores) == 1
@@ -269,7 +269,7 @@ def test_what_a_bfloat16_copy_rounds_is_all_that_is_lost():
 
 def test_steps_without_feedback_finish_a_restore_too():
     # A loss that comes every few steps left the momentum of the divergence in force.
-    params, state = feed([*calm(60), 1e4, 1e4, 1e4, None])
+    params, state = feed([*calm(80), 1e4, 1e4, 1e4, None])
     chex.assert_trees_all_equal(params, state.recovery.good_params)
     good = jax.tree.map(jnp.copy, state)
     unfed, _ = feed([None], jax.tree.map(jnp.copy, params), state)
@@ -295,7 +295,7 @@ PLAIN_STEP = updater(PLAIN)
 def test_what_was_lost_is_back_to_the_bit_within_three_steps(dtype, size):
     # A sum is rounded at the size of what was lost, so one way back is not enough.
     params = jax.tree.map(lambda p: p.astype(dtype), PARAMS)
-    params, state = feed(calm(45), params, step=PLAIN_STEP, tx=PLAIN)
+    params, state = feed(calm(65), params, step=PLAIN_STEP, tx=PLAIN)
     good = state.recovery.good_params
     lost = jax.tree.map(
         lambda p: (p + size * jnp.cos(9 * p.astype(jnp.float32))).astype(dtype), params
@@ -311,7 +311,7 @@ def test_a_broken_rate_is_cut_twelve_times_at_most_in_the_audit():
     # Then the data is to blame, and the run goes on.
     _, state = feed([2.0] + [np.nan] * 80)
     assert int(state.recovery.audit_failures) == recovery.MAX_FAILURES
-    params, state = feed(calm(45), PARAMS, state)
+    params, state = feed(calm(65), PARAMS, state)
     chex.assert_tree_all_finite(params)
     assert int(state.recovery.audit_left) == 0
 
@@ -320,7 +320,7 @@ def test_a_reward_alone_passes_the_audit_and_keeps_copies():
     tx = ao.adaptive_scheduler(optax.sgd, 0.01, average=False, mode="safe")
     update = jax.jit(lambda s, p, r: tx.update(p, s, p, reward=r))
     params, state = PARAMS, tx.init(PARAMS)
-    for t in range(45):
+    for t in range(65):
         updates, state = update(state, params, jnp.float32(t))
         params = optax.apply_updates(params, updates)
     assert int(state.recovery.audit_left) == 0
@@ -342,7 +342,7 @@ def test_an_audit_that_starts_over_starts_the_average_over():
 
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 def test_the_verdict_does_not_depend_on_the_scale_of_the_loss(scale):
-    values = np.r_[calm(50), [300.0] * 3, calm(40, 1.0), [70.0] * 3, calm(5)]
+    values = np.r_[calm(70), [300.0] * 3, calm(40, 1.0), [70.0] * 3, calm(5)]
     seen = [feed(values * k)[1].recovery for k in (1.0, scale)]
     assert int(seen[0].restores) >= 1
     for field in ("restores", "strikes", "audit_failures", "audit_left"):
@@ -351,7 +351,7 @@ def test_the_verdict_does_not_depend_on_the_scale_of_the_loss(scale):
 
 def test_the_verdict_does_not_depend_on_an_offset_below_zero():
     # A loss that has been below 0 has no zero of its own (ELBOs, negated rewards).
-    values = np.r_[calm(50), [300.0] * 3, calm(40, 1.0), [70.0] * 3, calm(5)]
+    values = np.r_[calm(70), [300.0] * 3, calm(40, 1.0), [70.0] * 3, calm(5)]
     seen = [feed(values - k)[1].recovery for k in (64.0, 4096.0)]
     assert int(seen[0].restores) >= 1
     for field in ("restores", "strikes", "audit_failures", "audit_left"):
@@ -477,7 +477,7 @@ def test_a_rate_whose_first_steps_are_its_largest_passes_warmed_up(monkeypatch):
     assert values.max() == values[0] and values[-1] < 1e-3 * values[0]
     monkeypatch.setattr(recovery, "WARMUP_STEPS", 1)
     _, state = run(tx)
-    assert int(state.recovery.audit_failures) >= 1
+    assert int(state.recovery.restores) >= 1
 
 
 def test_a_change_of_the_data_costs_a_step_and_no_rate():

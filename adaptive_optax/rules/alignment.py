@@ -76,7 +76,7 @@ def alignment(
 
     def update(signals, state):
         s = signals
-        votes = s.has_alignment & (s.alignment_count > 3) & ~s.auditing & ~s.restored
+        votes = s.has_alignment & (s.alignment_count > 3) & ~s.warming & ~s.restored
         z_up = (s.alignment_slow - UP_MARGIN) / s.alignment_slow_sem
         z_down = (-DOWN_MARGIN - s.alignment_mean) / s.alignment_sem
         needed = jnp.where(

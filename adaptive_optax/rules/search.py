@@ -12,9 +12,11 @@ from adaptive_optax.rules.alignment import UP_MARGIN, alignment
 from adaptive_optax.rules.settle import settle
 
 STOP = -1.0  # short alignment in standard errors that ends a climb
-LAG = 15.0  # steps by which the votes of the averaged alignment arrive late
+VOTE, LONGEST = 5.0, 30.0  # steps by which a vote is late: without momentum, at most
 REACH = 1.2  # log distance within which the landing snaps to the trusted rate
-QUIET = 20  # steps at the base rate before a search may begin
+QUIET = 20  # steps at the base rate before a slow climb may begin
+UNMOVED = 0.1  # share of the first loss within which it has not moved
+EARLY = 12  # cosines behind a climb during the warm-up
 FALLING_BACK = -4.0  # loss trend at which a climb has gone too far
 UNPROVEN = 2.3  # log distance to climb beyond where the loss last fell
 
@@ -23,31 +25,44 @@ class SearchState(NamedTuple):
     """State of `search`."""
 
     searching: jax.Array  # bool[]
-    search_quiet: jax.Array  # i32[] steps since the audit
-    search_lagged: jax.Array  # f32[] the coordinate, averaged over `LAG` steps
+    search_quiet: jax.Array  # i32[] steps since the warm-up
+    search_lagged: jax.Array  # f32[] the coordinate, averaged over the votes' lag
     search_proven: jax.Array  # f32[] the coordinate at which the loss last fell
     search_then: RuleState  # state of the rule that takes over
 
 
 def search(
-    then: Rule | None = None, *, evidence: float = 6.0, rate: float = 0.06
+    then: Rule | None = None,
+    *,
+    evidence: float = 6.0,
+    rate: float = 0.06,
+    early_rate: float = 0.15,
+    momentum: float | jax.Array = 0.9,
 ) -> Rule:
     """Climb while alignment is overwhelming, fall back to where it was, hand over.
 
     With c, e and z as in `alignment`, and m the coordinate::
 
-        climb by `rate`  while (c_long - .01) / e_long > evidence
-        stop             when c_short / e_short < -1 or z < -4
-        then back = max(min(m lagged by 15 steps, m), m - 15 rate)
+        climb   while (c_long - .01) / e_long > evidence
+                by `early_rate` where the loss is within a tenth of its first value,
+                by `rate` where it has moved
+        stop    when c_short / e_short < -1 or z < -4
+        then back = max(min(m lagged by L steps, m), m - L early_rate)
+             L    = min(5 + 1 / (1 - momentum), 30)
              m    = trusted if trusted lies in [back - 1.2, back], else the nearer end;
                back where a start was thrown away, for then nothing is trusted
 
     Neither it nor the rule that follows goes up more than tenfold beyond where the
     loss last fell (z > 1): gradients of saturated units agree for ever.
 
-    The averaged vote arrives some 15 steps late, so the climb always overshoots and the
-    landing gives that back. A search that ends near the trusted rate has found nothing
-    better than what it started with, and returns to it exactly.
+    Gradients of a sound rate also agree for a while. But by then the loss has moved: a
+    rate that leaves both the gradient and the loss as they were is far too low, and
+    needs neither patience nor small steps.
+
+    A step is felt as long as the filter remembers it, and its vote is averaged, so the
+    climb always overshoots and the landing gives that back. A search that ends near the
+    trusted rate has found nothing better than what it started with, and returns to it
+    exactly.
 
     Args:
       then: Rule that drives the gain after the search; default `alignment()`.
@@ -55,13 +70,17 @@ def search(
         prior's strength: 6 hardly ever moves a sound base rate, 3 takes it for a
         guess, infinity never searches.
       rate: Change of the log gain per climbing step, > 0.
+      early_rate: The same while the loss has not moved, > 0.
+      momentum: Of the filter, in [0, 1): how late votes arrive.
 
     Returns:
-      A `Rule` that holds while the start is on probation and for 20 steps after.
+      A `Rule` that holds during the warm-up and for 20 steps after, or for 12 steps
+      where the loss has not moved.
 
     Raises:
       TypeError: If ``then`` is no `Rule`.
-      ValueError: If ``evidence`` is negative or ``rate`` not positive.
+      ValueError: If ``evidence`` is negative, a rate not positive or the momentum
+        outside [0, 1).
 
     Example:
       >>> rule = search(evidence=3.0)
@@ -79,7 +98,12 @@ def search(
             f"`then` must be a Rule, got {then!r}; try search(rules.alignment())."
         )
     _checks.positive("rate", rate, example="search(rate=0.06)")
+    _checks.positive("early_rate", early_rate, example="search(early_rate=0.15)")
     _checks.evidence("evidence", evidence, example="search(evidence=6.0)")
+    _checks.within(
+        "momentum", momentum, 0.0, 1.0, open_high=True, example="search(momentum=0.9)"
+    )
+    lag = jnp.minimum(VOTE + 1 / (1 - jnp.float32(momentum)), LONGEST)
 
     def init():
         return SearchState(
@@ -93,19 +117,24 @@ def search(
     def update(signals, state):
         s, m = signals, signals.coordinate
         nudge, then_state = then.update(s, state.search_then)
-        quiet = jnp.where(s.auditing, 0, jnp.minimum(state.search_quiet + 1, QUIET))
-        waiting = state.searching & (s.auditing | ((quiet < QUIET) & (s.failures == 0)))
+        quiet = jnp.where(s.warming, 0, jnp.minimum(state.search_quiet + 1, QUIET))
+        overwhelming = s.alignment_slow - UP_MARGIN > evidence * s.alignment_slow_sem
+        unmoved = s.has_value & (jnp.abs(s.loss_gain) < UNMOVED)
+        early = unmoved & overwhelming & (s.alignment_count > EARLY)
+        patient = s.warming | ((quiet < QUIET) & (s.failures == 0))
+        waiting = state.searching & patient & ~early
         ready = state.searching & ~waiting & s.has_alignment & (s.alignment_count > 5)
-        stop = ready & (
+        stop = (ready & ~s.warming) & (
             (s.alignment_mean < STOP * s.alignment_sem) | (s.loss_trend < FALLING_BACK)
         )
-        back = jnp.maximum(jnp.minimum(state.search_lagged, m), m - LAG * rate)
+        reach = lag * jnp.maximum(rate, early_rate)
+        back = jnp.maximum(jnp.minimum(state.search_lagged, m), m - reach)
         near = jnp.clip(s.trusted, back - REACH, back)
         landing = jnp.where(s.failures > 0, back, near)
-        overwhelming = s.alignment_slow - UP_MARGIN > evidence * s.alignment_slow_sem
         falls = s.has_value & (s.loss_trend > 1.0)
         proven = jnp.where(falls | s.restored, m, state.search_proven)
-        climb = jnp.where(ready & overwhelming, rate, 0.0)
+        pace = jnp.where(unmoved, early_rate, rate)
+        climb = jnp.where(ready & overwhelming, pace, 0.0)
         delta = jnp.where(state.searching, jnp.where(stop, landing - m, climb), nudge)
         delta = jnp.where(m < proven + UNPROVEN, delta, jnp.minimum(delta, 0.0))
         delta = jnp.where(waiting | s.restored, 0.0, delta).astype(jnp.float32)
@@ -114,7 +143,7 @@ def search(
             searching=state.searching & ~stop,
             search_quiet=quiet,
             search_lagged=jnp.where(
-                s.restored, m, state.search_lagged + (after - state.search_lagged) / LAG
+                s.restored, m, state.search_lagged + (after - state.search_lagged) / lag
             ),
             search_proven=proven,
             search_then=then_state,
@@ -123,7 +152,7 @@ def search(
     return Rule(init, update)
 
 
-def prior(strength: float) -> Rule:
+def prior(strength: float, momentum: float | jax.Array = 0.9) -> Rule:
     """The default law of the learning rate: `search`, then `alignment` and `settle`.
 
     One number says how far the base rate is trusted: a climb needs ``strength``
@@ -132,6 +161,7 @@ def prior(strength: float) -> Rule:
     Args:
       strength: Standard errors, >= 0; infinite for a base rate that only an audit or a
         guard may lower.
+      momentum: Of the filter; see `search`.
 
     Returns:
       A `Rule`.
@@ -146,7 +176,7 @@ def prior(strength: float) -> Rule:
     if strength == math.inf:
         return alignment(up_evidence=math.inf, down_evidence=math.inf)
     nudge = _both(alignment(up_evidence=strength / 2), settle())
-    return search(nudge, evidence=strength)
+    return search(nudge, evidence=strength, momentum=momentum)
 
 
 def _both(first: Rule, second: Rule) -> Rule:

@@ -10,7 +10,7 @@ SETTLED = 31  # losses since the start or a restore before a level is one
 OFFSET = 20.0  # steps added to the age
 
 
-def settle(*, power: float = 2.0, level: float = 2.0) -> Rule:
+def settle(*, power: float = 1.5, level: float = 2.0) -> Rule:
     """Decay like t^-power while the loss is level at the run's own age.
 
     With z the progress of the loss, c the long averaged alignment and e its error::
@@ -29,8 +29,8 @@ def settle(*, power: float = 2.0, level: float = 2.0) -> Rule:
       level: Standard errors of progress below which the loss is level.
 
     Returns:
-      A `Rule` without state that only ever lowers. It holds on probation, in the first
-      31 steps after a start or a restore, and without a loss.
+      A `Rule` without state that only ever lowers. It holds during the warm-up, in the
+      first 31 steps after a start or a restore, and without a loss.
 
     Raises:
       ValueError: If ``power`` is negative or not finite, or ``level`` is NaN.
@@ -46,7 +46,7 @@ def settle(*, power: float = 2.0, level: float = 2.0) -> Rule:
       lower the rate by a factor when a test finds the iterates stationary; here the
       test gates a decay that is slow enough to need no certainty.
     """
-    _checks.within("power", power, 0.0, example="settle(power=2.0)")
+    _checks.within("power", power, 0.0, example="settle(power=1.5)")
     _checks.within("level", level, -jnp.inf, example="settle(level=2.0)")
 
     def init():
@@ -54,7 +54,7 @@ def settle(*, power: float = 2.0, level: float = 2.0) -> Rule:
 
     def update(signals, state):
         s = signals
-        votes = s.has_alignment & (s.alignment_count > 3) & ~s.auditing & ~s.restored
+        votes = s.has_alignment & (s.alignment_count > 3) & ~s.warming & ~s.restored
         known = s.has_value & (s.loss_count >= SETTLED)
         still = known & (s.loss_progress < level)
         apart = s.alignment_slow < AGREEMENT * s.alignment_slow_sem

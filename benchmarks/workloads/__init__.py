@@ -38,20 +38,16 @@ NAMES = tuple(SPLIT)
 def get(name: str) -> Workload:
     """The workload called ``name``, built (and its data loaded) at the first call.
 
-    ``name/optimizer`` is a development workload under another optimizer than its own.
+    ``name/optimizer`` is a development workload under another optimizer than its own,
+    ``name@steps`` a run of another length, ``name@steps/optimizer`` both.
 
     Raises:
-      ValueError: If there is no such workload, or a held-out one is to be varied.
+      ValueError: If there is no such workload, a held-out one is to be varied, or a
+        length is no multiple of 40.
       RuntimeError: If its file contradicts `SPLIT` or its horizon cannot be evaluated.
     """
-    name, _, optimizer = name.partition("/")
-    if optimizer:
-        if SPLIT.get(name) != "development" or optimizer not in OPTIMIZERS:
-            raise ValueError(
-                f"only development workloads go with another optimizer, got {name!r} "
-                f"and {optimizer!r}; try 'digits_mlp/lion'."
-            )
-        return get(name)._replace(name=f"{name}/{optimizer}", optimizer=optimizer)
+    if "/" in name or "@" in name:
+        return _varied(name)
     if name not in SPLIT:
         close = difflib.get_close_matches(name, NAMES, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
@@ -69,4 +65,36 @@ def get(name: str) -> Workload:
             f"The horizon of {name!r}, {workload.horizon}, is not a multiple of"
             f" {EVALUATIONS}."
         )
+    return workload
+
+
+def own_name(name: str) -> str:
+    """``digits_mlp`` of ``digits_mlp@80/lion``: the file that a workload is in."""
+    return name.partition("/")[0].partition("@")[0]
+
+
+def _varied(name: str) -> Workload:
+    """A development workload under another optimizer, of another length, or both."""
+    with_length, _, optimizer = name.partition("/")
+    own, _, steps = with_length.partition("@")
+    if SPLIT.get(own) != "development":
+        raise ValueError(
+            f"only development workloads are varied, got {name!r}; try "
+            "'digits_mlp@80/lion'."
+        )
+    workload = get(own)._replace(name=name)
+    if "/" in name:
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"no optimizer is called {optimizer!r} ({name!r}); known are "
+                f"{', '.join(OPTIMIZERS)}."
+            )
+        workload = workload._replace(optimizer=optimizer)
+    if "@" in name:
+        if not steps.isdecimal() or int(steps) == 0 or int(steps) % EVALUATIONS:
+            raise ValueError(
+                f"a length must be a multiple of {EVALUATIONS} steps, got {steps!r} "
+                f"({name!r}); try 'digits_mlp@80'."
+            )
+        workload = workload._replace(horizon=int(steps))
     return workload

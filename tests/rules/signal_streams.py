@@ -16,7 +16,7 @@ FLAGS = (
     "has_reward",
     "has_gradient",
     "has_alignment",
-    "auditing",
+    "warming",
     "restored",
 )
 COUNTS = ("count", "loss_count", "alignment_count", "failures")
@@ -29,6 +29,7 @@ MEASURED = {
         "loss_noise",
         "loss_trend",
         "loss_progress",
+        "loss_gain",
         "loss_count",
         "loss_variance",
         "success",
@@ -125,6 +126,7 @@ def random_stream(
         "loss_noise": 0.5 * np.exp(wander(0.3)),
         "loss_trend": wander(2.0, 0.9),
         "loss_progress": 2.0 + wander(2.0, 0.9),
+        "loss_gain": wander(0.1, 0.9),
         "loss_count": np.arange(length),
         "loss_variance": np.exp(wander(0.7, 0.9)),
         "success": 1 / (1 + np.exp(-wander(2.0))),
@@ -143,7 +145,7 @@ def random_stream(
         "coordinate": wander(),
         "trusted": np.minimum(wander(), 0.0),
         "ceiling": np.full(length, np.inf),
-        "auditing": np.arange(length) < 20,
+        "warming": np.arange(length) < 20,
         "failures": np.cumsum(rng.random(length) < restores / 4),
         "restored": rng.random(length) < restores,
     }

@@ -133,7 +133,7 @@ def literal(
 def alignment(steps, rate=0.02, up_evidence=3.0, down_evidence=1.0, down_trend=-1.0):
     for s in steps:
         votes = s.has_alignment and s.alignment_count > 3
-        if not votes or s.auditing or s.restored:
+        if not votes or s.warming or s.restored:
             yield 0.0
             continue
         needed = min(up_evidence, 1) if s.coordinate < s.trusted else up_evidence
@@ -148,11 +148,11 @@ def alignment(steps, rate=0.02, up_evidence=3.0, down_evidence=1.0, down_trend=-
         yield up - down
 
 
-def settle(steps, power=2.0, level=2.0):
+def settle(steps, power=1.5, level=2.0):
     for s in steps:
-        on_probation = s.auditing or s.restored or s.alignment_count <= 3
+        too_early = s.warming or s.restored or s.alignment_count <= 3
         judged = s.has_alignment and s.has_value and s.loss_count >= 31
-        if on_probation or not judged:
+        if too_early or not judged:
             yield 0.0
         elif s.loss_progress < level and s.alignment_slow < s.alignment_slow_sem:
             yield -power / (s.count + 20)
@@ -160,32 +160,42 @@ def settle(steps, power=2.0, level=2.0):
             yield 0.0
 
 
-def search(steps, then=alignment, evidence=6.0, rate=0.06):
+def search(
+    steps, then=alignment, evidence=6.0, rate=0.06, early_rate=0.15, momentum=0.9
+):
     steps, same = itertools.tee(steps)
     nudges = then(same)
     searching, quiet, lagged, proven = True, 0, 0.0, 0.0
+    lag = min(5 + 1 / (1 - momentum), 30)
     for s in steps:
         nudge, m = next(nudges), s.coordinate
-        quiet = 0 if s.auditing else quiet + 1
-        waiting = searching and (s.auditing or (quiet < 20 and s.failures == 0))
+        quiet = 0 if s.warming else quiet + 1
+        waiting = s.warming or (quiet < 20 and s.failures == 0)
+        agree = s.alignment_slow - 0.01 > evidence * s.alignment_slow_sem
+        unmoved = s.has_value and abs(s.loss_gain) < 0.1
+        if unmoved and agree and s.alignment_count > 12:
+            waiting = False
+        waiting = waiting and searching
         if (s.has_value and s.loss_trend > 1) or s.restored:
             proven = m
         ready = searching and not waiting and s.has_alignment and s.alignment_count > 5
         delta = 0.0
         if not searching:
             delta = nudge
-        elif ready and (s.alignment_mean < -s.alignment_sem or s.loss_trend < -4):
-            back = max(min(lagged, m), m - 15 * rate)
+        elif (ready and not s.warming) and (
+            s.alignment_mean < -s.alignment_sem or s.loss_trend < -4
+        ):
+            back = max(min(lagged, m), m - lag * max(rate, early_rate))
             near = min(max(s.trusted, back - 1.2), back)
             landing = back if s.failures > 0 else near
             delta, searching = landing - m, False
-        elif ready and s.alignment_slow - 0.01 > evidence * s.alignment_slow_sem:
-            delta = rate
+        elif ready and agree:
+            delta = early_rate if unmoved else rate
         if m >= proven + 2.3:
             delta = min(delta, 0.0)
         if waiting or s.restored:
             delta = 0.0
-        lagged = m if s.restored else lagged + (m + delta - lagged) / 15
+        lagged = m if s.restored else lagged + (m + delta - lagged) / lag
         yield delta
 
 
