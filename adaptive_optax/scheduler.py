@@ -118,7 +118,7 @@ def adaptive_scheduler(
     ``reward`` every gain holds and the wrapper is transparent.
 
     By default the rate rises to ``learning_rate`` over 20 steps and is on probation for
-    40 (`recovery`), then moves only on evidence (docs/law.md). Where a reward comes, it
+    60 (`recovery`), then moves only on evidence (docs/law.md). Where a reward comes, it
     is judged in the loss's stead, which is then a surrogate. Parameters are averaged
     for evaluation: `eval_params`.
 
@@ -150,7 +150,7 @@ def adaptive_scheduler(
       slew: Largest change of any gain's coordinate in one step, > 0.
       momentum_coordinate: ``"horizon"`` moves log 1/(1 - mu); ``"linear"`` moves mu.
       momentum_arg: The factory's momentum argument if it has an unusual name.
-      total_steps: Length of the run if it is known, above the 40 steps of the audit
+      total_steps: Length of the run if it is known, above the 60 steps of the audit
         (>= 2 without ``recovery``): the control then holds over the last 30 % of it and
         the rate goes to 0 linearly. Not with a schedule that itself decays there.
       average: Keep the polynomial average for `eval_params` (one copy of the

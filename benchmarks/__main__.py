@@ -31,6 +31,7 @@ from benchmarks import (
     summary,
     workloads,
 )
+from benchmarks import apart as aparts
 from benchmarks import compare as comparing
 from benchmarks import cost as costing
 from benchmarks import report as reporting
@@ -131,6 +132,31 @@ def ablate(*, workload: tuple[str, ...] = (), workers: int | None = None) -> Non
             f"law `{cells.law_hash()}`.\n\n"
         )
         (summary.RESULTS / "ablation.md").write_text(f"{head}{text}\n")
+
+
+@app.command
+def apart(*, mnist: Path | None = None, text: Path | None = None) -> None:
+    """The law's claims on two larger runs that are no part of a suite.
+
+    Args:
+      mnist: Folder with the four gzipped idx files of MNIST.
+      text: Tiny Shakespeare, or any other text.
+    """
+    found = [
+        make(path)
+        for make, path in ((aparts.mnist, mnist), (aparts.shakespeare, text))
+        if path is not None
+    ]
+    if not found:
+        raise ValueError("no data; give --mnist FOLDER, --text FILE or both.")
+    written = aparts.table(found)
+    print(written)
+    if len(found) == 2:
+        head = (
+            "# Apart from the suite\n\n`python -m benchmarks apart --mnist FOLDER "
+            f"--text FILE`, law `{cells.law_hash()}`.\n\n"
+        )
+        (summary.RESULTS / "apart.md").write_text(f"{head}{written}\n")
 
 
 @app.command

@@ -14,7 +14,7 @@ import pytest
 import adaptive_optax as ao
 from adaptive_optax import recovery
 from tests.judges_twin import Judges
-from tests.rules.signal_streams import random_stream, records
+from tests.rules.signal_streams import one_step, random_stream, records
 
 
 @functools.partial(jax.jit, static_argnames="audit")
@@ -222,6 +222,31 @@ def test_dead_gradients_fail_the_audit_where_nothing_was_gained(level, fails):
     params, state = feed(calm(1, level), params, state)
     if fails:
         chex.assert_trees_all_equal(params, PARAMS)
+
+
+@pytest.mark.parametrize("before, share", [(4, 0.25), (12, 0.65), (30, 1.0)])
+def test_a_start_fails_at_the_rate_that_the_warm_up_had_reached(before, share):
+    # To a fifth of the full rate it would have to fall once more, and once more.
+    params, state = feed([*calm(before), 1e4, 1e4, 1e4])
+    assert int(state.recovery.audit_failures) == 1
+    assert float(state.lr_scale) == pytest.approx(0.2 * share, rel=1e-5)
+    # The next start is warmed up again, and then has passed, at half of that.
+    params, state = feed(calm(22), params, state)
+    assert int(state.recovery.audit_left) == 0
+    assert float(state.lr_scale) == pytest.approx(0.1 * share, rel=1e-5)
+    assert int(state.recovery.restores) == 1
+    trusted = float(state.recovery.trusted_coordinate)
+    assert trusted == pytest.approx(np.log(0.1 * share), rel=1e-5)
+
+
+@pytest.mark.parametrize("gain, fails", [(0.4, 1), (0.6, 0), (-3.0, 1)])
+def test_opposition_is_no_failure_once_the_loss_has_halved(gain, fails):
+    signals = one_step(
+        alignment_mean=-0.5, alignment_slow=-0.5, loss_gain=gain, alignment_count=9
+    )
+    state = recovery.init_recovery(PARAMS, ())
+    _, state = recovery.judge(state, signals, 0.0, nonfinite=jnp.zeros((), bool))
+    assert int(state.audit_failures) == fails
 
 
 def test_a_copy_in_bfloat16_restores_to_its_accuracy():

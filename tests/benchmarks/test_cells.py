@@ -101,6 +101,8 @@ def test_the_key_depends_on_what_is_run_and_on_nothing_else():
     assert key == cells.key(Cell(*CELL))
     for other in (
         CELL._replace(workload="logistic"),
+        CELL._replace(workload=f"{CELL.workload}/lion"),
+        CELL._replace(workload=f"{CELL.workload}@80"),
         CELL._replace(peer="cosine"),
         CELL._replace(seeds=(0, 2)),
         CELL._replace(rates=(("x1", 0.02), ("x10", 0.1))),

@@ -56,9 +56,30 @@ def test_a_development_workload_goes_with_another_optimizer():
     assert own.optimizer == "adam" and varied.loss is own.loss
 
 
-@pytest.mark.parametrize("name", ["cnn/lion", "digits_mlp/lyon", "digits/lion"])
-def test_nothing_else_is_varied(name):
-    with pytest.raises(ValueError, match="only development workloads.*digits_mlp/lion"):
+@pytest.mark.parametrize(
+    "name, optimizer", [("digits_mlp@80", "adam"), ("digits_mlp@80/lion", "lion")]
+)
+def test_a_development_workload_may_be_shorter(name, optimizer):
+    varied = workloads.get(name)
+    assert (varied.name, varied.optimizer, varied.horizon) == (name, optimizer, 80)
+    assert workloads.own_name(name) == "digits_mlp"
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("cnn/lion", "only development workloads are varied, got 'cnn/lion'"),
+        ("cnn@80", "only development workloads are varied, got 'cnn@80'"),
+        ("digits/lion", "only development workloads.*digits_mlp@80/lion"),
+        ("digits_mlp/lyon", "no optimizer is called 'lyon'.*known are.*lion"),
+        ("digits_mlp/", "no optimizer is called ''"),
+        ("digits_mlp@81", "multiple of 40 steps, got '81'"),
+        ("digits_mlp@0", "multiple of 40 steps, got '0'"),
+        ("digits_mlp@", "multiple of 40 steps, got ''"),
+    ],
+)
+def test_nothing_else_is_varied(name, message):
+    with pytest.raises(ValueError, match=message):
         workloads.get(name)
 
 

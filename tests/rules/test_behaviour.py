@@ -193,3 +193,57 @@ class TestLiteral:
         signals = one_step(has_value=False, has_reward=True, reward_change=1.0)
         delta, _ = rules.literal().update(signals, ())
         assert float(delta) > 0
+
+
+class TestSearch:
+    AGREE = {"alignment_mean": 0.9, "alignment_slow": 0.9}
+
+    def climb(self, length=60, **fields):
+        signals = {
+            **self.AGREE,
+            "alignment_count": np.arange(length),
+            "warming": np.arange(length) < 20,
+            "loss_trend": 2.0,
+        } | fields
+        return moves(rules.search(), length, **signals)
+
+    def test_a_loss_that_has_not_moved_is_climbed_from_at_once(self):
+        # Waiting for the warm-up and twenty steps more cost short runs their time.
+        deltas = self.climb(loss_gain=0.01)
+        assert np.flatnonzero(deltas)[0] == 13
+        np.testing.assert_allclose(deltas[13:], 0.15, rtol=1e-6)
+
+    @pytest.mark.parametrize("gain", [0.3, -0.3])
+    def test_one_that_has_moved_waits_and_climbs_slowly(self, gain):
+        deltas = self.climb(loss_gain=gain)
+        assert np.flatnonzero(deltas)[0] == 39
+        np.testing.assert_allclose(deltas[39:], 0.06, rtol=1e-6)
+
+    def test_a_loss_that_is_missing_has_not_stood_still(self):
+        assert np.flatnonzero(self.climb(has_value=False))[0] == 39
+
+    def test_nothing_lands_during_the_warm_up(self):
+        against = np.where(np.arange(60) < 16, 0.9, -0.9)
+        deltas = self.climb(loss_gain=0.01, alignment_mean=against, coordinate=1.0)
+        assert (deltas[:19] >= 0).all() and deltas[20:40].min() < 0
+
+    @pytest.mark.parametrize("momentum, lag", [(0.0, 6), (0.9, 15), (0.99, 30)])
+    def test_it_lands_where_it_was_when_the_filter_last_heard(self, momentum, lag):
+        # The coordinate has risen by .1 a step, and nothing is trusted.
+        length, m = 200, 0.1 * np.arange(200.0)
+        deltas = moves(
+            rules.search(momentum=momentum),
+            length,
+            alignment_mean=np.where(np.arange(length) < 150, 0.9, -0.9),
+            alignment_slow=0.0,
+            loss_gain=0.5,
+            loss_trend=2.0,
+            coordinate=m,
+            failures=1,
+        )
+        assert deltas[150] == pytest.approx(-0.1 * lag, rel=0.1)
+
+    @pytest.mark.parametrize("momentum", [-0.1, 1.0, math.nan])
+    def test_a_momentum_outside_its_range_is_quoted(self, momentum):
+        with pytest.raises(ValueError, match=f"`momentum` must .* {momentum}"):
+            rules.search(momentum=momentum)
