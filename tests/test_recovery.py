@@ -514,3 +514,57 @@ def test_a_change_of_the_data_costs_a_step_and_no_rate():
     assert int(state.recovery.restores) == 1
     assert float(state.lr_scale) == pytest.approx(1.0, rel=1e-5)
     assert values[-50:].mean() < 1.2 * expected[-50:].mean()
+
+
+@pytest.mark.parametrize("sizes", [(4, 64), (64, 4)], ids=["grows", "shrinks"])
+def test_a_batch_size_that_changes_is_no_event(sizes):
+    # Noisier or calmer losses are neither a divergence nor a reason to move far.
+    loss, params, batches = regression()
+    tx = ao.adaptive_scheduler(optax.sgd, 0.05)
+    state = tx.init(params)
+
+    @jax.jit
+    def step(params, state, batch):
+        value, grads = jax.value_and_grad(loss)(params, batch, 1.0)
+        updates, state = tx.update(grads, state, params, value=value)
+        return optax.apply_updates(params, updates), state
+
+    rows = np.concatenate([batches, batches[::-1]], axis=1)
+    scales = []
+    for t in range(400):
+        params, state = step(params, state, rows[t, : sizes[t >= 200]])
+        scales.append(float(state.lr_scale))
+    assert int(state.recovery.restores) == 0
+    assert 1 / 3 < scales[-1] / scales[199] < 3
+
+
+def test_accumulated_gradients_are_one_step_of_the_loop():
+    # The loss of the last micro-batch is the one that comes with the step.
+    loss, params, batches = regression()
+    tx = ao.adaptive_scheduler(optax.sgd, 0.05)
+    parts = optax.MultiSteps(tx, every_k_schedule=2)
+
+    @jax.jit
+    def whole(params, state, batch):
+        halves = [
+            jax.value_and_grad(loss)(params, half, 1.0) for half in jnp.split(batch, 2)
+        ]
+        grads = jax.tree.map(lambda a, b: (a + b) / 2, halves[0][1], halves[1][1])
+        updates, state = tx.update(grads, state, params, value=halves[1][0])
+        return optax.apply_updates(params, updates), state
+
+    @jax.jit
+    def in_parts(params, state, batch):
+        for half in jnp.split(batch, 2):
+            value, grads = jax.value_and_grad(loss)(params, half, 1.0)
+            updates, state = parts.update(grads, state, params, value=value)
+            params = optax.apply_updates(params, updates)
+        return params, state
+
+    one, other = (params, tx.init(params)), (params, parts.init(params))
+    for batch in batches[:80]:
+        one, other = whole(*one, batch), in_parts(*other, batch)
+    inner = other[1].inner_opt_state
+    assert int(inner.sensor.signal_count) == int(one[1].sensor.signal_count) == 80
+    np.testing.assert_allclose(inner.learning_rate, one[1].learning_rate, rtol=1e-4)
+    chex.assert_trees_all_close(other[0], one[0], rtol=1e-3, atol=1e-5)
