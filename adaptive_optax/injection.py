@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from adaptive_optax import _checks
+
 RATE_NAMES = ("learning_rate", "max_learning_rate")
 MOMENTUM_NAMES = ("momentum", "b1", "beta1", "betas")
 USUAL_MOMENTUM = 0.9
@@ -49,7 +51,7 @@ class Inner(NamedTuple):
     init: Callable[[Any], Any]
     update: InnerUpdate
     momentum: Any  # what it has by itself, None if that cannot be told
-    memory: float  # the same, .9 where there is no such argument
+    memory: float  # the same for the votes' lag, .9 where it cannot be told
     make: Callable[[Gains], optax.GradientTransformationExtraArgs] | None  # a factory's
 
 
@@ -156,8 +158,7 @@ def _factory(
         return _cast_like(updates, grads), _cast_like(new_state, state)
 
     momentum = _leading(default)
-    told = arg is not None and isinstance(momentum, int | float) and 0 <= momentum < 1
-    memory = momentum if told else USUAL_MOMENTUM
+    memory = _memory(momentum) if arg in parameters else USUAL_MOMENTUM
     return Inner(init, update, momentum, memory, make)
 
 
@@ -226,6 +227,13 @@ def _leading(default: Any) -> Any:
         return 0.0  # Optax's way of saying "no momentum"
     is_number = isinstance(default, int | float | np.number | jax.Array)
     return default if is_number and not isinstance(default, bool) else None
+
+
+def _memory(momentum: Any) -> Any:
+    """A momentum that lies in [0, 1), and the usual one in place of any other."""
+    if momentum is None or jnp.ndim(momentum) or _checks.is_traced(momentum):
+        return USUAL_MOMENTUM
+    return float(momentum) if 0 <= momentum < 1 else USUAL_MOMENTUM
 
 
 def _strong(leaf: Any) -> Any:

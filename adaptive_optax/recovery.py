@@ -17,7 +17,8 @@ After a failure those 20 are the whole audit::
                clearly negative while the loss neither clearly falls nor has halved;
                then the first parameters return and the rate drops to a fifth of what
                the warm-up had reached (to a 25th if that was not finite), at most 12
-               times
+               times. What is not finite before the first good step is counted and no
+               more: no rate has been at work
     passes     after its last good step; if it ever failed the rate is halved once
                more, for the largest rate that survives is still too high
 
@@ -30,9 +31,10 @@ GUARD, from then on, with the parameters of the last good step kept::
                data have changed, not the parameters. The rate is what it was, or the
                one the prior trusts if that is higher
 
-The shares of |l0| and |good| are the only place where the loss's own zero matters. A
-loss that has been at or below 0 has no zero of its own; then the noise alone decides,
-with the range that the loss has covered in place of |good|.
+The shares of |l0| and |good| depend on the loss's own zero. A loss that has been at or
+below 0 has none; then the noise alone says what is high, with the range that the loss
+has covered in place of |good|. (`Signals.loss_gain`, which says whether it has halved,
+takes |l0| for its size whatever the sign.)
 """
 
 import math
@@ -45,11 +47,11 @@ import numpy as np
 from adaptive_optax._types import Signals
 
 STRIKES = 3
-AUDIT_STEPS, WARMUP_STEPS, MAX_FAILURES = 60, 20, 12
+WARMUP_STEPS, MAX_FAILURES = 20, 12
+AUDIT_STEPS, AUDIT_AGAIN = 60, 20  # good steps at first, and after a failure
 HALVED = 0.5  # gain of the loss at which opposition is no failure
 DEAD = 0.1  # share of its first norm below which a gradient has died
 KEEP_EVERY = 20
-SETTLED = 5  # losses behind an average before it may stand for a level
 FAILED, PASSED_LATE, DIVERGED = math.log(0.2), math.log(0.5), math.log(0.25)
 DIVERGED_ABOVE = 0.7  # log distance below a divergence that counts as its ceiling
 GUARD_LEVELS, GUARD_NOISES = 2.0, 6.0  # of the good loss, above it
@@ -204,7 +206,9 @@ def judge(
     above_good = judged & ~repeat & (rise > 1)
 
     high = jnp.where(auditing, above_start, above_good)
-    suspicious = (nonfinite | high) & ~repeat
+    # No good step since theta_0: what is not finite there is no fault of the rate.
+    untouched = auditing & (old.audit_left == _audit_steps(old)) & (old.strikes == 0)
+    suspicious = (nonfinite & ~untouched | high) & ~repeat
     strikes = jnp.where(suspicious, old.strikes + 1, jnp.maximum(old.strikes - 1, 0))
     out = ~repeat & (strikes >= STRIKES)
     may_fail = auditing & (old.audit_failures < MAX_FAILURES)
@@ -213,10 +217,11 @@ def judge(
     diverged = ~auditing & out
     acquitted = repeat & old.on_trial & judged & (rise > ACQUITTED_AT) & ~nonfinite
 
-    counts = auditing & ~suspicious & ~repeat & ~failed & ~again
+    counts = auditing & ~suspicious & ~repeat & ~failed & ~again & ~nonfinite
     audit_left = old.audit_left - counts
     late = counts & (audit_left == 0) & (old.audit_failures > 0)
-    audit_left = jnp.where(failed | again, WARMUP_STEPS, audit_left)
+    new_length = jnp.where(failed | (old.audit_failures > 0), AUDIT_AGAIN, AUDIT_STEPS)
+    audit_left = jnp.where(failed | again, new_length, audit_left)
     back_to_start = failed | again
     restore = back_to_start | diverged
     jump = (
@@ -233,7 +238,7 @@ def judge(
     after = coordinate + jump
 
     calm = seen & auditing & ~suspicious & ~restore
-    healthy = ~suspicious & ~repeat & ~restore & (strikes == 0)
+    healthy = ~suspicious & ~nonfinite & ~repeat & ~restore & (strikes == 0)
     settled = (s.count % KEEP_EVERY == 0) & healthy & ~auditing & (old.restoring == 0)
     error = s.loss_noise * math.sqrt(0.1 / 1.9)  # of the fast average
     settled &= ~s.has_value | ~known | (s.loss_fast <= good + 3 * error)
@@ -284,9 +289,8 @@ def warm_up(state: RecoveryState) -> jax.Array:
 
 
 def _audit_steps(state: RecoveryState) -> jax.Array:
-    """Good steps that this start's audit takes; where one was in vain, the warm-up."""
-    again = (state.audit_failures > 0) | (state.audit_doubts > 0)
-    return jnp.where(again, WARMUP_STEPS, AUDIT_STEPS)
+    """Good steps that this start's audit takes."""
+    return jnp.where(state.audit_failures > 0, AUDIT_AGAIN, AUDIT_STEPS)
 
 
 def keep_copy(

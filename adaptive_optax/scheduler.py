@@ -130,8 +130,8 @@ def adaptive_scheduler(
         depends on it (lars, rmsprop with momentum, rprop, fromage, adafactor with
         weight decay, schedule_free, dog), and nothing in a built one can tell.
       learning_rate: Base rate, > 0, or an Optax schedule, which the controller
-        multiplies. Required for a factory; for a built transformation it only names
-        what its rate is (default 1).
+        multiplies; while it rises the multiplier holds. Required for a factory; for a
+        built transformation it only names what its rate is (default 1).
       momentum: Momentum in [0, 1) to set at every step; None leaves the factory's own.
       sigma: Standard deviation of the dither, relative to D, >= 0; 0 draws no noise.
       mode: How far the base rate is believed: ``"nudge"`` takes it as sound,
@@ -150,7 +150,7 @@ def adaptive_scheduler(
       slew: Largest change of any gain's coordinate in one step, > 0.
       momentum_coordinate: ``"horizon"`` moves log 1/(1 - mu); ``"linear"`` moves mu.
       momentum_arg: The factory's momentum argument if it has an unusual name.
-      total_steps: Length of the run if it is known, above the 60 steps of the audit
+      total_steps: Length of the run if it is known, above the 20 steps of the warm-up
         (>= 2 without ``recovery``): the control then holds over the last 30 % of it and
         the rate goes to 0 linearly. Not with a schedule that itself decays there.
       average: Keep the polynomial average for `eval_params` (one copy of the
@@ -366,19 +366,30 @@ def adaptive_scheduler(
         hold = nonfinite
         if total_steps is not None:
             hold = hold | (count > (1 - ANNEAL) * total_steps)
+        # A schedule that still warms up is not to be multiplied away.
+        rising = hold if schedule is None else hold | (base(count + 1) > base(count))
         if fed:
             heard = objective(signals) if default_law else signals
             loops = (
-                (rate, rule, laws[0], gains[0], 1.0, heard, verdict.jump),
-                (mu, momentum_rule, laws[1], gains[1], start_momentum, signals, 0.0),
-                (dither, sigma_rule, laws[2], gains[2], sigma, signals, 0.0),
+                (rate, rule, laws[0], gains[0], 1.0, heard, rising, verdict.jump),
+                (
+                    mu,
+                    momentum_rule,
+                    laws[1],
+                    gains[1],
+                    start_momentum,
+                    signals,
+                    hold,
+                    0,
+                ),
+                (dither, sigma_rule, laws[2], gains[2], sigma, signals, hold, 0),
             )
             gains, laws = zip(
                 *(
                     control.drive(
-                        law, law_state, gain, start, seen, hold=hold, jump=jump
+                        law, law_state, gain, start, seen, hold=held, jump=jump
                     )
-                    for control, law, law_state, gain, start, seen, jump in loops
+                    for control, law, law_state, gain, start, seen, held, jump in loops
                 ),
                 strict=True,
             )
@@ -586,14 +597,14 @@ def _check_options(
 
 
 def _check_horizon(total_steps: Any, schedule: Schedule | None, audited: bool) -> None:
-    """A horizon that leaves time for the audit, and is annealed once."""
+    """A horizon that is longer than the warm-up, and is annealed once."""
     example = "total_steps=10_000"
     _checks.whole("total_steps", total_steps, 2, example=example)
-    if audited and total_steps <= recovering.AUDIT_STEPS:
+    if audited and total_steps <= recovering.WARMUP_STEPS:
         raise ValueError(
-            f"`total_steps` must be above {recovering.AUDIT_STEPS}, the steps of the "
-            f"audit, got {total_steps}; try {example}, or recovery=False, which audits "
-            "nothing."
+            f"`total_steps` must be above {recovering.WARMUP_STEPS}, the steps of the "
+            f"audit's warm-up, got {total_steps}; try {example}, or recovery=False, "
+            "which audits nothing."
         )
     if schedule is None:
         return

@@ -6,6 +6,7 @@
     python -m benchmarks compare A B            two configurations of ours
     python -m benchmarks oracles                tune the schedules that we measure by
     python -m benchmarks ablate                 each part of the law taken out once
+    python -m benchmarks apart                  two larger runs on data of yours
     python -m benchmarks cost                   step time, state bytes, compile time
 
 A run that is interrupted goes on where it was; so does one after a change, with only

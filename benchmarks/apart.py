@@ -72,9 +72,13 @@ def shakespeare(file: Path, steps: int = 2000) -> Workload:
         raise FileNotFoundError(f"{file}: no such file; give --text=input.txt")
     codes = {character: code for code, character in enumerate(_data.ALPHABET)}
     rare = len(codes) - 1
-    tokens = np.array([codes.get(c, rare) for c in file.read_text().lower()], np.int32)
+    tokens = np.array(
+        [codes.get(c, rare) for c in file.read_text("utf-8").lower()], np.int32
+    )
     train, test = np.split(tokens, [len(tokens) * 9 // 10])
     length = char_transformer.LENGTH + 1
+    if len(test) < length:
+        raise ValueError(f"{file}: {len(tokens)} characters; {10 * length} are needed.")
     starts = np.linspace(0, len(test) - length, 200).astype(int)
     windows = test[starts[:, None] + np.arange(length)]
 

@@ -20,11 +20,11 @@ class Judges:
 
     def warm_up(self):
         """Share of the rate: over the first 20 steps of an audit it rises."""
-        of = 20 if self.failures or self.doubts else 60
+        of = 20 if self.failures else 60
         return min((of + 1 - self.left) / 20, 1.0) if self.left > 0 else 1.0
 
     def warming(self):
-        return self.left > (0 if self.failures or self.doubts else 40)
+        return self.left > (0 if self.failures else 40)
 
     def weigh(self, s, coordinate, nonfinite):
         auditing, share_taken = self.left > 0, self.warm_up()
@@ -57,7 +57,9 @@ class Judges:
             s.has_value and known and s.value > self.good + span + 6 * self.noise
         )
         high = above_start or dead if auditing else above_good
-        suspicious = not repeat and (nonfinite or high)
+        length = 20 if self.failures else 60
+        untouched = auditing and self.left == length and self.strikes == 0
+        suspicious = not repeat and (nonfinite and not untouched or high)
         self.strikes = self.strikes + 1 if suspicious else max(self.strikes - 1, 0)
         out = not repeat and self.strikes >= 3
 
@@ -76,7 +78,7 @@ class Judges:
         if not auditing:
             diverged = out
         acquitted = repeat and self.on_trial and above_good and not nonfinite
-        if auditing and not (suspicious or repeat or failed or again):
+        if auditing and not (suspicious or repeat or failed or again or nonfinite):
             self.left -= 1
             late = self.left == 0 and self.failures > 0
         kinds = {
@@ -97,7 +99,8 @@ class Judges:
             jump += FAILED if failed else DIVERGED
         if acquitted:
             jump += max(self.trial_coordinate, self.trial_trusted) - coordinate
-        healthy = not (suspicious or repeat or restore) and self.strikes == 0
+        healthy = not (suspicious or nonfinite or repeat or restore)
+        healthy = healthy and self.strikes == 0
         keep = s.count % 20 == 0 and healthy and not (auditing or on_the_way)
         if s.has_value and known:
             keep = keep and s.loss_fast <= self.good + 3 * s.loss_noise * math.sqrt(
@@ -115,7 +118,7 @@ class Judges:
             self.jitter = max(self.jitter, abs(s.value_change))
             self.calm += s.value_change != 0
         if again or failed:
-            self.left = 20
+            self.left = 20 if failed or self.failures else 60
         self.doubts = 0 if failed else self.doubts + again
         self.failures += failed
         self.on_trial = diverged

@@ -269,3 +269,22 @@ def test_a_mistake_in_the_suggested_name_is_not_suggested():
     with pytest.raises(ValueError) as caught:
         adapt(optax.sgd, momentum_wanted=True, momentum_arg="friction")
     assert "momentum_arg='learning_rate'" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "factory, memory",
+    [
+        (optax.sgd, 0.0),
+        (functools.partial(optax.sgd, momentum=0.5), 0.5),
+        (functools.partial(optax.sgd, momentum=np.float32(0.5)), 0.5),
+        (functools.partial(optax.adam, b1=jnp.float32(0.5)), 0.5),
+        (optax.adam, 0.9),
+        (optax.lion, 0.9),
+        (optax.adagrad, 0.9),
+        (optax.sgd(0.1, momentum=0.5), 0.9),
+    ],
+)
+def test_what_the_filter_remembers_is_read_or_taken_for_the_usual(factory, memory):
+    gains = injection.Gains(jnp.float32(0.1), jnp.float32(1.0), jnp.float32(0.0))
+    inner = injection.adapt(factory, gains, momentum_wanted=False)
+    assert inner.memory == pytest.approx(memory)

@@ -239,6 +239,19 @@ def test_a_start_fails_at_the_rate_that_the_warm_up_had_reached(before, share):
     assert trusted == pytest.approx(np.log(0.1 * share), rel=1e-5)
 
 
+@pytest.mark.parametrize("before", [[], [2.0, np.nan, np.nan, np.nan, 2.0]])
+def test_overflows_before_the_first_step_are_no_fault_of_the_rate(before):
+    # A dynamic loss scale begins too high, and every gradient overflows.
+    params, state = feed(before)
+    failures, scale = int(state.recovery.audit_failures), float(state.lr_scale)
+    params, state = feed([np.nan] * 9, params, state)
+    assert int(state.recovery.audit_failures) == failures
+    assert float(state.lr_scale) == scale
+    assert int(state.recovery.strikes) == 0
+    _, state = feed(calm(70), params, state)
+    assert int(state.recovery.audit_left) == 0
+
+
 @pytest.mark.parametrize("gain, fails", [(0.4, 1), (0.6, 0), (-3.0, 1)])
 def test_opposition_is_no_failure_once_the_loss_has_halved(gain, fails):
     signals = one_step(
@@ -334,7 +347,7 @@ def test_what_was_lost_is_back_to_the_bit_within_three_steps(dtype, size):
 
 def test_a_broken_rate_is_cut_twelve_times_at_most_in_the_audit():
     # Then the data is to blame, and the run goes on.
-    _, state = feed([2.0] + [np.nan] * 80)
+    _, state = feed([2.0] + [2.0, *[np.nan] * 5] * 30)
     assert int(state.recovery.audit_failures) == recovery.MAX_FAILURES
     params, state = feed(calm(65), PARAMS, state)
     chex.assert_tree_all_finite(params)
@@ -516,8 +529,7 @@ def test_a_change_of_the_data_costs_a_step_and_no_rate():
     assert values[-50:].mean() < 1.2 * expected[-50:].mean()
 
 
-@pytest.mark.parametrize("sizes", [(4, 64), (64, 4)], ids=["grows", "shrinks"])
-def test_a_batch_size_that_changes_is_no_event(sizes):
+def test_a_batch_size_that_changes_is_no_event():
     # Noisier or calmer losses are neither a divergence nor a reason to move far.
     loss, params, batches = regression()
     tx = ao.adaptive_scheduler(optax.sgd, 0.05)
@@ -531,11 +543,12 @@ def test_a_batch_size_that_changes_is_no_event(sizes):
 
     rows = np.concatenate([batches, batches[::-1]], axis=1)
     scales = []
-    for t in range(400):
-        params, state = step(params, state, rows[t, : sizes[t >= 200]])
+    for t in range(450):
+        size = 64 if 150 <= t < 300 else 4
+        params, state = step(params, state, rows[t, :size])
         scales.append(float(state.lr_scale))
     assert int(state.recovery.restores) == 0
-    assert 1 / 3 < scales[-1] / scales[199] < 3
+    assert max(scales[149:]) < 3 * min(scales[149:])
 
 
 def test_accumulated_gradients_are_one_step_of_the_loop():

@@ -130,6 +130,15 @@ class TestGains:
         expected = [float(schedule(t)) * min((t + 2) / 20, 1) for t in range(25)]
         np.testing.assert_allclose(rates(states), expected, rtol=1e-5)
 
+    def test_a_schedule_that_rises_is_not_multiplied(self):
+        # A loss that stands still during a user's own warm-up is no reason to climb.
+        schedule = optax.warmup_constant_schedule(0.0, 1e-2, 30)
+        tx = ao.adaptive_scheduler(optax.sgd, schedule, average=False)
+        _, states = run(tx, 60)
+        scales = np.asarray([float(s.lr_scale) for s in states])
+        np.testing.assert_array_equal(scales[:30], 1.0)
+        assert scales[-1] > 2.0
+
     def test_nothing_warms_up_where_nothing_is_on_probation(self):
         tx = ao.adaptive_scheduler(optax.sgd, 0.1, recovery=False, average=False)
         assert rates(run(tx, 2)[1]) == [np.float32(0.1)] * 2
@@ -366,7 +375,7 @@ class TestModes:
 
     def test_without_an_audit_a_horizon_may_be_short(self):
         ao.adaptive_scheduler(optax.sgd, 0.1, total_steps=2, recovery=False)
-        ao.adaptive_scheduler(optax.sgd, 0.1, total_steps=61)
+        ao.adaptive_scheduler(optax.sgd, 0.1, total_steps=21)
 
 
 class TestParts:
@@ -569,9 +578,9 @@ BAD = [
     ({"slew": math.nan}, ValueError, "`slew` must be finite, got nan"),
     ({"total_steps": 1}, ValueError, "`total_steps` must be at least 2, got 1"),
     (
-        {"total_steps": 60},
+        {"total_steps": 20},
         ValueError,
-        "`total_steps` must be above 60, the steps of the audit, got 60; .*recovery=F",
+        "`total_steps` must be above 20, .* audit's warm-up, got 20; .*recovery=F",
     ),
     (
         {

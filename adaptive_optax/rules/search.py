@@ -16,6 +16,7 @@ VOTE, LONGEST = 5.0, 30.0  # steps by which a vote is late: without momentum, at
 REACH = 1.2  # log distance within which the landing snaps to the trusted rate
 QUIET = 20  # steps at the base rate before a slow climb may begin
 UNMOVED = 0.1  # share of the first loss within which it has not moved
+CLEAR = 3.0  # noises below the loss itself where its standing still can be told
 EARLY = 12  # cosines behind a climb during the warm-up
 FALLING_BACK = -4.0  # loss trend at which a climb has gone too far
 UNPROVEN = 2.3  # log distance to climb beyond where the loss last fell
@@ -44,8 +45,8 @@ def search(
     With c, e and z as in `alignment`, and m the coordinate::
 
         climb   while (c_long - .01) / e_long > evidence
-                by `early_rate` where the loss is within a tenth of its first value,
-                by `rate` where it has moved
+                by `early_rate` where the loss is within a tenth of its first value
+                and above three times its noise, else by `rate`
         stop    when c_short / e_short < -1 or z < -4
         then back = max(min(m lagged by L steps, m), m - L early_rate)
              L    = min(5 + 1 / (1 - momentum), 30)
@@ -75,7 +76,7 @@ def search(
 
     Returns:
       A `Rule` that holds during the warm-up and for 20 steps after, or for 12 steps
-      where the loss has not moved.
+      where the loss has not moved. After a failed start it waits for the warm-up alone.
 
     Raises:
       TypeError: If ``then`` is no `Rule`.
@@ -119,7 +120,8 @@ def search(
         nudge, then_state = then.update(s, state.search_then)
         quiet = jnp.where(s.warming, 0, jnp.minimum(state.search_quiet + 1, QUIET))
         overwhelming = s.alignment_slow - UP_MARGIN > evidence * s.alignment_slow_sem
-        unmoved = s.has_value & (jnp.abs(s.loss_gain) < UNMOVED)
+        told = s.has_value & (CLEAR * s.loss_noise < jnp.abs(s.loss_fast))
+        unmoved = told & (jnp.abs(s.loss_gain) < UNMOVED)
         early = unmoved & overwhelming & (s.alignment_count > EARLY)
         patient = s.warming | ((quiet < QUIET) & (s.failures == 0))
         waiting = state.searching & patient & ~early
@@ -167,13 +169,13 @@ def prior(strength: float, momentum: float | jax.Array = 0.9) -> Rule:
       A `Rule`.
 
     Raises:
-      ValueError: If ``strength`` is negative.
+      ValueError: If ``strength`` is negative or the momentum outside [0, 1).
 
     Example:
       >>> rule = prior(6.0)
     """
     _checks.evidence("strength", strength, example="prior(6.0)")
-    if strength == math.inf:
+    if not _checks.is_traced(strength) and strength == math.inf:
         return alignment(up_evidence=math.inf, down_evidence=math.inf)
     nudge = _both(alignment(up_evidence=strength / 2), settle())
     return search(nudge, evidence=strength, momentum=momentum)

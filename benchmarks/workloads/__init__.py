@@ -39,7 +39,7 @@ def get(name: str) -> Workload:
     """The workload called ``name``, built (and its data loaded) at the first call.
 
     ``name/optimizer`` is a development workload under another optimizer than its own,
-    ``name@steps`` a run of another length, ``name@steps/optimizer`` both.
+    ``name@steps`` a run cut short or drawn out, ``name@steps/optimizer`` both.
 
     Raises:
       ValueError: If there is no such workload, a held-out one is to be varied, or a
@@ -91,10 +91,14 @@ def _varied(name: str) -> Workload:
             )
         workload = workload._replace(optimizer=optimizer)
     if "@" in name:
-        if not steps.isdecimal() or int(steps) == 0 or int(steps) % EVALUATIONS:
+        whole = steps.isdecimal() and str(int(steps)) == steps
+        if not whole or int(steps) == 0 or int(steps) % EVALUATIONS:
             raise ValueError(
                 f"a length must be a multiple of {EVALUATIONS} steps, got {steps!r} "
                 f"({name!r}); try 'digits_mlp@80'."
             )
-        workload = workload._replace(horizon=int(steps))
+        at = workload.disturbed_at
+        if at is not None and at >= int(steps):
+            at = None  # it ends before
+        workload = workload._replace(horizon=int(steps), disturbed_at=at)
     return workload

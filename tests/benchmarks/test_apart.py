@@ -2,10 +2,12 @@
 
 import gzip
 
+import jax
 import numpy as np
 import pytest
 
 from benchmarks import apart
+from benchmarks.experiment import Curves
 
 
 def idx(path, array):
@@ -25,22 +27,39 @@ def mnist(tmp_path):
     return tmp_path
 
 
-def test_a_table_has_every_claim_at_every_rate(mnist):
+def test_a_table_has_every_claim_at_every_rate(mnist, monkeypatch):
+    def run(workload, peer, inner, rates, seeds):
+        """As if the final metric were half of the distance from 1e-3, in decades."""
+        finals = 1.0 + 0.5 * np.abs(np.log10(np.asarray(rates) / 1e-3))
+        last = np.ones((len(rates), len(seeds), 41)) * 9.0
+        last[..., -1] = finals[:, None] * (2.0 if peer.name == "constant" else 1.0)
+        return Curves(last, 0.9 * last, 0.8 * last, {}, 0.0, 0.0)
+
+    monkeypatch.setattr(apart.experiment, "run", run)
     workload = apart.mnist(mnist, epochs=12.0)
     assert workload.horizon == 120
-    text = apart.table([workload], seeds=(0,))
+    batch = workload.batch(jax.random.key(0), 0)
+    params = workload.init(jax.random.key(0))
+    assert np.isfinite(workload.loss(params, batch, None)[0])
+    text = apart.table([workload], seeds=(0, 1))
+    assert "cosine 1.0000 at its best rate, 0.001" in text
     rows = [line.split("|")[1:-1] for line in text.splitlines() if "|" in line]
-    assert [row[0].strip() for row in rows[2:]] == [
-        "nudge",
-        "search",
-        "constant",
-        "constant + average",
-        "nudge with `total_steps`, last, over warm-up-stable-decay",
-    ]
-    ratios = [[float(cell.split()[0]) for cell in row[1:]] for row in rows[2:]]
-    assert np.isfinite(ratios).all()
-    constant, nudge = ratios[2], ratios[0]
-    assert nudge[0] < constant[0]  # a hundredth of the rate
+    claims = {
+        row[0].strip(): [float(c.split()[0]) for c in row[1:]] for row in rows[2:]
+    }
+    assert claims == {
+        "nudge": [1.6, 1.2, 0.8, 1.2, 1.6],
+        "search": [1.6, 1.2, 0.8, 1.2, 1.6],
+        "constant": [4.0, 3.0, 2.0, 3.0, 4.0],
+        "constant + average": [3.6, 2.7, 1.8, 2.7, 3.6],
+        "nudge with `total_steps`, last, over warm-up-stable-decay": [
+            2.0,
+            1.5,
+            1.0,
+            1.5,
+            2.0,
+        ],
+    }
 
 
 def test_any_text_is_read_and_its_end_held_out(tmp_path):

@@ -63,6 +63,8 @@ def test_a_development_workload_may_be_shorter(name, optimizer):
     varied = workloads.get(name)
     assert (varied.name, varied.optimizer, varied.horizon) == (name, optimizer, 80)
     assert workloads.own_name(name) == "digits_mlp"
+    assert workloads.get("shift@80").disturbed_at is None
+    assert workloads.get("shift@1200").disturbed_at == 600
 
 
 @pytest.mark.parametrize(
@@ -74,6 +76,7 @@ def test_a_development_workload_may_be_shorter(name, optimizer):
         ("digits_mlp/lyon", "no optimizer is called 'lyon'.*known are.*lion"),
         ("digits_mlp/", "no optimizer is called ''"),
         ("digits_mlp@81", "multiple of 40 steps, got '81'"),
+        ("digits_mlp@080", "multiple of 40 steps, got '080'"),
         ("digits_mlp@0", "multiple of 40 steps, got '0'"),
         ("digits_mlp@", "multiple of 40 steps, got ''"),
     ],

@@ -219,6 +219,11 @@ class TestSearch:
         assert np.flatnonzero(deltas)[0] == 39
         np.testing.assert_allclose(deltas[39:], 0.06, rtol=1e-6)
 
+    @pytest.mark.parametrize("fields", [{"loss_noise": 0.4}, {"loss_fast": 0.2}])
+    def test_noise_as_large_as_the_loss_hides_whether_it_moved(self, fields):
+        deltas = self.climb(loss_gain=0.01, **fields)
+        assert np.flatnonzero(deltas)[0] == 39
+
     def test_a_loss_that_is_missing_has_not_stood_still(self):
         assert np.flatnonzero(self.climb(has_value=False))[0] == 39
 

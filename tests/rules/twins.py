@@ -172,7 +172,8 @@ def search(
         quiet = 0 if s.warming else quiet + 1
         waiting = s.warming or (quiet < 20 and s.failures == 0)
         agree = s.alignment_slow - 0.01 > evidence * s.alignment_slow_sem
-        unmoved = s.has_value and abs(s.loss_gain) < 0.1
+        told = s.has_value and 3 * s.loss_noise < abs(s.loss_fast)
+        unmoved = told and abs(s.loss_gain) < 0.1
         if unmoved and agree and s.alignment_count > 12:
             waiting = False
         waiting = waiting and searching
