@@ -150,14 +150,18 @@ def apart(*, mnist: Path | None = None, text: Path | None = None) -> None:
     ]
     if not found:
         raise ValueError("no data; give --mnist FOLDER, --text FILE or both.")
-    written = aparts.table(found)
-    print(written)
+    lines = []
+    for workload in found:
+        for line in aparts.table(workload):
+            print(line, flush=True)
+            lines.append(line)
+        lines.append("")
     if len(found) == 2:
         head = (
             "# Apart from the suite\n\n`python -m benchmarks apart --mnist FOLDER "
             f"--text FILE`, law `{cells.law_hash()}`.\n\n"
         )
-        (summary.RESULTS / "apart.md").write_text(f"{head}{written}\n")
+        (summary.RESULTS / "apart.md").write_text(head + "\n".join(lines))
 
 
 @app.command

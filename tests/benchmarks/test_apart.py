@@ -41,7 +41,7 @@ def test_a_table_has_every_claim_at_every_rate(mnist, monkeypatch):
     batch = workload.batch(jax.random.key(0), 0)
     params = workload.init(jax.random.key(0))
     assert np.isfinite(workload.loss(params, batch, None)[0])
-    text = apart.table([workload], seeds=(0, 1))
+    text = "\n".join(apart.table(workload, seeds=(0, 1)))
     assert "cosine 1.0000 at its best rate, 0.001" in text
     rows = [line.split("|")[1:-1] for line in text.splitlines() if "|" in line]
     claims = {
