@@ -53,6 +53,7 @@ class Signals(NamedTuple):
     alignment_slow: jax.Array  # EMA, long horizon: able to see a weak agreement
     alignment_slow_sem: jax.Array  # its standard error
     alignment_count: jax.Array  # i32[] values in it since the start or a restore
+    persistence: jax.Array  # EMA of the cosine of successive steps; near 1: momentum
     travel: jax.Array  # max |theta - theta_0| / sqrt(sum |g|^2): DoG's first rate
     # What the loop itself is doing.
     coordinate: jax.Array  # the driven gain's coordinate, minus where it started

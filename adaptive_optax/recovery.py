@@ -9,12 +9,15 @@ AUDIT, the first 60 steps, with the first parameters kept; the rate rises to the
 rate linearly over the first 20, for the first steps of an optimizer are its largest.
 After a failure those 20 are the whole audit::
 
-    suspicious if loss > l0 + max(|l0| / 2, 2 jitter)    jitter: largest calm change
+    suspicious if loss > l0 + max(|l0| / 2, 2 jitter)    jitter: largest calm change;
+                                                         l0: the highest at theta_0
                or ||g|| < ||g0|| / 10 and loss > l0 - jitter    its units have died
     doubted    if a suspicious loss comes with a negative averaged alignment: the
                first parameters return and the same rate is tried again
     fails      on three strikes, on a second doubt, or if the averaged alignment is
-               clearly negative while the loss neither clearly falls nor has halved;
+               clearly negative while the loss neither clearly falls nor has halved,
+               or, while the rate still rises, more than clearly so whatever the loss
+               does and the steps carry on all the same (`Signals.persistence`);
                then the first parameters return and the rate drops to a fifth of what
                the warm-up had reached (to a 25th if that was not finite), at most 12
                times. What is not finite before the first good step is counted and no
@@ -50,6 +53,7 @@ STRIKES = 3
 WARMUP_STEPS, MAX_FAILURES = 20, 12
 AUDIT_STEPS, AUDIT_AGAIN = 60, 20  # good steps at first, and after a failure
 HALVED = 0.5  # gain of the loss at which opposition is no failure
+OPPOSED, OVERSHOT = 0.7, 2.0  # standard errors of an opposition beyond -.02
 DEAD = 0.1  # share of its first norm below which a gradient has died
 KEEP_EVERY = 20
 FAILED, PASSED_LATE, DIVERGED = math.log(0.2), math.log(0.5), math.log(0.25)
@@ -148,7 +152,7 @@ def init_recovery(
 def annotate(signals: Signals, state: RecoveryState) -> Signals:
     """The signals with what the judges know of the run."""
     return signals._replace(
-        warming=state.audit_left > _audit_steps(state) - WARMUP_STEPS,
+        warming=_warming(state),
         failures=state.audit_failures,
         trusted=state.trusted_coordinate,
         ceiling=state.ceiling_coordinate,
@@ -177,7 +181,13 @@ def judge(
     auditing = old.audit_left > 0
     repeat = old.restoring == 2
     seen = s.has_value & ~repeat
-    first = jnp.where(seen & jnp.isnan(old.first_value), s.value, old.first_value)
+    # A first loss may be low by luck: each replay is one more look at theta_0.
+    replayed = auditing & (old.restoring == 1)
+    first = jnp.where(
+        seen & (jnp.isnan(old.first_value) | replayed),
+        jnp.fmax(old.first_value, s.value),
+        old.first_value,
+    )
     lowest = jnp.where(seen, jnp.minimum(old.lowest_value, s.value), old.lowest_value)
     no_zero = lowest <= 0  # of its own
     first_norm = jnp.where(
@@ -191,8 +201,11 @@ def judge(
     )
     above_start = seen & (s.value > first + margin) & (~no_zero | jitter_known)
     n, c, error = s.alignment_count, s.alignment_mean, s.alignment_sem
-    opposed = (n >= 8) & (c < -0.02 - 0.7 * error)
-    opposed &= (s.loss_trend < 0.8) & (s.loss_gain < HALVED)
+    opposed = (c < -0.02 - OPPOSED * error) & (s.loss_trend < 0.8)
+    opposed &= s.loss_gain < HALVED
+    # Without momentum a step turns with its gradient: that one overshoots is no fault.
+    overshot = (c < -0.02 - OVERSHOT * error) & _warming(old) & (s.persistence > 0)
+    opposed = (n >= 8) & (opposed | overshot)
     dead = s.grad_norm < DEAD * first_norm  # False while there is no first one
     dead &= seen & (s.value > first - old.audit_jitter)
     above_start |= dead
@@ -283,9 +296,17 @@ def judge(
 
 
 def warm_up(state: RecoveryState) -> jax.Array:
-    """Share of the rate that a step of the audit takes, f32[] in (0, 1]."""
+    """Share of the rate that a step of the audit takes, f32[] in (0, 1].
+
+    It is 1 before the first loss: who never gives one is never audited.
+    """
     taken = (_audit_steps(state) + 1 - state.audit_left).astype(jnp.float32)
-    return jnp.where(state.audit_left > 0, jnp.minimum(taken / WARMUP_STEPS, 1.0), 1.0)
+    rises = (state.audit_left > 0) & ~jnp.isnan(state.first_value)
+    return jnp.where(rises, jnp.minimum(taken / WARMUP_STEPS, 1.0), 1.0)
+
+
+def _warming(state: RecoveryState) -> jax.Array:
+    return state.audit_left > _audit_steps(state) - WARMUP_STEPS
 
 
 def _audit_steps(state: RecoveryState) -> jax.Array:
@@ -326,10 +347,17 @@ def good_inner(state: RecoveryState, inner_state: Any) -> Any:
 
 
 def proceed(state: RecoveryState) -> tuple[Verdict, RecoveryState]:
-    """A step without feedback: nothing is judged, a restore under way is finished."""
+    """A step without feedback: nothing is judged, a restore under way is finished.
+
+    An audit that has begun goes on, but a step that says something ends it.
+    """
     repeat = state.restoring == 2
     verdict = ACQUITTED._replace(repeat=repeat, healthy=~repeat)
-    return verdict, state._replace(restoring=jnp.maximum(state.restoring - 1, 0))
+    counts = ~jnp.isnan(state.first_value) & ~repeat & (state.audit_left > 1)
+    return verdict, state._replace(
+        restoring=jnp.maximum(state.restoring - 1, 0),
+        audit_left=state.audit_left - counts,
+    )
 
 
 def go_back(

@@ -399,7 +399,7 @@ def adaptive_scheduler(
         if schedule is None or lr_bounds is not None:
             alpha = _bounded(alpha, now, low, high)
         share = _anneal(count, total_steps)
-        if recovery and fed:
+        if recovery:
             share = share * recovering.warm_up(guard)
         alpha = alpha * share
         inner_rate, shadow_state = alpha, state.shadow

@@ -19,7 +19,9 @@ The alignment c_t = cos(-g_t, theta_t - theta_{t-1}) asks whether the new gradie
 agrees with the last step: positive while steps are too short, negative when they
 overshoot (R. Jacobs, 1988, delta-bar-delta, has it per coordinate; Baydin et al., 2018,
 as the hypergradient; here it is one cosine, normalised and with its standard error).
-It is taken on a sketch of the last step (`sketch`).
+It is taken on a sketch of the last step (`sketch`). The persistence, the averaged
+cosine of each step with the one before it, tells what the filter makes of that: without
+momentum a step turns with its gradient, with momentum it carries on.
 
 The travel max|theta - theta_0| / sqrt(sum |g|^2) is the step size of Distance over
 Gradients (Ivgi, Hinder, Carmon, 2023, equation 1).
@@ -72,12 +74,14 @@ class _Gradient(NamedTuple):
 
 
 class _Alignment(NamedTuple):
-    """One packed f32[4]."""
+    """One packed f32[6]."""
 
     mean: jax.Array
     slow: jax.Array
     square: jax.Array
     seen: jax.Array
+    carry: jax.Array  # of steps, with the ones before them
+    carries: jax.Array
 
 
 class SignalsState(NamedTuple):
@@ -87,7 +91,7 @@ class SignalsState(NamedTuple):
     loss_series: jax.Array  # f32[11], see `_Series`
     reward_series: jax.Array  # f32[11], see `_Series`
     gradient_series: jax.Array  # f32[4], see `_Gradient`
-    alignment_series: jax.Array  # f32[4], see `_Alignment`
+    alignment_series: jax.Array  # f32[6], see `_Alignment`
     step_sketch: Any  # like params, sliced, bfloat16: the last step
     travel_sketch: Any  # like params, sliced, float32: theta - theta_0
     travel_max: jax.Array  # f32[] largest distance from the start
@@ -217,6 +221,7 @@ def measure(
         alignment_slow=slow,
         alignment_slow_sem=slow_sem,
         alignment_count=alignment.seen.astype(jnp.int32),
+        persistence=_debiased(alignment.carry, ALIGNMENT, alignment.carries),
         travel=state.travel_max / jnp.sqrt(gradient.total + 1e-30),
         coordinate=jnp.zeros((), jnp.float32),
         trusted=jnp.zeros((), jnp.float32),
@@ -299,6 +304,7 @@ def record_step(
     ]
     distance = jnp.sqrt(sum(squares, jnp.zeros((), jnp.float32)))
     again = jnp.where(restored, 0.0, 1.0)
+    alignment = _Alignment(*state.alignment_series)
     loss, reward = (
         _restart(_Series(*series), again)
         for series in (state.loss_series, state.reward_series)
@@ -306,7 +312,7 @@ def record_step(
     return state._replace(
         loss_series=loss,
         reward_series=reward,
-        alignment_series=state.alignment_series * again,
+        alignment_series=_carry(alignment, step, state.step_sketch) * again,
         step_sketch=jax.tree.map(
             lambda leaf: jnp.where(restored, 0.0, leaf).astype(jnp.bfloat16), step
         ),
@@ -468,28 +474,44 @@ def _align(
     a: _Alignment, grads: Any, step: Any, finite: jax.Array
 ) -> tuple[_Alignment, jax.Array, jax.Array]:
     """The cosine on the sketch and its statistics, held where there was no step."""
-    pairs = list(zip(jax.tree.leaves(grads), jax.tree.leaves(step), strict=True))
-    zero = jnp.zeros((), jnp.float32)
-    parts = [
-        (jnp.sum(g * s), jnp.sum(g * g), jnp.sum(s * s))
-        for g, s in ((g, s.astype(jnp.float32)) for g, s in pairs)
-    ]
-    dot, gg, ss = (
-        (sum(column, zero) for column in zip(*parts, strict=True))
-        if (parts)
-        else (zero, zero, zero)
-    )
-    ok = finite & (gg > 0) & (ss > 0)
-    size = jnp.sqrt(jnp.where(ok, gg, 1.0)) * jnp.sqrt(jnp.where(ok, ss, 1.0))
-    cosine = jnp.where(ok, jnp.clip(-dot / size, -1.0, 1.0), 0.0)
+    against, known = _cosine(grads, step)
+    ok = finite & known
+    cosine = jnp.where(ok, -against, 0.0)
     deviation = cosine - _debiased(a.mean, ALIGNMENT, a.seen)
-    new = _Alignment(
+    new = a._replace(
         mean=ALIGNMENT * a.mean + (1 - ALIGNMENT) * cosine,
         slow=ALIGNMENT_SLOW * a.slow + (1 - ALIGNMENT_SLOW) * cosine,
         square=ALIGNMENT_SPREAD * a.square + (1 - ALIGNMENT_SPREAD) * deviation**2,
         seen=a.seen + 1,
     )
     return _Alignment(*jnp.where(ok, jnp.stack(new), jnp.stack(a))), cosine, ok
+
+
+def _carry(a: _Alignment, step: Any, before: Any) -> jax.Array:
+    """The series with the cosine of two steps; held where either did not move."""
+    cosine, ok = _cosine(step, before)
+    new = a._replace(
+        carry=ALIGNMENT * a.carry + (1 - ALIGNMENT) * cosine, carries=a.carries + 1
+    )
+    return jnp.where(ok, jnp.stack(new), jnp.stack(a))
+
+
+def _cosine(a: Any, b: Any) -> tuple[jax.Array, jax.Array]:
+    """Of two sketches, and whether both have a direction."""
+    zero = jnp.zeros((), jnp.float32)
+    parts = [
+        (jnp.sum(x * y), jnp.sum(x * x), jnp.sum(y * y))
+        for x, y in zip(
+            jax.tree.leaves(a),
+            (leaf.astype(jnp.float32) for leaf in jax.tree.leaves(b)),
+            strict=True,
+        )
+    ]
+    columns = zip(*parts, strict=True) if parts else [(), (), ()]
+    dot, aa, bb = (sum(column, zero) for column in columns)
+    ok = (aa > 0) & (bb > 0)
+    size = jnp.sqrt(jnp.where(ok, aa, 1.0)) * jnp.sqrt(jnp.where(ok, bb, 1.0))
+    return jnp.where(ok, jnp.clip(dot / size, -1.0, 1.0), 0.0), ok
 
 
 def _estimate(

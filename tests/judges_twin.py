@@ -21,20 +21,25 @@ class Judges:
     def warm_up(self):
         """Share of the rate: over the first 20 steps of an audit it rises."""
         of = 20 if self.failures else 60
-        return min((of + 1 - self.left) / 20, 1.0) if self.left > 0 else 1.0
+        rises = self.left > 0 and self.first is not None
+        return min((of + 1 - self.left) / 20, 1.0) if rises else 1.0
 
     def warming(self):
         return self.left > (0 if self.failures else 40)
 
     def weigh(self, s, coordinate, nonfinite):
         auditing, share_taken = self.left > 0, self.warm_up()
+        warming = self.warming()
         on_the_way, repeat = self.steps_back > 0, self.steps_back == 2
+        self.back = self.steps_back == 1
         self.steps_back = max(self.steps_back - 1, 0)
         seen = s.has_value and not repeat
         first_ever = seen and self.first is None
         unknown_before = self.first is None
         if first_ever:
             self.first = s.value
+        elif seen and auditing and self.back:
+            self.first = max(self.first, s.value)
         if seen:
             self.lowest = min(self.lowest, s.value)
         if self.first_norm is None and s.grad_norm > 0:
@@ -64,7 +69,7 @@ class Judges:
         out = not repeat and self.strikes >= 3
 
         # Verdict.
-        again = failed = diverged = late = False
+        again = failed = overshot = diverged = late = False
         if auditing and self.failures < 12 and not repeat:
             opposed = (
                 s.alignment_count >= 8
@@ -72,9 +77,16 @@ class Judges:
                 and s.loss_trend < 0.8
                 and s.loss_gain < 0.5
             )
+            overshot = (
+                s.alignment_count >= 8
+                and s.alignment_mean < -0.02 - 2 * s.alignment_sem
+                and warming
+                and s.persistence > 0
+                and not opposed
+            )
             doubted = high and s.alignment_count > 0 and s.alignment_mean < 0
             again = doubted and self.doubts == 0 and not out
-            failed = not again and (out or opposed or doubted)
+            failed = not again and (out or opposed or overshot or doubted)
         if not auditing:
             diverged = out
         acquitted = repeat and self.on_trial and above_good and not nonfinite
@@ -85,6 +97,7 @@ class Judges:
             "again": again,
             "failed": failed,
             "failed, dead": failed and dead,
+            "failed, overshot": failed and overshot,
             "late": late,
             "diverged": diverged,
             "acquitted": acquitted,

@@ -104,7 +104,7 @@ def read(fed, taken):
     """
     loss, gain = Series(), Series()
     log_norms, deviations, squared_norms = [], [], 0.0
-    cosines, spreads = [], []
+    cosines, spreads, carries = [], [], []
     last_step, place, travel = None, 0.0, 0.0
     taken = iter(taken)
     for count, (x, r, g) in enumerate(fed):
@@ -152,15 +152,19 @@ def read(fed, taken):
             "alignment_slow": mean(0.98, cosines),
             "alignment_slow_sem": math.sqrt(spread * max(0.02 / 1.98, 1 / n)) + 1e-6,
             "alignment_count": len(cosines),
+            "persistence": mean(0.9, carries),
             "travel": travel / math.sqrt(squared_norms) if squared_norms else 0.0,
         }
         yield readings, readings | gain.as_loss(has_reward)
 
         u, again = next(taken)
         place = place + u
+        if last_step is not None and np.any(last_step) and np.any(u):
+            lengths = np.linalg.norm(u) * np.linalg.norm(last_step)
+            carries.append(float(u @ last_step) / lengths)
         travel = max(travel, float(np.linalg.norm(place)))
         last_step = None if again else u.astype(ml_dtypes.bfloat16).astype(np.float64)
         if again:
             loss.forget_level()
             gain.forget_level()
-            cosines, spreads = [], []
+            cosines, spreads, carries = [], [], []

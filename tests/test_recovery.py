@@ -262,6 +262,58 @@ def test_opposition_is_no_failure_once_the_loss_has_halved(gain, fails):
     assert int(state.audit_failures) == fails
 
 
+@pytest.mark.parametrize(
+    "steps, alignment, persistence, fails",
+    [(0, -0.3, 0.5, 1), (0, -0.1, 0.5, 0), (0, -0.3, -0.1, 0), (20, -0.3, 0.5, 0)],
+    ids=["overshot", "unclear", "turns with the gradient", "warmed up"],
+)
+def test_steps_that_carry_on_against_the_gradient_have_overshot(
+    steps, alignment, persistence, fails
+):
+    signals = one_step(
+        alignment_mean=alignment,
+        persistence=persistence,
+        alignment_count=9,
+        loss_trend=5.0,
+        loss_gain=0.8,
+    )
+    state = recovery.init_recovery(PARAMS, ())
+    state = state._replace(audit_left=state.audit_left - steps)
+    _, state = recovery.judge(state, signals, 0.0, nonfinite=jnp.zeros((), bool))
+    assert int(state.audit_failures) == fails
+
+
+def test_a_first_loss_that_is_low_by_luck_fails_once():
+    # Where the first batch is easy every later loss at the same parameters is high.
+    def trial(value, state):
+        signals = one_step(value=value, loss_fast=value, alignment_count=0)
+        return recovery.judge(state, signals, 0.0, nonfinite=jnp.zeros((), bool))
+
+    state = recovery.init_recovery(PARAMS, ())
+    for value in (0.5, *[2.0] * 90):
+        _, state = trial(value, state)
+    assert int(state.audit_failures) == 1 and int(state.audit_left) == 0
+    assert float(state.first_value) == 2.0
+
+
+@pytest.mark.parametrize("every", [1, 3, 10])
+def test_a_loss_now_and_then_is_warmed_up_to_all_the_same(every):
+    values = [2.0 if t % every == 0 else None for t in range(60)]
+    params, state, rates = PARAMS, TX.init(PARAMS), []
+    for value in values:
+        params, state = STEP(params, state, value)
+        rates.append(float(state.learning_rate))
+    expected = 0.01 * np.minimum(np.arange(2, 62) / 20, 1)
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+    assert int(state.recovery.audit_left) == (0 if every == 1 else 1)
+
+
+def test_who_gives_no_loss_is_not_audited():
+    params, state = feed([None] * 30)
+    assert float(state.learning_rate) == np.float32(0.01)
+    assert int(state.recovery.audit_left) == recovery.AUDIT_STEPS
+
+
 def test_a_copy_in_bfloat16_restores_to_its_accuracy():
     tx = ao.adaptive_scheduler(
         optax.adam,

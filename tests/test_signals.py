@@ -34,6 +34,7 @@ COMPARED = (
     "alignment_slow",
     "alignment_slow_sem",
     "alignment_count",
+    "persistence",
     "travel",
 )
 FLAGS = ("has_value", "has_reward", "has_gradient", "has_alignment")

@@ -141,6 +141,7 @@ def random_stream(
         "alignment_slow": np.tanh(wander(0.2)),
         "alignment_slow_sem": 0.04 * np.exp(wander(0.3)),
         "alignment_count": np.arange(length),
+        "persistence": np.tanh(wander()),
         "travel": np.exp(wander()),
         "coordinate": wander(),
         "trusted": np.minimum(wander(), 0.0),
