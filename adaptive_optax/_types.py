@@ -59,7 +59,7 @@ class Signals(NamedTuple):
     coordinate: jax.Array  # the driven gain's coordinate, minus where it started
     trusted: jax.Array  # the coordinate the prior trusts: 0, lower after a failure
     ceiling: jax.Array  # coordinate above which the run has diverged; inf: none yet
-    warming: jax.Array  # bool[] the rate still rises to its start
+    warming: jax.Array  # bool[] the rate still rises, or has since the last loss
     failures: jax.Array  # i32[] starts that were thrown away
     restored: jax.Array  # bool[] parameters go back at this step, statistics restart
 

@@ -16,8 +16,8 @@ After a failure those 20 are the whole audit::
                first parameters return and the same rate is tried again
     fails      on three strikes, on a second doubt, or if the averaged alignment is
                clearly negative while the loss neither clearly falls nor has halved,
-               or, while the rate still rises, more than clearly so whatever the loss
-               does and the steps carry on all the same (`Signals.persistence`);
+               or, in its first 20 steps, more than clearly so whatever the loss does
+               and the steps carry on all the same (`Signals.persistence`);
                then the first parameters return and the rate drops to a fifth of what
                the warm-up had reached (to a 25th if that was not finite), at most 12
                times. What is not finite before the first good step is counted and no
@@ -152,7 +152,7 @@ def init_recovery(
 def annotate(signals: Signals, state: RecoveryState) -> Signals:
     """The signals with what the judges know of the run."""
     return signals._replace(
-        warming=_warming(state),
+        warming=state.audit_left > _audit_steps(state) - WARMUP_STEPS,
         failures=state.audit_failures,
         trusted=state.trusted_coordinate,
         ceiling=state.ceiling_coordinate,
@@ -204,8 +204,9 @@ def judge(
     opposed = (c < -0.02 - OPPOSED * error) & (s.loss_trend < 0.8)
     opposed &= s.loss_gain < HALVED
     # Without momentum a step turns with its gradient: that one overshoots is no fault.
-    overshot = (c < -0.02 - OVERSHOT * error) & _warming(old) & (s.persistence > 0)
-    opposed = (n >= 8) & (opposed | overshot)
+    overshot = (c < -0.02 - OVERSHOT * error) & (s.persistence > 0)
+    overshot &= n <= WARMUP_STEPS
+    opposed = (n >= 8) & (opposed | overshot) & ~jnp.isnan(old.first_value)
     dead = s.grad_norm < DEAD * first_norm  # False while there is no first one
     dead &= seen & (s.value > first - old.audit_jitter)
     above_start |= dead
@@ -298,15 +299,11 @@ def judge(
 def warm_up(state: RecoveryState) -> jax.Array:
     """Share of the rate that a step of the audit takes, f32[] in (0, 1].
 
-    It is 1 before the first loss: who never gives one is never audited.
+    It is 1 before the first loss: who never gives one is never slowed.
     """
     taken = (_audit_steps(state) + 1 - state.audit_left).astype(jnp.float32)
     rises = (state.audit_left > 0) & ~jnp.isnan(state.first_value)
     return jnp.where(rises, jnp.minimum(taken / WARMUP_STEPS, 1.0), 1.0)
-
-
-def _warming(state: RecoveryState) -> jax.Array:
-    return state.audit_left > _audit_steps(state) - WARMUP_STEPS
 
 
 def _audit_steps(state: RecoveryState) -> jax.Array:
@@ -346,14 +343,17 @@ def good_inner(state: RecoveryState, inner_state: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(inner_state), leaves)
 
 
-def proceed(state: RecoveryState) -> tuple[Verdict, RecoveryState]:
+def proceed(
+    state: RecoveryState, *, nonfinite: jax.Array
+) -> tuple[Verdict, RecoveryState]:
     """A step without feedback: nothing is judged, a restore under way is finished.
 
-    An audit that has begun goes on, but a step that says something ends it.
+    An audit is of the first steps, whether or not they have a loss; but only a step
+    with one ends it.
     """
     repeat = state.restoring == 2
     verdict = ACQUITTED._replace(repeat=repeat, healthy=~repeat)
-    counts = ~jnp.isnan(state.first_value) & ~repeat & (state.audit_left > 1)
+    counts = ~nonfinite & ~repeat & (state.strikes == 0) & (state.audit_left > 1)
     return verdict, state._replace(
         restoring=jnp.maximum(state.restoring - 1, 0),
         audit_left=state.audit_left - counts,

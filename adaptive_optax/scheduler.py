@@ -114,8 +114,9 @@ def adaptive_scheduler(
         alpha' = clip(alpha exp(f_alpha))    sigma' = clip(sigma exp(f_sigma))
         mu'    = clip(1 - (1 - mu) exp(-f_mu))
 
-    Feed it back: ``tx.update(grads, state, params, value=loss)``. Without ``value`` or
-    ``reward`` every gain holds and the wrapper is transparent.
+    Feed it back: ``tx.update(grads, state, params, value=loss)``. In a step without
+    ``value`` or ``reward`` every gain holds, and in a run without them the wrapper is
+    transparent.
 
     By default the rate rises to ``learning_rate`` over 20 steps and is on probation for
     60 (`recovery`), then moves only on evidence (docs/law.md). Where a reward comes, it
@@ -350,7 +351,8 @@ def adaptive_scheduler(
             guard = recovering.keep_copy(guard, verdict.keep, params, state.inner_state)
             signals = signals._replace(restored=verdict.restore | verdict.repeat)
         elif recovery:
-            verdict, guard = recovering.proceed(guard)
+            verdict, guard = recovering.proceed(guard, nonfinite=nonfinite)
+            signals = signals._replace(restored=verdict.repeat)
         averages = state.averaging
         if average:
             averages = averaging.absorb(

@@ -509,7 +509,7 @@ def _cosine(a: Any, b: Any) -> tuple[jax.Array, jax.Array]:
     ]
     columns = zip(*parts, strict=True) if parts else [(), (), ()]
     dot, aa, bb = (sum(column, zero) for column in columns)
-    ok = (aa > 0) & (bb > 0)
+    ok = (aa > 0) & (bb > 0) & jnp.isfinite(aa) & jnp.isfinite(bb) & jnp.isfinite(dot)
     size = jnp.sqrt(jnp.where(ok, aa, 1.0)) * jnp.sqrt(jnp.where(ok, bb, 1.0))
     return jnp.where(ok, jnp.clip(dot / size, -1.0, 1.0), 0.0), ok
 

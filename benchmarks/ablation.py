@@ -32,6 +32,7 @@ PARTS = {
     "its patience beyond the warm-up": ("recovery", "AUDIT_STEPS = WARMUP_STEPS"),
     "its cut after a late pass": ("recovery", "PASSED_LATE = 0.0"),
     "its test for dead gradients": ("recovery", "DEAD = 0.0"),
+    "its test for steps that carry on": ("recovery", "OVERSHOT = math.inf"),
     "the guard": ("recovery", "GUARD_LEVELS = math.inf"),
     "its acquittal": ("recovery", "ACQUITTED_AT = math.inf"),
     "its early climb": ("rules/search", "UNMOVED = 0.0"),

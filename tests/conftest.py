@@ -1,11 +1,17 @@
-"""Eight devices on any machine, and headless plots, for the whole suite."""
+"""Eight devices on any machine, quick compiles and headless plots for all tests."""
 
 import os
 
-# Before anything initialises a JAX backend: the flag is read once.
-_DEVICES = "--xla_force_host_platform_device_count=8"
-if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}".strip()
+# Before anything initialises a JAX backend: the flags are read once. Most of the time
+# goes into compiling programs that then run for milliseconds.
+_FLAGS = {
+    "--xla_force_host_platform_device_count": "8",
+    "--xla_backend_optimization_level": "0",
+    "--xla_llvm_disable_expensive_passes": "true",
+}
+_given = os.environ.get("XLA_FLAGS", "")
+_added = [f"{name}={value}" for name, value in _FLAGS.items() if name not in _given]
+os.environ["XLA_FLAGS"] = " ".join([_given, *_added]).strip()
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import jax  # noqa: E402

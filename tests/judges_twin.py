@@ -29,7 +29,6 @@ class Judges:
 
     def weigh(self, s, coordinate, nonfinite):
         auditing, share_taken = self.left > 0, self.warm_up()
-        warming = self.warming()
         on_the_way, repeat = self.steps_back > 0, self.steps_back == 2
         self.back = self.steps_back == 1
         self.steps_back = max(self.steps_back - 1, 0)
@@ -78,15 +77,15 @@ class Judges:
                 and s.loss_gain < 0.5
             )
             overshot = (
-                s.alignment_count >= 8
+                8 <= s.alignment_count <= 20
                 and s.alignment_mean < -0.02 - 2 * s.alignment_sem
-                and warming
                 and s.persistence > 0
                 and not opposed
             )
             doubted = high and s.alignment_count > 0 and s.alignment_mean < 0
             again = doubted and self.doubts == 0 and not out
-            failed = not again and (out or opposed or overshot or doubted)
+            opposed = (opposed or overshot) and not unknown_before
+            failed = not again and (out or opposed or doubted)
         if not auditing:
             diverged = out
         acquitted = repeat and self.on_trial and above_good and not nonfinite

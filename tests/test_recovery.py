@@ -257,61 +257,82 @@ def test_opposition_is_no_failure_once_the_loss_has_halved(gain, fails):
     signals = one_step(
         alignment_mean=-0.5, alignment_slow=-0.5, loss_gain=gain, alignment_count=9
     )
-    state = recovery.init_recovery(PARAMS, ())
+    state = recovery.init_recovery(PARAMS, ())._replace(first_value=signals.value)
     _, state = recovery.judge(state, signals, 0.0, nonfinite=jnp.zeros((), bool))
     assert int(state.audit_failures) == fails
 
 
 @pytest.mark.parametrize(
-    "steps, alignment, persistence, fails",
-    [(0, -0.3, 0.5, 1), (0, -0.1, 0.5, 0), (0, -0.3, -0.1, 0), (20, -0.3, 0.5, 0)],
+    "alignment, persistence, count, fails",
+    [(-0.3, 0.5, 9, 1), (-0.1, 0.5, 9, 0), (-0.3, -0.1, 9, 0), (-0.3, 0.5, 21, 0)],
     ids=["overshot", "unclear", "turns with the gradient", "warmed up"],
 )
 def test_steps_that_carry_on_against_the_gradient_have_overshot(
-    steps, alignment, persistence, fails
+    alignment, persistence, count, fails
 ):
     signals = one_step(
         alignment_mean=alignment,
         persistence=persistence,
-        alignment_count=9,
+        alignment_count=count,
         loss_trend=5.0,
         loss_gain=0.8,
     )
     state = recovery.init_recovery(PARAMS, ())
-    state = state._replace(audit_left=state.audit_left - steps)
-    _, state = recovery.judge(state, signals, 0.0, nonfinite=jnp.zeros((), bool))
+    still = jnp.zeros((), bool)
+    _, state = recovery.judge(state, signals, 0.0, nonfinite=still)
+    assert int(state.audit_failures) == 0  # the first loss has nothing to oppose
+    _, state = recovery.judge(state, signals, 0.0, nonfinite=still)
     assert int(state.audit_failures) == fails
 
 
 def test_a_first_loss_that_is_low_by_luck_fails_once():
     # Where the first batch is easy every later loss at the same parameters is high.
-    def trial(value, state):
-        signals = one_step(value=value, loss_fast=value, alignment_count=0)
-        return recovery.judge(state, signals, 0.0, nonfinite=jnp.zeros((), bool))
-
     state = recovery.init_recovery(PARAMS, ())
     for value in (0.5, *[2.0] * 90):
-        _, state = trial(value, state)
+        signals = one_step(value=value, loss_fast=value, alignment_count=0)
+        _, state = recovery.judge(state, signals, 0.0, nonfinite=jnp.zeros((), bool))
     assert int(state.audit_failures) == 1 and int(state.audit_left) == 0
     assert float(state.first_value) == 2.0
 
 
 @pytest.mark.parametrize("every", [1, 3, 10])
 def test_a_loss_now_and_then_is_warmed_up_to_all_the_same(every):
-    values = [2.0 if t % every == 0 else None for t in range(60)]
     params, state, rates = PARAMS, TX.init(PARAMS), []
-    for value in values:
-        params, state = STEP(params, state, value)
+    for t in range(60):
+        params, state = STEP(params, state, None if t % every else 2.0)
         rates.append(float(state.learning_rate))
     expected = 0.01 * np.minimum(np.arange(2, 62) / 20, 1)
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
     assert int(state.recovery.audit_left) == (0 if every == 1 else 1)
 
 
-def test_who_gives_no_loss_is_not_audited():
+def test_who_gives_no_loss_is_never_slowed():
     params, state = feed([None] * 30)
-    assert float(state.learning_rate) == np.float32(0.01)
+    for value in (None, 2.0, None):
+        params, state = STEP(params, state, value)
+        assert float(state.learning_rate) == np.float32(0.01)
+
+
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_steps_that_were_not_taken_are_none_of_an_audit(every):
+    state = TX.init(PARAMS)
+    for t in range(40):
+        _, state = STEP(PARAMS, state, None if t % every else 2.0, size=np.nan)
+    assert int(state.recovery.audit_failures) == 0
+    assert float(state.lr_scale) == 1.0
     assert int(state.recovery.audit_left) == recovery.AUDIT_STEPS
+
+
+def test_a_way_back_that_ends_in_a_step_without_a_loss_is_no_step():
+    # The guard restores at 1e4; the step after it, which repeats, has no loss.
+    params, state = feed(calm(80))
+    for value in (1e4, 1e4, 1e4, None):
+        params, state = STEP(params, state, value)
+    assert int(state.recovery.restoring) == 1
+    chex.assert_trees_all_equal(
+        state.sensor.step_sketch, jax.tree.map(jnp.zeros_like, state.sensor.step_sketch)
+    )
+    assert not np.any(state.sensor.alignment_series)
 
 
 def test_a_copy_in_bfloat16_restores_to_its_accuracy():

@@ -357,6 +357,17 @@ def test_an_empty_tree_is_measured_as_nothing():
     assert not signals.has_alignment and float(signals.grad_norm) == 0.0
 
 
+def test_steps_whose_squares_overflow_have_no_persistence():
+    params = {"w": jnp.zeros(4)}
+    state = sensing.init_signals(params, 1.0)
+    for size in (1e20, 1e20, 0.1, 0.1):
+        step = {"w": jnp.full(4, size, jnp.float32)}
+        state = sensing.record_step(state, step, jnp.zeros((), bool), fraction=1.0)
+    series = state.alignment_series
+    assert np.all(np.isfinite(series))
+    assert float(series[5]) == 1.0  # of the last pair alone
+
+
 def test_the_sketch_estimates_alignment_and_travel_of_a_larger_model():
     rng = np.random.default_rng(6)
     params = {"w": jnp.zeros((256, 512))}
