@@ -641,11 +641,14 @@ def test_accumulated_gradients_are_one_step_of_the_loop():
 
     @jax.jit
     def in_parts(params, state, batch):
-        for half in jnp.split(batch, 2):
+        def part(carry, half):
+            params, state = carry
             value, grads = jax.value_and_grad(loss)(params, half, 1.0)
             updates, state = parts.update(grads, state, params, value=value)
-            params = optax.apply_updates(params, updates)
-        return params, state
+            return (optax.apply_updates(params, updates), state), None
+
+        halves = jnp.stack(jnp.split(batch, 2))
+        return jax.lax.scan(part, (params, state), halves)[0]
 
     one, other = (params, tx.init(params)), (params, parts.init(params))
     for batch in batches[:80]:

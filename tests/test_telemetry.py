@@ -238,7 +238,7 @@ def test_scan_and_vmap():
     np.testing.assert_array_equal(history["steps"], [1, 2, 3, 4])
     np.testing.assert_allclose(history["loss"][-1], snapshot(loop_state)["loss"])
 
-    (_, states), stacked = jax.vmap(run)(jnp.array([1.0, 2.0]))
+    (_, states), stacked = jax.jit(jax.vmap(run))(jnp.array([1.0, 2.0]))
     assert snapshot(states)["loss"].shape == (2,)
     np.testing.assert_allclose(
         snapshot(states)["loss"][0], snapshot(state)["loss"], rtol=1e-6

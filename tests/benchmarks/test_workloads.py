@@ -323,9 +323,8 @@ def test_the_bandits_gradient_is_that_of_the_expected_pay():
         return jnp.mean(jnp.sum(policy * bandit.chances(x), 1))
 
     keys = jax.random.split(jax.random.key(2), 4000)
-    grads, rewards = jax.vmap(
-        jax.grad(bandit.loss, has_aux=True), in_axes=(None, None, 0)
-    )(params, x, keys)
+    gradient = jax.grad(bandit.loss, has_aux=True)
+    grads, rewards = jax.jit(jax.vmap(gradient, (None, None, 0)))(params, x, keys)
     # A baseline of the same batch shrinks the gradient by 1 - 1/n.
     share = 1 - 1 / bandit.BATCH
     exact = jax.grad(expected)(params)
