@@ -20,7 +20,13 @@ from adaptive_optax._backward.liveness import (
     reached,
     sweep,
 )
-from adaptive_optax._backward.program import Op, Program, flatten, slots_of
+from adaptive_optax._backward.program import (
+    Op,
+    Program,
+    flatten,
+    scan_counts,
+    slots_of,
+)
 
 
 class Options(NamedTuple):
@@ -176,9 +182,8 @@ def _order(
 
 def _plan_scan(op: Op, live: Liveness, options: Options) -> ScanPlan | None:
     """The plan of a scan's body, or None where every iteration needs all of it."""
-    params = op.eqn.params
-    consts, carries = params["num_consts"], params["num_carry"]
-    body = flatten(params["jaxpr"])
+    consts, carries = scan_counts(op.eqn)
+    body = flatten(op.eqn.params["jaxpr"])
     inputs = body.inputs[consts : consts + carries]
     reaches = reached(body, inputs)  # of every output, the carries it depends on
     keys = [live.slots.get(slot, NOBODY) for slot in op.outs]

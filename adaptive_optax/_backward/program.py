@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jax import dtypes, lax
 from jax.extend import core as jex
 
-NESTED = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "remat")
 REMAT = ("checkpoint", "remat2", "remat")
+NESTED = ("jit", "pjit", "closed_call", "core_call", "eval_jaxpr", *REMAT)
 BARRIER = "optimization_barrier"
 # These may run in any order with others; those of references and of ordered callbacks
 # may not, and an operation of a later equation can move before an earlier one.
@@ -128,6 +128,21 @@ def is_plain(aval: Any) -> bool:
     """Whether a value is an array of numbers, so that zeros can stand in for it."""
     dtype = getattr(aval, "dtype", None)
     return dtype is not None and not jnp.issubdtype(dtype, dtypes.extended)
+
+
+def scan_counts(eqn: Any) -> tuple[int, int]:
+    """How many operands of a scan are constants, and how many are carries.
+
+    Raises:
+      UnsupportedEquation: If this version of JAX does not tell.
+    """
+    try:
+        if "num_consts" in eqn.params:
+            return eqn.params["num_consts"], eqn.params["num_carry"]
+        consts, carries, _ = eqn.params["ft_in"].unpack()  # since JAX 0.11
+        return len(consts), len(carries)
+    except Exception as error:
+        raise UnsupportedEquation(f"scan ({error!r})") from error
 
 
 def _nested(eqn: Any) -> jex.ClosedJaxpr | None:

@@ -15,6 +15,7 @@ from adaptive_optax._backward.program import (
     UnsupportedEquation,
     evaluate,
     is_slot,
+    scan_counts,
 )
 
 Truth = Any
@@ -102,7 +103,7 @@ def _run_scan(
 ) -> Sequence[Any]:
     """A scan whose iterations skip what only frozen layers need."""
     params = op.eqn.params
-    n_consts, n_carry = params["num_consts"], params["num_carry"]
+    n_consts, n_carry = scan_counts(op.eqn)
     length, reverse = params["length"], params["reverse"]
     consts = operands[:n_consts]
     carry, xs = operands[n_consts : n_consts + n_carry], operands[n_consts + n_carry :]
