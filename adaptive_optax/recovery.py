@@ -328,19 +328,27 @@ def keep_copy(
     return state._replace(good_params=params, good_inner=inner)
 
 
-def good_inner(state: RecoveryState, inner_state: Any) -> Any:
+def good_inner(state: RecoveryState, restoring: jax.Array, inner_state: Any) -> Any:
     """The inner optimizer's state to go on from: the good one after a restore.
 
     The momentum of a divergence diverges again, so it goes back with the parameters.
+    A select, which XLA makes a part of the inner optimizer's update: a conditional
+    would copy all of it at every step, and let a GPU wait for the host.
+
+    Args:
+      state: The judges after `keep_copy`, which keeps nothing while a restore is under
+        way. That it comes first lets XLA write its copy in place: with a reader of the
+        copy before, every step would copy it.
+      restoring: i32[], `RecoveryState.restoring` before this step was judged.
+      inner_state: The inner optimizer's state.
     """
-    leaves = jax.lax.cond(
-        state.restoring == 1,
-        lambda now, good: _like(good, now),
-        lambda now, good: now,
-        jax.tree.leaves(inner_state),
-        jax.tree.leaves(state.good_inner),
+    back, structure = restoring == 1, jax.tree.structure(inner_state)
+    kept = jax.tree.unflatten(structure, jax.tree.leaves(state.good_inner))
+    return jax.tree.map(
+        lambda good, now: jnp.where(back, good, now),
+        _like(kept, inner_state),
+        inner_state,
     )
-    return jax.tree.unflatten(jax.tree.structure(inner_state), leaves)
 
 
 def proceed(

@@ -412,7 +412,9 @@ def adaptive_scheduler(
         # Filter: the inner optimizer under these gains.
         inner_state = state.inner_state
         if recovery:
-            inner_state = recovering.good_inner(state.recovery, inner_state)
+            inner_state = recovering.good_inner(
+                guard, state.recovery.restoring, inner_state
+            )
         gains_now = injection.Gains(inner_rate, lr_scale * share, momentum_now)
         if value is not None:
             extra_args["value"] = value
