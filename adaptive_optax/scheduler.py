@@ -35,6 +35,7 @@ MODES = {"nudge": 6.0, "search": 3.0, "safe": math.inf}
 
 REACH = 1e6  # default bounds: the base rate times and over this
 SCALES = (1 / REACH, REACH)  # of a schedule, whose base rate moves
+AVERAGE_EVERY = 2  # steps: a short run has no more to average than its last dozen
 ANNEAL = 0.3  # share of a known horizon over which the rate goes to 0
 
 
@@ -360,6 +361,7 @@ def adaptive_scheduler(
                 params,
                 healthy=verdict.healthy & ~nonfinite,
                 reset=verdict.restart,
+                every=AVERAGE_EVERY,
             )
 
         # Controls.

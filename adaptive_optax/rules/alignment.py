@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from adaptive_optax import _checks
 from adaptive_optax._types import Rule
 
-UP_MARGIN, DOWN_MARGIN = 0.01, 0.03
+UP_MARGIN = 0.01
 FULL_VOTE = 2.0  # standard errors at which a vote counts in full
 
 
@@ -19,19 +19,20 @@ def alignment(
     """Raise the rate while gradients agree with the last step, lower it on opposition.
 
     With c the averaged alignment and e its standard error, both over a short and over a
-    long horizon, and z the loss trend::
+    long horizon, z the loss trend and p the persistence of the steps::
 
         up   = rate clip((c_long - .01) / 2 e_long, 0, 1)
                if (c_long - .01) / e_long > up_evidence  and  c_short > .01
-        down = rate clip((-.03 - c_short) / 2 e_short, 0, 1)
-               if (-.03 - c_short) / e_short > down_evidence  and  z < down_trend
+        down = rate clip(-c_short / 2 e_short, 0, 1)
+               if -c_short / e_short > down_evidence  and  z < down_trend  and  p > 0
         delta = up - down
 
     Minibatch noise hides a weak agreement from the short horizon, and the long one is
     late to see it end; so one votes and the other has a veto. Agreement says "too low"
     reliably. Opposition alone does not say "too high": sound rates of noisy and of
     curvature-limited runs have as much of it as rates ten times too high. So it counts
-    only where the loss rises.
+    only where the loss rises, and where steps carry on in spite of it: a filter without
+    memory turns with its gradient, and is opposed at its best rate.
 
     Below the coordinate that the prior trusts (`Signals.trusted`: the base rate, or
     what is left of it after a divergence) one standard error is enough to go up; above
@@ -78,7 +79,7 @@ def alignment(
         s = signals
         votes = s.has_alignment & (s.alignment_count > 3) & ~s.warming & ~s.restored
         z_up = (s.alignment_slow - UP_MARGIN) / s.alignment_slow_sem
-        z_down = (-DOWN_MARGIN - s.alignment_mean) / s.alignment_sem
+        z_down = -s.alignment_mean / s.alignment_sem
         needed = jnp.where(
             (s.coordinate < s.trusted) & (up_evidence < jnp.inf),
             jnp.minimum(up_evidence, 1.0),
@@ -90,8 +91,9 @@ def alignment(
             pace * jnp.clip(z_up / FULL_VOTE, 0.0, 1.0),
             0.0,
         )
+        overshoots = (s.loss_trend < down_trend) & (s.persistence > 0)
         down = jnp.where(
-            (z_down > down_evidence) & (s.loss_trend < down_trend),
+            (z_down > down_evidence) & overshoots,
             rate * jnp.clip(z_down / FULL_VOTE, 0.0, 1.0),
             0.0,
         )

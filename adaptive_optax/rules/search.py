@@ -11,11 +11,11 @@ from adaptive_optax._types import Rule, RuleState
 from adaptive_optax.rules.alignment import UP_MARGIN, alignment
 from adaptive_optax.rules.settle import settle
 
-STOP = -1.0  # short alignment in standard errors that ends a climb
 VOTE, LONGEST = 5.0, 30.0  # steps by which a vote is late: without momentum, at most
 REACH = 1.2  # log distance within which the landing snaps to the trusted rate
+FURTHER = 0.6  # log distance that it goes back further where that is out of reach
 QUIET = 20  # steps at the base rate before a slow climb may begin
-UNMOVED = 0.1  # share of the first loss within which it has not moved
+UNMOVED = 0.12  # share of the first loss within which it has not moved
 CLEAR = 3.0  # noises below the loss itself where its standing still can be told
 EARLY = 12  # cosines behind a climb during the warm-up
 FALLING_BACK = -4.0  # loss trend at which a climb has gone too far
@@ -37,7 +37,7 @@ def search(
     *,
     evidence: float = 6.0,
     rate: float = 0.06,
-    early_rate: float = 0.15,
+    early_rate: float = 0.18,
     momentum: float | jax.Array = 0.9,
 ) -> Rule:
     """Climb while alignment is overwhelming, fall back to where it was, hand over.
@@ -45,13 +45,14 @@ def search(
     With c, e and z as in `alignment`, and m the coordinate::
 
         climb   while (c_long - .01) / e_long > evidence
-                by `early_rate` where the loss is within a tenth of its first value
+                by `early_rate` where the loss is within an eighth of its first value
                 and above three times its noise, else by `rate`
-        stop    when c_short / e_short < -1 or z < -4
+        stop    when c_short < 0 or z < -4
         then back = max(min(m lagged by L steps, m), m - L early_rate)
              L    = min(5 + 1 / (1 - momentum), 30)
-             m    = trusted if trusted lies in [back - 1.2, back], else the nearer end;
-               back where a start was thrown away, for then nothing is trusted
+             m    = trusted if trusted lies in [back - 1.2, back],
+                    back - .6 if trusted lies below that,
+                    else back: as where a start was thrown away and nothing is trusted
 
     Neither it nor the rule that follows goes up more than tenfold beyond where the
     loss last fell (z > 1): gradients of saturated units agree for ever.
@@ -127,12 +128,14 @@ def search(
         waiting = state.searching & patient & ~early
         ready = state.searching & ~waiting & s.has_alignment & (s.alignment_count > 5)
         stop = (ready & ~s.warming) & (
-            (s.alignment_mean < STOP * s.alignment_sem) | (s.loss_trend < FALLING_BACK)
+            (s.alignment_mean < 0.0) | (s.loss_trend < FALLING_BACK)
         )
         reach = lag * jnp.maximum(rate, early_rate)
         back = jnp.maximum(jnp.minimum(state.search_lagged, m), m - reach)
-        near = jnp.clip(s.trusted, back - REACH, back)
-        landing = jnp.where(s.failures > 0, back, near)
+        beyond = jnp.where(s.trusted > back, back, back - FURTHER)
+        near = (s.trusted <= back) & (s.trusted >= back - REACH)
+        landing = jnp.where(near, s.trusted, beyond)
+        landing = jnp.where(s.failures > 0, back, landing)
         falls = s.has_value & (s.loss_trend > 1.0)
         proven = jnp.where(falls | s.restored, m, state.search_proven)
         pace = jnp.where(unmoved, early_rate, rate)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from adaptive_optax import _checks
 from adaptive_optax._types import Rule
 
+FORGETFUL = 1 / 3  # of the power where the filter remembers no step
 AGREEMENT = 1.0  # standard errors of alignment above which gradients still agree
 SETTLED = 31  # losses since the start or a restore before a level is one
 OFFSET = 20.0  # steps added to the age
@@ -13,15 +14,21 @@ OFFSET = 20.0  # steps added to the age
 def settle(*, power: float = 1.5, level: float = 2.0) -> Rule:
     """Decay like t^-power while the loss is level at the run's own age.
 
-    With z the progress of the loss, c the long averaged alignment and e its error::
+    With z the progress of the loss, c the long averaged alignment, e its error and p
+    the persistence of the steps::
 
-        delta = -power / (t + 20)   if z < level  and  c < e
+        delta = -q / (t + 20)   if z < level  and  c < e
+        q     = power           if p > 0, else power / 3
 
     A rate at which noisy gradients no longer agree and the loss no longer falls holds
     the parameters at a distance from the minimum; a lower one lets them in. When that
     makes the loss fall again, z rises and the decay pauses, so the rate is never
     lowered faster than the run can use. In proportion to the age, nothing has to be
     known about when training ends, and a pause of ten steps costs little at any age.
+
+    Gradients oppose the steps of a filter without memory at every rate, so there the
+    second condition always holds and says nothing; AdaGrad decays by itself as well.
+    Hence the third of the power.
 
     Args:
       power: Exponent of the decay, >= 0; 1/2 and 1 are the classical rates of
@@ -58,7 +65,8 @@ def settle(*, power: float = 1.5, level: float = 2.0) -> Rule:
         known = s.has_value & (s.loss_count >= SETTLED)
         still = known & (s.loss_progress < level)
         apart = s.alignment_slow < AGREEMENT * s.alignment_slow_sem
-        pace = power / (s.count.astype(jnp.float32) + OFFSET)
+        exponent = jnp.where(s.persistence > 0, power, FORGETFUL * power)
+        pace = exponent / (s.count.astype(jnp.float32) + OFFSET)
         delta = jnp.where(votes & still & apart, -pace, 0.0)
         return delta.astype(jnp.float32), state
 

@@ -211,7 +211,7 @@ class TestSearch:
         # Waiting for the warm-up and twenty steps more cost short runs their time.
         deltas = self.climb(loss_gain=0.01)
         assert np.flatnonzero(deltas)[0] == 13
-        np.testing.assert_allclose(deltas[13:], 0.15, rtol=1e-6)
+        np.testing.assert_allclose(deltas[13:], 0.18, rtol=1e-6)
 
     @pytest.mark.parametrize("gain", [0.3, -0.3])
     def test_one_that_has_moved_waits_and_climbs_slowly(self, gain):
@@ -248,7 +248,50 @@ class TestSearch:
         )
         assert deltas[150] == pytest.approx(-0.1 * lag, rel=0.1)
 
+    @pytest.mark.parametrize(
+        "trusted, landing",
+        [(-1.0, 0.4), (0.0, 0.0), (0.9, 0.9), (1.3, 1.0)],
+        ids=["far below", "below", "just below", "above"],
+    )
+    def test_it_lands_at_the_trusted_rate_if_that_is_near(self, trusted, landing):
+        # Where it was: at 1.0 all the time.
+        deltas = self.climb(
+            length=160,
+            alignment_mean=np.where(np.arange(160) < 150, 0.9, -0.01),
+            alignment_slow=0.0,
+            loss_gain=0.5,
+            coordinate=1.0,
+            trusted=trusted,
+        )
+        assert deltas[150] == pytest.approx(landing - 1.0, abs=0.01)
+
     @pytest.mark.parametrize("momentum", [-0.1, 1.0, math.nan])
     def test_a_momentum_outside_its_range_is_quoted(self, momentum):
         with pytest.raises(ValueError, match=f"`momentum` must .* {momentum}"):
             rules.search(momentum=momentum)
+
+
+class TestOpposition:
+    """Gradients oppose the steps of a filter without memory at every rate."""
+
+    OPPOSED = {
+        "alignment_mean": -0.3,
+        "alignment_slow": -0.3,
+        "alignment_count": 50,
+        "loss_trend": -3.0,
+        "loss_progress": 0.0,
+        "loss_count": 50,
+        "count": 80,
+    }
+
+    @pytest.mark.parametrize("persistence, falls", [(0.8, True), (-0.3, False)])
+    def test_it_lowers_the_rate_where_steps_carry_on(self, persistence, falls):
+        delta = moves(rules.alignment(), 1, **self.OPPOSED, persistence=persistence)
+        assert (delta[0] < 0) == falls
+
+    def test_without_memory_the_rate_settles_at_a_third_of_the_pace(self):
+        settle = rules.settle(power=1.5)
+        carries_on = moves(settle, 1, **self.OPPOSED, persistence=0.8)
+        turns = moves(settle, 1, **self.OPPOSED, persistence=-0.3)
+        np.testing.assert_allclose(carries_on, -1.5 / 100, rtol=1e-6)
+        np.testing.assert_allclose(turns, -0.5 / 100, rtol=1e-6)

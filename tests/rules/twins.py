@@ -139,11 +139,12 @@ def alignment(steps, rate=0.02, up_evidence=3.0, down_evidence=1.0, down_trend=-
         needed = min(up_evidence, 1) if s.coordinate < s.trusted else up_evidence
         pace = 0.1 * rate if s.coordinate > s.ceiling else rate
         z_up = (s.alignment_slow - 0.01) / s.alignment_slow_sem
-        z_down = (-0.03 - s.alignment_mean) / s.alignment_sem
+        z_down = -s.alignment_mean / s.alignment_sem
         up = down = 0.0
         if z_up > needed and s.alignment_mean > 0.01:
             up = pace * min(z_up / 2, 1)
-        if z_down > down_evidence and s.loss_trend < down_trend:
+        overshoots = s.loss_trend < down_trend and s.persistence > 0
+        if z_down > down_evidence and overshoots:
             down = rate * min(z_down / 2, 1)
         yield up - down
 
@@ -155,13 +156,14 @@ def settle(steps, power=1.5, level=2.0):
         if too_early or not judged:
             yield 0.0
         elif s.loss_progress < level and s.alignment_slow < s.alignment_slow_sem:
-            yield -power / (s.count + 20)
+            exponent = power if s.persistence > 0 else power / 3
+            yield -exponent / (s.count + 20)
         else:
             yield 0.0
 
 
 def search(
-    steps, then=alignment, evidence=6.0, rate=0.06, early_rate=0.15, momentum=0.9
+    steps, then=alignment, evidence=6.0, rate=0.06, early_rate=0.18, momentum=0.9
 ):
     steps, same = itertools.tee(steps)
     nudges = then(same)
@@ -173,7 +175,7 @@ def search(
         waiting = s.warming or (quiet < 20 and s.failures == 0)
         agree = s.alignment_slow - 0.01 > evidence * s.alignment_slow_sem
         told = s.has_value and 3 * s.loss_noise < abs(s.loss_fast)
-        unmoved = told and abs(s.loss_gain) < 0.1
+        unmoved = told and abs(s.loss_gain) < 0.12
         if unmoved and agree and s.alignment_count > 12:
             waiting = False
         waiting = waiting and searching
@@ -183,12 +185,12 @@ def search(
         delta = 0.0
         if not searching:
             delta = nudge
-        elif (ready and not s.warming) and (
-            s.alignment_mean < -s.alignment_sem or s.loss_trend < -4
-        ):
+        elif (ready and not s.warming) and (s.alignment_mean < 0 or s.loss_trend < -4):
             back = max(min(lagged, m), m - lag * max(rate, early_rate))
-            near = min(max(s.trusted, back - 1.2), back)
-            landing = back if s.failures > 0 else near
+            landing = back
+            if s.failures == 0 and s.trusted <= back:
+                near = s.trusted >= back - 1.2
+                landing = s.trusted if near else back - 0.6
             delta, searching = landing - m, False
         elif ready and agree:
             delta = early_rate if unmoved else rate
