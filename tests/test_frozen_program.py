@@ -2,6 +2,7 @@
 
 import functools
 import re
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import adaptive_optax as ao
+from adaptive_optax._backward import program
 from tests.frozen_models import (
     LAYERS,
     inputs,
@@ -213,3 +215,20 @@ def test_inside_shard_map():
 
     got = on_all(ao.frozen_value_and_grad(unrolled, **EVERY))(params, frozen, x)
     assert_close(got, on_all(masking(unrolled))(params, frozen, x), 1e-5)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"num_consts": 2, "num_carry": 1},
+        {"ft_in": SimpleNamespace(unpack=lambda: ([0, 0], [0], [0, 0, 0]))},
+    ],
+    ids=["JAX 0.10", "JAX 0.11"],
+)
+def test_a_scan_tells_its_operands_apart(params):
+    assert program.scan_counts(SimpleNamespace(params=params)) == (2, 1)
+
+
+def test_a_scan_of_an_unknown_kind_is_left_to_the_mask():
+    with pytest.raises(program.UnsupportedEquation, match="scan .*KeyError"):
+        program.scan_counts(SimpleNamespace(params={"length": 3}))
