@@ -54,6 +54,9 @@ class Signals(NamedTuple):
     alignment_slow_sem: jax.Array  # its standard error
     alignment_count: jax.Array  # i32[] values in it since the start or a restore
     persistence: jax.Array  # EMA of the cosine of successive steps; near 1: momentum
+    # The heading, cos(-g, the way from the mean of the run's last third).
+    heading: jax.Array  # EMA, long horizon
+    heading_sem: jax.Array  # its standard error
     travel: jax.Array  # max |theta - theta_0| / sqrt(sum |g|^2): DoG's first rate
     # What the loop itself is doing.
     coordinate: jax.Array  # the driven gain's coordinate, minus where it started

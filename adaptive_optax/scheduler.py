@@ -7,7 +7,7 @@ One step of `adaptive_scheduler` reads like the theory::
     alpha     <- clip(alpha exp(rule(signals)))            mu, sigma likewise
     u, h      <- inner(gradient, h; alpha, mu)             any Optax optimizer
     theta     <- theta + (1 - frozen) (u + sigma D(theta) noise)
-    averages  <- theta
+    averages  <- theta, as far back as it pays
 
 Nothing else happens in this file: each line is a module of its own.
 """
@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adaptive_optax import _checks, averaging, freezing, holding, injection
+from adaptive_optax import _checks, averaging, freezing, holding, injection, window
 from adaptive_optax import dither as dithering
 from adaptive_optax import recovery as recovering
 from adaptive_optax import signals as sensing
@@ -59,6 +59,7 @@ class AdaptiveSchedulerState(NamedTuple):
     freezing: Any  # `FreezeState`, or ()
     recovery: Any  # `RecoveryState`, or ()
     averaging: Any  # `AverageState`, or ()
+    window: Any  # `WindowState`, or ()
     inner_state: optax.OptState
 
 
@@ -255,8 +256,8 @@ def adaptive_scheduler(
         rule = prior(strength, adapter.memory if momentum is None else momentum)
     if sigma_rule is None and dithers:
         sigma_rule = success()
-    reach = (low / base_rate, high / base_rate) if schedule is None else SCALES
-    rate = Control(LOG, *reach, slew)
+    scales = (low / base_rate, high / base_rate) if schedule is None else SCALES
+    rate = Control(LOG, *scales, slew)
     mu = Control(MOMENTUM_COORDINATES[momentum_coordinate], *mu_bounds, slew)
     dither = Control(LOG, *sigma_bounds, slew)
     shadow = None
@@ -291,6 +292,7 @@ def adaptive_scheduler(
                 else ()
             ),
             averaging=averaging.init_average(params) if average else (),
+            window=window.init_window(params, sketch) if average else (),
             inner_state=inner_state,
         )
 
@@ -354,14 +356,18 @@ def adaptive_scheduler(
         elif recovery:
             verdict, guard = recovering.proceed(guard, nonfinite=nonfinite)
             signals = signals._replace(restored=verdict.repeat)
-        averages = state.averaging
+        averages, reach = state.averaging, state.window
         if average:
-            averages = averaging.absorb(
+            averages, reach = window.absorb(
+                reach,
                 averages,
                 params,
+                live,
                 healthy=verdict.healthy & ~nonfinite,
                 reset=verdict.restart,
+                restored=signals.restored,
                 every=AVERAGE_EVERY,
+                fraction=sketch,
             )
 
         # Controls.
@@ -474,6 +480,7 @@ def adaptive_scheduler(
             frozen_fraction=fraction,
             recovery=guard,
             averaging=averages,
+            window=reach,
             inner_state=new_inner,
         )
 

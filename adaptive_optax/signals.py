@@ -23,6 +23,11 @@ It is taken on a sketch of the last step (`sketch`). The persistence, the averag
 cosine of each step with the one before it, tells what the filter makes of that: without
 momentum a step turns with its gradient, with momentum it carries on.
 
+The heading cos(-g_t, theta_t - anchor), the anchor being the mean of about the last
+third of the way, asks the same of the way that many steps have made. It is slower to
+notice an end, but noise that hides a step's direction averages out of the way's, and a
+filter without memory, whose every step is opposed, has a heading like any other.
+
 The travel max|theta - theta_0| / sqrt(sum |g|^2) is the step size of Distance over
 Gradients (Ivgi, Hinder, Carmon, 2023, equation 1).
 
@@ -92,8 +97,11 @@ class SignalsState(NamedTuple):
     reward_series: jax.Array  # f32[11], see `_Series`
     gradient_series: jax.Array  # f32[4], see `_Gradient`
     alignment_series: jax.Array  # f32[6], see `_Alignment`
+    heading_series: jax.Array  # f32[6], the same of the heading
     step_sketch: Any  # like params, sliced, bfloat16: the last step
     travel_sketch: Any  # like params, sliced, float32: theta - theta_0
+    anchor_sketch: Any  # the same, float32: mean of theta - theta_0
+    anchor_count: jax.Array  # f32[] steps in it since the start or a restore
     travel_max: jax.Array  # f32[] largest distance from the start
     nonfinite_values: jax.Array  # i32[] losses that were not finite
     nonfinite_rewards: jax.Array  # i32[] rewards that were not finite
@@ -122,8 +130,11 @@ def init_signals(params: Any, fraction: float) -> SignalsState:
         reward_series=jnp.zeros(len(_Series._fields), jnp.float32),
         gradient_series=jnp.zeros(len(_Gradient._fields), jnp.float32),
         alignment_series=jnp.zeros(len(_Alignment._fields), jnp.float32),
+        heading_series=jnp.zeros(len(_Alignment._fields), jnp.float32),
         step_sketch=sketching.zeros(params, fraction, jnp.bfloat16),
         travel_sketch=sketching.zeros(params, fraction, jnp.float32),
+        anchor_sketch=sketching.zeros(params, fraction, jnp.float32),
+        anchor_count=jnp.zeros((), jnp.float32),
         travel_max=jnp.zeros((), jnp.float32),
         nonfinite_values=jnp.zeros((), jnp.int32),
         nonfinite_rewards=jnp.zeros((), jnp.int32),
@@ -180,14 +191,15 @@ def measure(
 
     gradient, grad_norm_z = _gradient(_Gradient(*state.gradient_series), norms)
     fraction = sketching.fraction_of(grads, fraction)
+    seen = sketching.take(grads, fraction)
     alignment, cosine, has_alignment = _align(
-        _Alignment(*state.alignment_series),
-        sketching.take(grads, fraction),
-        state.step_sketch,
-        norms.finite,
+        _Alignment(*state.alignment_series), seen, state.step_sketch, norms.finite
     )
+    way = jax.tree.map(jnp.subtract, state.travel_sketch, state.anchor_sketch)
+    heading, _, _ = _align(_Alignment(*state.heading_series), seen, way, norms.finite)
     mean, sem = _estimate(alignment, alignment.mean, ALIGNMENT)
     slow, slow_sem = _estimate(alignment, alignment.slow, ALIGNMENT_SLOW)
+    ahead, ahead_sem = _estimate(heading, heading.slow, ALIGNMENT_SLOW)
 
     signals = Signals(
         count=state.signal_count,
@@ -222,6 +234,8 @@ def measure(
         alignment_slow_sem=slow_sem,
         alignment_count=alignment.seen.astype(jnp.int32),
         persistence=_debiased(alignment.carry, ALIGNMENT, alignment.carries),
+        heading=ahead,
+        heading_sem=ahead_sem,
         travel=state.travel_max / jnp.sqrt(gradient.total + 1e-30),
         coordinate=jnp.zeros((), jnp.float32),
         trusted=jnp.zeros((), jnp.float32),
@@ -236,6 +250,7 @@ def measure(
         reward_series=jnp.stack(gain),
         gradient_series=jnp.stack(gradient),
         alignment_series=jnp.stack(alignment),
+        heading_series=jnp.stack(heading),
         nonfinite_values=state.nonfinite_values + bad_value,
         nonfinite_rewards=state.nonfinite_rewards + bad_reward,
         nonfinite_gradients=state.nonfinite_gradients + ~norms.finite,
@@ -296,6 +311,13 @@ def record_step(
         sketching.take(updates, fraction),
     )
     travel = jax.tree.map(jnp.add, state.travel_sketch, step)
+    count = jnp.where(restored, 0.0, state.anchor_count + 1)
+    share = (FAR + 1) / (count + FAR + 1)
+    anchor = jax.tree.map(  # exactly the place at a restart: there is no way yet
+        lambda mean, place: jnp.where(restored, place, mean + share * (place - mean)),
+        state.anchor_sketch,
+        travel,
+    )
     squares = [
         scale * jnp.sum(leaf * leaf)
         for scale, leaf in zip(
@@ -313,10 +335,13 @@ def record_step(
         loss_series=loss,
         reward_series=reward,
         alignment_series=_carry(alignment, step, state.step_sketch) * again,
+        heading_series=state.heading_series * again,
         step_sketch=jax.tree.map(
             lambda leaf: jnp.where(restored, 0.0, leaf).astype(jnp.bfloat16), step
         ),
         travel_sketch=travel,
+        anchor_sketch=anchor,
+        anchor_count=count,
         travel_max=jnp.maximum(
             state.travel_max, jnp.where(jnp.isfinite(distance), distance, 0.0)
         ),
@@ -474,7 +499,7 @@ def _align(
     a: _Alignment, grads: Any, step: Any, finite: jax.Array
 ) -> tuple[_Alignment, jax.Array, jax.Array]:
     """The cosine on the sketch and its statistics, held where there was no step."""
-    against, known = _cosine(grads, step)
+    against, known = sketching.cosine(grads, step)
     ok = finite & known
     cosine = jnp.where(ok, -against, 0.0)
     deviation = cosine - _debiased(a.mean, ALIGNMENT, a.seen)
@@ -489,29 +514,11 @@ def _align(
 
 def _carry(a: _Alignment, step: Any, before: Any) -> jax.Array:
     """The series with the cosine of two steps; held where either did not move."""
-    cosine, ok = _cosine(step, before)
+    cosine, ok = sketching.cosine(step, before)
     new = a._replace(
         carry=ALIGNMENT * a.carry + (1 - ALIGNMENT) * cosine, carries=a.carries + 1
     )
     return jnp.where(ok, jnp.stack(new), jnp.stack(a))
-
-
-def _cosine(a: Any, b: Any) -> tuple[jax.Array, jax.Array]:
-    """Of two sketches, and whether both have a direction."""
-    zero = jnp.zeros((), jnp.float32)
-    parts = [
-        (jnp.sum(x * y), jnp.sum(x * x), jnp.sum(y * y))
-        for x, y in zip(
-            jax.tree.leaves(a),
-            (leaf.astype(jnp.float32) for leaf in jax.tree.leaves(b)),
-            strict=True,
-        )
-    ]
-    columns = zip(*parts, strict=True) if parts else [(), (), ()]
-    dot, aa, bb = (sum(column, zero) for column in columns)
-    ok = (aa > 0) & (bb > 0) & jnp.isfinite(aa) & jnp.isfinite(bb) & jnp.isfinite(dot)
-    size = jnp.sqrt(jnp.where(ok, aa, 1.0)) * jnp.sqrt(jnp.where(ok, bb, 1.0))
-    return jnp.where(ok, jnp.clip(dot / size, -1.0, 1.0), 0.0), ok
 
 
 def _estimate(

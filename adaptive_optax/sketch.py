@@ -76,6 +76,24 @@ def _abstract(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
 
 
+def cosine(a: Any, b: Any) -> tuple[jax.Array, jax.Array]:
+    """Of two sketches, and whether both have a direction: f32[], bool[]."""
+    zero = jnp.zeros((), jnp.float32)
+    parts = [
+        (jnp.sum(x * y), jnp.sum(x * x), jnp.sum(y * y))
+        for x, y in zip(
+            jax.tree.leaves(a),
+            (leaf.astype(jnp.float32) for leaf in jax.tree.leaves(b)),
+            strict=True,
+        )
+    ]
+    columns = zip(*parts, strict=True) if parts else [(), (), ()]
+    dot, aa, bb = (sum(column, zero) for column in columns)
+    ok = (aa > 0) & (bb > 0) & jnp.isfinite(aa) & jnp.isfinite(bb) & jnp.isfinite(dot)
+    size = jnp.sqrt(jnp.where(ok, aa, 1.0)) * jnp.sqrt(jnp.where(ok, bb, 1.0))
+    return jnp.where(ok, jnp.clip(dot / size, -1.0, 1.0), 0.0), ok
+
+
 def _shards(leaf: jax.Array) -> tuple[int, ...]:
     """Devices that each axis may be spread over.
 

@@ -18,7 +18,7 @@ def mean(decay, xs):
 def polynomial_mean(power, xs):
     """The mean in which the i-th value counts as i (i + 1) ... (i + power - 1)."""
     w = [math.comb(i + power - 1, power) for i in range(1, len(xs) + 1)]
-    return float(np.asarray(w, np.float64) @ np.asarray(xs) / sum(w)) if w else 0.0
+    return np.asarray(w, np.float64) @ np.asarray(xs) / sum(w) if w else 0.0
 
 
 class Series:
@@ -105,7 +105,9 @@ def read(fed, taken):
     loss, gain = Series(), Series()
     log_norms, deviations, squared_norms = [], [], 0.0
     cosines, spreads, carries = [], [], []
+    headings, heading_spreads = [], []
     last_step, place, travel = None, 0.0, 0.0
+    places = []  # since the start or a restore
     taken = iter(taken)
     for count, (x, r, g) in enumerate(fed):
         has_value, has_reward = bool(np.isfinite(x)), bool(np.isfinite(r))
@@ -135,6 +137,13 @@ def read(fed, taken):
             spreads.append((cosine - mean(0.9, cosines)) ** 2)
             cosines.append(cosine)
         n, spread = max(len(cosines), 1), mean(0.97, spreads)
+        places = places or [np.zeros_like(g)]
+        way = places[-1] - polynomial_mean(2, places)
+        if has_gradient and norm > 0 and np.any(way):
+            heading = float(-g @ way) / (norm * np.linalg.norm(way))
+            heading_spreads.append((heading - mean(0.9, headings)) ** 2)
+            headings.append(heading)
+        heading_share = max(0.02 / 1.98, 1 / max(len(headings), 1))
         readings = {
             **loss.as_loss(has_value),
             "count": count,
@@ -153,12 +162,16 @@ def read(fed, taken):
             "alignment_slow_sem": math.sqrt(spread * max(0.02 / 1.98, 1 / n)) + 1e-6,
             "alignment_count": len(cosines),
             "persistence": mean(0.9, carries),
+            "heading": mean(0.98, headings),
+            "heading_sem": math.sqrt(mean(0.97, heading_spreads) * heading_share)
+            + 1e-6,
             "travel": travel / math.sqrt(squared_norms) if squared_norms else 0.0,
         }
         yield readings, readings | gain.as_loss(has_reward)
 
         u, again = next(taken)
         place = place + u
+        places = [place] if again else [*places, place]
         if last_step is not None and np.any(last_step) and np.any(u):
             lengths = np.linalg.norm(u) * np.linalg.norm(last_step)
             carries.append(float(u @ last_step) / lengths)
@@ -167,4 +180,5 @@ def read(fed, taken):
         if again:
             loss.forget_level()
             gain.forget_level()
+            headings, heading_spreads = [], []
             cosines, spreads, carries = [], [], []

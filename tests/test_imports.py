@@ -24,6 +24,7 @@ ROWS = [
         "filters",
         "_moments",
         "averaging",
+        "window",
         "recovery",
         "scaling",
         "injection",
@@ -47,6 +48,7 @@ BESIDE = {
     ("_freeze_law", "_freeze_layout"),
     ("_backward", "_backward"),
     ("rules", "rules"),
+    ("window", "averaging"),
 }
 LAZY = {"plotting": {"matplotlib"}, "train_state": {"flax"}}
 RUNTIME = {"jax", "optax", "numpy"}

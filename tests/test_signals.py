@@ -35,6 +35,8 @@ COMPARED = (
     "alignment_slow_sem",
     "alignment_count",
     "persistence",
+    "heading",
+    "heading_sem",
     "travel",
 )
 FLAGS = ("has_value", "has_reward", "has_gradient", "has_alignment")

@@ -7,6 +7,7 @@ from adaptive_optax._types import Rule
 
 UP_MARGIN = 0.01
 FULL_VOTE = 2.0  # standard errors at which a vote counts in full
+HEADED = 0.5  # weight of the heading's votes
 
 
 def alignment(
@@ -19,16 +20,23 @@ def alignment(
     """Raise the rate while gradients agree with the last step, lower it on opposition.
 
     With c the averaged alignment and e its standard error, both over a short and over a
-    long horizon, z the loss trend and p the persistence of the steps::
+    long horizon, a the heading with its error e_a, z the loss trend and p the
+    persistence of the steps::
 
         up   = rate clip((c_long - .01) / 2 e_long, 0, 1)
                if (c_long - .01) / e_long > up_evidence  and  c_short > .01
+        up   = rate clip(a / 2 e_a, 0, 1) / 2     where that is more,
+               if a / e_a > up_evidence  and  (c_long > 0  or  p <= 0)
         down = rate clip(-c_short / 2 e_short, 0, 1)
                if -c_short / e_short > down_evidence  and  z < down_trend  and  p > 0
         delta = up - down
 
     Minibatch noise hides a weak agreement from the short horizon, and the long one is
-    late to see it end; so one votes and the other has a veto. Agreement says "too low"
+    late to see it end; so one votes and the other has a veto. The heading sees what
+    both miss: a minimum that moves on, and progress under a filter without memory,
+    whose steps are opposed at every rate. Where steps carry on, opposition is a veto to
+    it as well: along a narrow valley the way is right, and the steps across too long.
+    Agreement says "too low"
     reliably. Opposition alone does not say "too high": sound rates of noisy and of
     curvature-limited runs have as much of it as rates ten times too high. So it counts
     only where the loss rises, and where steps carry on in spite of it: a filter without
@@ -91,6 +99,10 @@ def alignment(
             pace * jnp.clip(z_up / FULL_VOTE, 0.0, 1.0),
             0.0,
         )
+        sound = (s.alignment_slow > 0) | (s.persistence <= 0)
+        z_ahead = s.heading / s.heading_sem
+        ahead = HEADED * pace * jnp.clip(z_ahead / FULL_VOTE, 0.0, 1.0)
+        up = jnp.maximum(up, jnp.where((z_ahead > up_evidence) & sound, ahead, 0.0))
         overshoots = (s.loss_trend < down_trend) & (s.persistence > 0)
         down = jnp.where(
             (z_down > down_evidence) & overshoots,

@@ -42,9 +42,9 @@ def search(
 ) -> Rule:
     """Climb while alignment is overwhelming, fall back to where it was, hand over.
 
-    With c, e and z as in `alignment`, and m the coordinate::
+    With c, e, a and z as in `alignment`, and m the coordinate::
 
-        climb   while (c_long - .01) / e_long > evidence
+        climb   while (c_long - .01) / e_long > evidence  or  a / e_a > evidence
                 by `early_rate` where the loss is within an eighth of its first value
                 and above three times its noise, else by `rate`
         stop    when c_short < 0 or z < -4
@@ -121,6 +121,7 @@ def search(
         nudge, then_state = then.update(s, state.search_then)
         quiet = jnp.where(s.warming, 0, jnp.minimum(state.search_quiet + 1, QUIET))
         overwhelming = s.alignment_slow - UP_MARGIN > evidence * s.alignment_slow_sem
+        overwhelming |= s.heading > evidence * s.heading_sem
         told = s.has_value & (CLEAR * s.loss_noise < jnp.abs(s.loss_fast))
         unmoved = told & (jnp.abs(s.loss_gain) < UNMOVED)
         early = unmoved & overwhelming & (s.alignment_count > EARLY)

@@ -133,7 +133,12 @@ def test_eight_devices_agree_with_one_and_exchange_scalars_only():
             exchanged = list(collectives(step))
             assert exchanged and max(size for _, size in exchanged) <= 64, exchanged
             assert {kind for kind, _ in exchanged} == {"all-reduce"}
-            for tree in (state.sensor.step_sketch, state.sensor.travel_sketch):
+            sketches = (
+                state.sensor.step_sketch,
+                state.sensor.travel_sketch,
+                state.sensor.anchor_sketch,
+            )
+            for tree in sketches:
                 assert not tree["rows"].is_fully_replicated
                 assert not tree["columns"].is_fully_replicated
     chex.assert_trees_all_close(*jax.tree.map(np.asarray, ends), rtol=1e-5, atol=1e-7)

@@ -42,6 +42,8 @@ MEASURED = {
         "alignment_sem",
         "alignment_slow",
         "alignment_slow_sem",
+        "heading",
+        "heading_sem",
     ),
 }
 QUIET = dict.fromkeys(Signals._fields, 0.0) | {
@@ -57,6 +59,7 @@ QUIET = dict.fromkeys(Signals._fields, 0.0) | {
     "grad_norm": 1.0,
     "alignment_sem": 0.1,
     "alignment_slow_sem": 0.1,
+    "heading_sem": 0.1,
     "loss_count": 50,
     "loss_progress": 3.0,
     "alignment_count": 50,
@@ -142,6 +145,8 @@ def random_stream(
         "alignment_slow_sem": 0.04 * np.exp(wander(0.3)),
         "alignment_count": np.arange(length),
         "persistence": np.tanh(wander()),
+        "heading": np.tanh(wander(0.2)),
+        "heading_sem": 0.05 * np.exp(wander(0.3)),
         "travel": np.exp(wander()),
         "coordinate": wander(),
         "trusted": np.minimum(wander(), 0.0),

@@ -143,6 +143,9 @@ def alignment(steps, rate=0.02, up_evidence=3.0, down_evidence=1.0, down_trend=-
         up = down = 0.0
         if z_up > needed and s.alignment_mean > 0.01:
             up = pace * min(z_up / 2, 1)
+        z_ahead = s.heading / s.heading_sem
+        if z_ahead > up_evidence and (s.alignment_slow > 0 or s.persistence <= 0):
+            up = max(up, pace / 2 * min(z_ahead / 2, 1))
         overshoots = s.loss_trend < down_trend and s.persistence > 0
         if z_down > down_evidence and overshoots:
             down = rate * min(z_down / 2, 1)
@@ -174,6 +177,7 @@ def search(
         quiet = 0 if s.warming else quiet + 1
         waiting = s.warming or (quiet < 20 and s.failures == 0)
         agree = s.alignment_slow - 0.01 > evidence * s.alignment_slow_sem
+        agree = agree or s.heading > evidence * s.heading_sem
         told = s.has_value and 3 * s.loss_noise < abs(s.loss_fast)
         unmoved = told and abs(s.loss_gain) < 0.12
         if unmoved and agree and s.alignment_count > 12:

@@ -1,0 +1,149 @@
+"""The window of the average: short where the average lags, whole where it does not."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import adaptive_optax as ao
+from adaptive_optax import averaging, window
+
+SIZE = 40
+CURVATURE = np.geomspace(0.01, 1.0, SIZE).astype(np.float32)
+
+
+@jax.jit
+def follow(params, grads, healthy, reset):
+    """The averages and windows of a stream, after every step."""
+
+    def step(carry, fed):
+        averages, state = carry
+        place, grad, ok, again = fed
+        after = window.absorb(
+            state,
+            averages,
+            place,
+            grad,
+            healthy=ok,
+            reset=again,
+            restored=again,
+            every=2,
+            fraction=1.0,
+        )
+        return after, after
+
+    start = averaging.init_average(params[0]), window.init_window(params[0], 1.0)
+    return jax.lax.scan(step, start, (params, grads, healthy, reset))[1]
+
+
+def twin(params, grads, healthy, reset):
+    """The same in float64; yields the average and the age."""
+    average = level = np.zeros(params.shape[1])
+    age, count, wait = 0.0, 0, 0
+    mean = square = mass = 0.0
+    seen = 0
+    for place, grad, ok, again in zip(params, grads, healthy, reset, strict=True):
+        way = average - level
+        weight = min(0.02, 9 / (age + 9))
+        if count > 0 and np.any(way) and np.any(grad):
+            lag = -grad @ way / (np.linalg.norm(grad) * np.linalg.norm(way))
+            gap = lag - (mean / mass if mass else 0.0)
+            mean += weight * (lag - mean)
+            square += weight * (gap**2 - square)
+            mass += weight * (1 - mass)
+            seen += 1
+        z = 0.0
+        if mass:
+            share = max(weight / (2 - weight), 1 / seen)
+            z = mean / mass / (math.sqrt(square / mass * share) + 1e-6)
+        age *= 1 - 0.05 * min(max((z - 0.5) / 2, 0), 1)
+        count = max(round(age), min(count, 1))
+        if again:
+            age, count, wait, mean, square, mass, seen = 0.0, 0, 0, 0.0, 0.0, 0.0, 0
+        if ok and wait == 0:
+            share = 9 / (count + 9) if count else 1.0
+            average = average + share * (place - average) if count else place
+            level = level + share * (average - level) if count else average
+            age, count, wait = age + 1, count + 1, 1
+        else:
+            wait = max(wait - 1, 0)
+        yield average, age
+
+
+def stream(seed, length=400):
+    """Noise about a place that begins to travel half-way, gradients that know it."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(length)[:, None]
+    target = 0.02 * np.maximum(time - length / 2, 0)
+    params = target - 0.1 * (time > length / 2) + 0.3 * rng.normal(size=(length, SIZE))
+    grads = params - target + rng.normal(size=(length, SIZE))
+    grads[rng.random(length) < 0.05] = 0.0  # as those that were not finite arrive
+    healthy = rng.random(length) < 0.9
+    reset = rng.random(length) < 0.005
+    return np.float32(params), np.float32(grads), healthy, reset
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_it_agrees_with_its_twin(seed):
+    fed = stream(seed)
+    averages, state = follow(*fed)
+    slow = zip(*twin(np.float64(fed[0]), np.float64(fed[1]), *fed[2:]), strict=True)
+    expected, ages = map(np.asarray, slow)
+    assert ages.max() > 30 and (np.diff(ages) < -1).any()  # both ways
+    np.testing.assert_allclose(state.window_age, ages, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(averages.average, expected, rtol=1e-3, atol=1e-4)
+
+
+def excess(inner, rate, noise, drift, steps=4000):
+    """Mean loss of the last 200 steps: of θ, of our average and of a fixed one."""
+    tx = ao.adaptive_scheduler(inner, rate, mode="safe")
+    fixed = ao.average_params(every=2)
+
+    def step(carry, t):
+        params, state, fixed_state = carry
+        minimum = drift * jnp.maximum(t - steps / 2, 0)
+        draw = jax.random.normal(jax.random.fold_in(jax.random.key(0), t), (SIZE,))
+
+        def loss(x):
+            return 0.5 * jnp.sum(CURVATURE * (x - minimum) ** 2)
+
+        value, grads = jax.value_and_grad(loss)(params)
+        grads = grads + noise * jnp.sqrt(CURVATURE) * draw
+        updates, state = tx.update(grads, state, params, value=value)
+        _, fixed_state = fixed.update(updates, fixed_state, params)
+        params = optax.apply_updates(params, updates)
+        seen = (
+            params,
+            ao.eval_params(state, params),
+            ao.eval_params(fixed_state, params),
+        )
+        return (params, state, fixed_state), jnp.stack([loss(x) for x in seen])
+
+    params = jnp.ones(SIZE)
+    start = params, tx.init(params), fixed.init(params)
+    _, losses = jax.jit(lambda: jax.lax.scan(step, start, jnp.arange(steps)))()
+    return np.asarray(losses)[-200:].mean(0)
+
+
+@pytest.mark.parametrize("inner, rate", [(optax.sgd, 0.1), (optax.adam, 0.01)])
+def test_a_run_that_has_arrived_keeps_its_average(inner, rate):
+    last, ours, fixed = excess(inner, rate, noise=0.3, drift=0.0)
+    assert ours < 1.15 * fixed and ours < 0.5 * last
+
+
+@pytest.mark.parametrize("inner, rate", [(optax.sgd, 0.1), (optax.adagrad, 0.3)])
+def test_a_moving_minimum_is_followed(inner, rate):
+    last, ours, fixed = excess(inner, rate, noise=0.1, drift=2e-3)
+    assert ours < 0.3 * fixed and ours < 2 * last
+
+
+def test_a_small_count_never_says_that_nothing_was_absorbed():
+    params = np.linspace(0, 50, 200, dtype=np.float32)[:, None] * np.ones(SIZE)
+    grads = np.full((200, SIZE), -1.0, np.float32)
+    flags = np.ones(200, bool), np.zeros(200, bool)
+    averages, state = follow(np.float32(params), grads, *flags)
+    assert (averages.average_count >= 1).all() and state.window_age[-1] < 11
+    np.testing.assert_allclose(averages.average[-1], params[-1], atol=1.0)
