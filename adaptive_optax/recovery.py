@@ -264,7 +264,12 @@ def judge(
         good_value=jnp.where(
             old.on_trial, jnp.inf, jnp.where(learns_level, s.loss_fast, old.good_value)
         ),
-        good_noise=jnp.where(learns_level, s.loss_noise, old.good_noise),
+        good_noise=jnp.where(
+            # Right after a restore there is no noise to measure; it is what it was.
+            learns_level & (known | jnp.isnan(old.first_value)),
+            s.loss_noise,
+            old.good_noise,
+        ),
         first_value=first,
         lowest_value=lowest,
         audit_jitter=jnp.where(

@@ -366,6 +366,7 @@ def adaptive_scheduler(
                 healthy=verdict.healthy & ~nonfinite,
                 reset=verdict.restart,
                 restored=signals.restored,
+                hold=nonfinite,
                 every=AVERAGE_EVERY,
                 fraction=sketch,
             )

@@ -54,7 +54,7 @@ LARGEST = 1e37  # beyond it differences leave float32: treated as non-finite
 
 
 class _Series(NamedTuple):
-    """One packed f32[11]: a carry of few arrays is what a small step can afford."""
+    """One packed f32[12]: a carry of few arrays is what a small step can afford."""
 
     last: jax.Array
     fast: jax.Array  # EMAs are biased here; `_debiased` divides by the EMA of ones
@@ -63,10 +63,11 @@ class _Series(NamedTuple):
     calm: jax.Array
     success: jax.Array
     seen: jax.Array  # values since the start or a restore
-    innovations: jax.Array  # values behind spread and calm, kept over a restore
+    innovations: jax.Array  # values behind spread and calm
     far: jax.Array  # means whose horizon grows with the run
     near: jax.Array
     first: jax.Array  # kept over a restore
+    begun: jax.Array  # 1 once there is a first
 
 
 class _Gradient(NamedTuple):
@@ -93,8 +94,8 @@ class SignalsState(NamedTuple):
     """State of the sensor."""
 
     signal_count: jax.Array  # i32[] steps
-    loss_series: jax.Array  # f32[11], see `_Series`
-    reward_series: jax.Array  # f32[11], see `_Series`
+    loss_series: jax.Array  # f32[12], see `_Series`
+    reward_series: jax.Array  # f32[12], see `_Series`
     gradient_series: jax.Array  # f32[4], see `_Gradient`
     alignment_series: jax.Array  # f32[6], see `_Alignment`
     heading_series: jax.Array  # f32[6], the same of the heading
@@ -378,19 +379,28 @@ def _extend(s: _Series, x: jax.Array, ok: jax.Array, *, falls: bool) -> _Series:
         innovations=s.innovations + counts,
         far=s.far + (FAR + 1) / (s.seen + FAR + 1) * (x - s.far),
         near=s.near + (NEAR + 1) / (s.seen + NEAR + 1) * (x - s.near),
-        first=jnp.where(s.innovations + s.seen > 0, s.first, x),
+        first=jnp.where(s.begun > 0, s.first, x),
+        begun=jnp.ones_like(s.begun),
     )
     packed = jnp.where(ok, jnp.stack(new), jnp.stack(s))
     return _Series(*packed)
 
 
 def _restart(s: _Series, again: jax.Array) -> jax.Array:
-    """Forget the level (``again`` = 0), keep the noise."""
+    """Forget the level and the noise (``again`` = 0), keep the first.
+
+    The noise of a run that has diverged is that of its explosion: with it every later
+    loss, however high, would be within the noise.
+    """
     return jnp.stack(
         s._replace(
             fast=s.fast * again,
             slow=s.slow * again,
+            spread=s.spread * again,
+            calm=s.calm * again,
+            success=s.success * again,
             seen=s.seen * again,
+            innovations=s.innovations * again,
             far=s.far * again,
             near=s.near * again,
         )

@@ -74,6 +74,7 @@ def absorb(
     healthy: jax.Array,
     reset: jax.Array,
     restored: jax.Array,
+    hold: jax.Array,
     every: int,
     fraction: float,
 ) -> tuple[averaging.AverageState, WindowState]:
@@ -83,10 +84,11 @@ def absorb(
       state: From `init_window` or the step before.
       averages: The average.
       params: As are the next three, for `averaging.absorb`.
-      grads: The gradient at ``params``; zeros where it was not finite.
+      grads: The gradient at ``params``.
       healthy: bool[].
       reset: bool[].
       restored: bool[]; parameters go back at this step, and the lag is forgotten.
+      hold: bool[]; something was not finite at this step, which tells nothing.
       every: Steps between two absorptions, at least 1.
       fraction: As given to `init_window`.
 
@@ -98,9 +100,9 @@ def absorb(
         jnp.subtract, sketching.take(averages.average, fraction), state.window_level
     )
     against, known = sketching.cosine(sketching.take(grads, fraction), way)
-    known &= averages.average_count > 0
+    known &= (averages.average_count > 0) & ~hold
     lag, z = _extend(_Lag(*state.lag_series), -against, known, state.window_age)
-    shrink = SHRINK * jnp.clip((z - EVIDENCE) / FULL_VOTE, 0.0, 1.0)
+    shrink = jnp.where(hold, 0.0, SHRINK * jnp.clip((z - EVIDENCE) / FULL_VOTE, 0, 1))
     age = jnp.where(reset, 0.0, state.window_age * (1 - shrink))
 
     # A count of 0 is that of an average that has absorbed nothing.

@@ -123,7 +123,9 @@ class Judges:
         if seen and (
             keep or unknown_before or (not known and healthy and not auditing)
         ):
-            self.good, self.noise = s.loss_fast, s.loss_noise
+            self.good = s.loss_fast
+            if known or unknown_before:
+                self.noise = s.loss_noise
         if self.on_trial:
             self.good = math.inf
         if seen and auditing and not suspicious and not restore:

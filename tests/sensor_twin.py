@@ -45,7 +45,7 @@ class Series:
         self.last = x
 
     def forget_level(self):
-        self.level = []
+        self.level, self.innovations, self.better = [], [], []
 
     def trend(self):
         n = len(self.level)

@@ -30,6 +30,7 @@ def follow(params, grads, healthy, reset):
             healthy=ok,
             reset=again,
             restored=again,
+            hold=~jnp.any(grad != 0),
             every=2,
             fraction=1.0,
         )
@@ -56,7 +57,7 @@ def twin(params, grads, healthy, reset):
             mass += weight * (1 - mass)
             seen += 1
         z = 0.0
-        if mass:
+        if mass and np.any(grad):
             share = max(weight / (2 - weight), 1 / seen)
             z = mean / mass / (math.sqrt(square / mass * share) + 1e-6)
         age *= 1 - 0.05 * min(max((z - 0.5) / 2, 0), 1)

@@ -198,4 +198,5 @@ def test_it_solves_what_optax_asks_of_its_optimizers(name, entry):
         start = jnp.zeros(2)
         return jax.lax.scan(step, (start, tx.init(start)), length=10_000)[0][0]
 
-    np.testing.assert_allclose(run(), 1.0, rtol=3e-2)
+    # Lion's steps have one length whatever the gradient: it rattles about the minimum.
+    np.testing.assert_allclose(run(), 1.0, rtol=6e-2 if name == "lion" else 3e-2)
