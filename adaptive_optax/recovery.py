@@ -16,8 +16,9 @@ After a failure those 20 are the whole audit::
                first parameters return and the same rate is tried again
     fails      on three strikes, on a second doubt, or if the averaged alignment is
                clearly negative while the loss neither clearly falls nor has halved,
-               or, in its first 20 steps, more than clearly so whatever the loss does
-               and the steps carry on all the same (`Signals.persistence`);
+               or, in its first 20 steps, if the steps carry on (`Signals.persistence`)
+               although it is more than clearly negative, whatever the loss does, or
+               negative at all after it was clearly positive, the loss not halved;
                then the first parameters return and the rate drops to a fifth of what
                the warm-up had reached (to a 25th if that was not finite), at most 12
                times. What is not finite before the first good step is counted and no
@@ -54,6 +55,7 @@ WARMUP_STEPS, MAX_FAILURES = 20, 12
 AUDIT_STEPS, AUDIT_AGAIN = 60, 20  # good steps at first, and after a failure
 HALVED = 0.5  # gain of the loss at which opposition is no failure
 OPPOSED, OVERSHOT = 0.7, 2.0  # standard errors of an opposition beyond -.02
+AGREED, AGREED_AFTER = 1.0, 4  # the same of an agreement beyond .02, and its cosines
 DEAD = 0.1  # share of its first norm below which a gradient has died
 KEEP_EVERY = 20
 FAILED, PASSED_LATE, DIVERGED = math.log(0.2), math.log(0.5), math.log(0.25)
@@ -76,6 +78,7 @@ class RecoveryState(NamedTuple):
     audit_jitter: jax.Array  # f32[]
     audit_calm: jax.Array  # i32[] calm changes seen
     audit_left: jax.Array  # i32[] good steps until the audit is passed
+    audit_agreed: jax.Array  # bool[] since this start, gradients with the steps
     audit_doubts: jax.Array  # i32[] replays at the present rate
     audit_failures: jax.Array  # i32[]
     strikes: jax.Array  # i32[]
@@ -136,6 +139,7 @@ def init_recovery(
         audit_jitter=scalar(0.0, jnp.float32),
         audit_calm=scalar(0, jnp.int32),
         audit_left=scalar(AUDIT_STEPS if audit else 0, jnp.int32),
+        audit_agreed=scalar(False, jnp.bool_),
         audit_doubts=scalar(0, jnp.int32),
         audit_failures=scalar(0, jnp.int32),
         strikes=scalar(0, jnp.int32),
@@ -203,9 +207,12 @@ def judge(
     n, c, error = s.alignment_count, s.alignment_mean, s.alignment_sem
     opposed = (c < -0.02 - OPPOSED * error) & (s.loss_trend < 0.8)
     opposed &= s.loss_gain < HALVED
+    agreed = s.alignment_slow > 0.02 + AGREED * s.alignment_slow_sem
+    agreed = old.audit_agreed | (agreed & (n >= AGREED_AFTER))
     # Without momentum a step turns with its gradient: that one overshoots is no fault.
-    overshot = (c < -0.02 - OVERSHOT * error) & (s.persistence > 0)
-    overshot &= n <= WARMUP_STEPS
+    overshot = agreed & (c < 0) & (s.loss_gain < HALVED)
+    overshot |= c < -0.02 - OVERSHOT * error
+    overshot &= (s.persistence > 0) & (n <= WARMUP_STEPS)
     opposed = (n >= 8) & (opposed | overshot) & ~jnp.isnan(old.first_value)
     dead = s.grad_norm < DEAD * first_norm  # False while there is no first one
     dead &= seen & (s.value > first - old.audit_jitter)
@@ -279,6 +286,7 @@ def judge(
         ),
         audit_calm=old.audit_calm + (calm & (s.value_change != 0)),
         audit_left=audit_left,
+        audit_agreed=agreed & ~restore,
         audit_doubts=jnp.where(failed, 0, old.audit_doubts + again),
         audit_failures=old.audit_failures + failed,
         strikes=jnp.where(restore, 0, strikes),

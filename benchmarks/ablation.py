@@ -1,8 +1,8 @@
 """Each part of the law taken out once, and the prior's strength along its range.
 
-A part is taken out by one line appended to a copy of the package, so what is judged is
-the law as it stands but for that line. Development workloads only, some of them also
-under optimizers that are not their own.
+A part is taken out by a line or two appended to a copy of the package, so what is
+judged is the law as it stands but for them. Development workloads only, some of them
+also under optimizers that are not their own.
 """
 
 import shutil
@@ -25,6 +25,14 @@ PAIRS = (
     "shift/adagrad",
     "bandit@80",
 )
+NO_HEADING = """
+_measure = measure
+
+
+def measure(*args, **options):
+    signals, state = _measure(*args, **options)
+    return signals._replace(heading=jnp.zeros((), jnp.float32)), state
+"""
 HOLD = "Rule(lambda: (), lambda signals, state: (jnp.zeros((), jnp.float32), state))"
 PARTS = {
     "the warm-up of the audit": ("recovery", "WARMUP_STEPS = 1"),
@@ -32,13 +40,17 @@ PARTS = {
     "its patience beyond the warm-up": ("recovery", "AUDIT_STEPS = WARMUP_STEPS"),
     "its cut after a late pass": ("recovery", "PASSED_LATE = 0.0"),
     "its test for dead gradients": ("recovery", "DEAD = 0.0"),
-    "its test for steps that carry on": ("recovery", "OVERSHOT = math.inf"),
+    "its test for steps that carry on": ("recovery", "OVERSHOT = AGREED = math.inf"),
+    "its ear for agreement that ends": ("recovery", "AGREED = math.inf"),
     "the guard": ("recovery", "GUARD_LEVELS = math.inf"),
     "its acquittal": ("recovery", "ACQUITTED_AT = math.inf"),
     "its early climb": ("rules/search", "UNMOVED = 0.0"),
+    "the heading": ("signals", NO_HEADING),
+    "the climb's waiting": ("rules/search", "RECEDED = math.inf"),
     "search": ("rules/search", "search = lambda then, **_: then"),
     "nudge": ("rules/search", f"alignment = lambda **_: {HOLD}"),
     "settle": ("rules/search", f"settle = lambda: {HOLD}"),
+    "the average's window": ("window", "SHRINK = 0.0"),
 }
 STRENGTHS = {
     "1.5": "ours(mode=1.5)",
@@ -51,7 +63,7 @@ LABELS = (*protocol.MISSPECIFIED, "x1000", "x10000", "default")
 
 
 def without(module: str, line: str, folder: Path) -> str:
-    """A copy of the package with one more line at the end of one module."""
+    """A copy of the package with ``line`` at the end of one module."""
     target = Path(tempfile.mkdtemp(dir=folder))
     shutil.copytree(cells.ROOT / "adaptive_optax", target / "adaptive_optax")
     file = target / "adaptive_optax" / f"{module}.py"

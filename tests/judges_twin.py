@@ -12,6 +12,7 @@ class Judges:
         self.first, self.lowest = None, math.inf
         self.first_norm = None
         self.jitter, self.calm = 0.0, 0
+        self.agreed = False
         self.doubts = self.failures = self.strikes = self.restores = 0
         self.steps_back = 0
         self.on_trial, self.trial_trusted, self.trial_coordinate = False, 0.0, 0.0
@@ -68,6 +69,8 @@ class Judges:
         out = not repeat and self.strikes >= 3
 
         # Verdict.
+        agrees = s.alignment_slow > 0.02 + s.alignment_slow_sem
+        self.agreed = self.agreed or (agrees and s.alignment_count >= 4)
         again = failed = overshot = diverged = late = False
         if auditing and self.failures < 12 and not repeat:
             opposed = (
@@ -78,8 +81,11 @@ class Judges:
             )
             overshot = (
                 8 <= s.alignment_count <= 20
-                and s.alignment_mean < -0.02 - 2 * s.alignment_sem
                 and s.persistence > 0
+                and (
+                    s.alignment_mean < -0.02 - 2 * s.alignment_sem
+                    or (self.agreed and s.alignment_mean < 0 and s.loss_gain < 0.5)
+                )
                 and not opposed
             )
             doubted = high and s.alignment_count > 0 and s.alignment_mean < 0
@@ -141,6 +147,7 @@ class Judges:
             self.ceiling = coordinate - 0.7
         if restore:
             self.restores += 1
+            self.agreed = False
             self.steps_back = 2
             self.strikes = 0
         if restore or late:

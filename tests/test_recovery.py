@@ -285,6 +285,43 @@ def test_steps_that_carry_on_against_the_gradient_have_overshot(
     assert int(state.audit_failures) == fails
 
 
+@pytest.mark.parametrize(
+    "before, count, persistence, gain, fails",
+    [
+        (0.3, 5, 0.5, 0.4, 1),
+        (0.11, 5, 0.5, 0.4, 0),
+        (0.3, 3, 0.5, 0.4, 0),
+        (0.3, 5, -0.1, 0.4, 0),
+        (0.3, 5, 0.5, 0.6, 0),
+    ],
+    ids=["agreed", "unclear", "too early to tell", "turns with the gradient", "halved"],
+)
+def test_an_agreement_that_ends_in_the_warm_up_has_been_outrun(
+    before, count, persistence, gain, fails
+):
+    still = jnp.zeros((), bool)
+    step = functools.partial(
+        one_step, persistence=persistence, loss_trend=5.0, loss_gain=gain
+    )
+    agrees = step(
+        alignment_mean=before,
+        alignment_slow=before,
+        alignment_slow_sem=0.1,
+        alignment_count=count,
+    )
+    over = step(
+        alignment_mean=-0.01,
+        alignment_slow=0.1,
+        alignment_slow_sem=0.1,
+        alignment_count=12,
+    )
+    state = recovery.init_recovery(PARAMS, ())
+    _, state = recovery.judge(state, agrees, 0.0, nonfinite=still)
+    _, state = recovery.judge(state, over, 0.0, nonfinite=still)
+    assert int(state.audit_failures) == fails
+    assert bool(state.audit_agreed) == (before > 0.2 and count > 3 and not fails)
+
+
 def test_a_first_loss_that_is_low_by_luck_fails_once():
     # Where the first batch is easy every later loss at the same parameters is high.
     state = recovery.init_recovery(PARAMS, ())
@@ -694,7 +731,7 @@ def test_an_explosion_does_not_blind_the_guard_for_good():
     values[100:103] = 50.0  # and much later the run diverges
     restores = []
     for value in np.float32(values):
-        grads = {"w": np.float32(rng.normal(size=4))}
+        grads = {"w": np.full(4, 1e-3, np.float32)}
         updates, state = update(grads, state, params, value=value)
         params = optax.apply_updates(params, updates)
         restores.append(int(state.recovery.restores))

@@ -18,6 +18,7 @@ QUIET = 20  # steps at the base rate before a slow climb may begin
 UNMOVED = 0.12  # share of the first loss within which it has not moved
 CLEAR = 3.0  # noises below the loss itself where its standing still can be told
 EARLY = 12  # cosines behind a climb during the warm-up
+RECEDED = 2.0  # standard errors by which an agreement has receded
 FALLING_BACK = -4.0  # loss trend at which a climb has gone too far
 UNPROVEN = 2.3  # log distance to climb beyond where the loss last fell
 
@@ -46,7 +47,8 @@ def search(
 
         climb   while (c_long - .01) / e_long > evidence  or  a / e_a > evidence
                 by `early_rate` where the loss is within an eighth of its first value
-                and above three times its noise, else by `rate`
+                and above three times its noise, else by `rate`;
+                but hold while c_short < c_long - 2 e_short
         stop    when c_short < 0 or z < -4
         then back = max(min(m lagged by L steps, m), m - L early_rate)
              L    = min(5 + 1 / (1 - momentum), 30)
@@ -62,7 +64,9 @@ def search(
     needs neither patience nor small steps.
 
     A step is felt as long as the filter remembers it, and its vote is averaged, so the
-    climb always overshoots and the landing gives that back. A search that ends near the
+    climb always overshoots and the landing gives that back. The first sign that the
+    steps are felt is an agreement that recedes, long before it is gone: while it does,
+    the climb waits. A search that ends near the
     trusted rate has found nothing better than what it started with, and returns to it
     exactly.
 
@@ -140,7 +144,8 @@ def search(
         falls = s.has_value & (s.loss_trend > 1.0)
         proven = jnp.where(falls | s.restored, m, state.search_proven)
         pace = jnp.where(unmoved, early_rate, rate)
-        climb = jnp.where(ready & overwhelming, pace, 0.0)
+        recedes = s.alignment_mean < s.alignment_slow - RECEDED * s.alignment_sem
+        climb = jnp.where(ready & overwhelming & ~recedes, pace, 0.0)
         delta = jnp.where(state.searching, jnp.where(stop, landing - m, climb), nudge)
         delta = jnp.where(m < proven + UNPROVEN, delta, jnp.minimum(delta, 0.0))
         delta = jnp.where(waiting | s.restored, 0.0, delta).astype(jnp.float32)

@@ -21,6 +21,7 @@ SPLIT: dict[str, Split] = {
     "shift": "development",
     "spikes": "development",
     "bandit": "development",
+    "wander": "development",
     "label_noise": "held_out",
     "cnn": "held_out",
     "vae": "held_out",

@@ -219,6 +219,15 @@ class TestSearch:
         assert np.flatnonzero(deltas)[0] == 39
         np.testing.assert_allclose(deltas[39:], 0.06, rtol=1e-6)
 
+    def test_it_waits_while_the_agreement_recedes(self):
+        # Long before it is gone: the steps of the climb are being felt.
+        short = np.where((np.arange(60) >= 30) & (np.arange(60) < 40), 0.5, 0.9)
+        deltas = self.climb(loss_gain=0.01, alignment_mean=short, alignment_sem=0.1)
+        assert (deltas[30:40] == 0).all() and (deltas[13:30] > 0).all()
+        assert (deltas[40:] > 0).all()
+        held = self.climb(loss_gain=0.01, alignment_mean=short, alignment_sem=0.3)
+        assert (held[13:] > 0).all()
+
     @pytest.mark.parametrize("fields", [{"loss_noise": 0.4}, {"loss_fast": 0.2}])
     def test_noise_as_large_as_the_loss_hides_whether_it_moved(self, fields):
         deltas = self.climb(loss_gain=0.01, **fields)

@@ -178,6 +178,7 @@ def search(
         waiting = s.warming or (quiet < 20 and s.failures == 0)
         agree = s.alignment_slow - 0.01 > evidence * s.alignment_slow_sem
         agree = agree or s.heading > evidence * s.heading_sem
+        recedes = s.alignment_mean < s.alignment_slow - 2 * s.alignment_sem
         told = s.has_value and 3 * s.loss_noise < abs(s.loss_fast)
         unmoved = told and abs(s.loss_gain) < 0.12
         if unmoved and agree and s.alignment_count > 12:
@@ -196,7 +197,7 @@ def search(
                 near = s.trusted >= back - 1.2
                 landing = s.trusted if near else back - 0.6
             delta, searching = landing - m, False
-        elif ready and agree:
+        elif ready and agree and not recedes:
             delta = early_rate if unmoved else rate
         if m >= proven + 2.3:
             delta = min(delta, 0.0)
