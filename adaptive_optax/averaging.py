@@ -21,7 +21,7 @@ class AverageState(NamedTuple):
     """State of `average_params`."""
 
     average: optax.Params  # like params, float32 at least; zeros before the first
-    average_count: jax.Array  # i32[] parameters absorbed
+    average_count: jax.Array  # i32[] parameters that it weighs by; see `window`
     average_wait: jax.Array  # i32[] steps until the next are due
 
 

@@ -170,8 +170,9 @@ def adaptive_scheduler(
       dither_scale: D of the dither: ``"param_rms"``, ``"update_rms"``,
         ``"isotropic"`` or a callable. See `add_dither`.
       seed: Of the dither's noise.
-      sketch: Share of the coordinates kept to measure alignment, in (0, 1]; 1 is
-        exact. At least 1,024 are kept in all, so small models are measured exactly.
+      sketch: Share of the coordinates kept to measure alignment, heading and the
+        average's lag, in (0, 1]; 1 is exact. At least 1,024 are kept in all, so small
+        models are measured exactly.
 
     Returns:
       A transformation whose ``update`` takes ``value`` (or ``loss``) and ``reward``,

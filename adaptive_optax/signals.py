@@ -312,8 +312,9 @@ def record_step(
         sketching.take(updates, fraction),
     )
     travel = jax.tree.map(jnp.add, state.travel_sketch, step)
-    count = jnp.where(restored, 0.0, state.anchor_count + 1)
-    share = (FAR + 1) / (count + FAR + 1)
+    moved = sum((jnp.any(leaf != 0) for leaf in jax.tree.leaves(step)), False)
+    count = jnp.where(restored, 0.0, state.anchor_count + moved)
+    share = jnp.where(moved, (FAR + 1) / (count + FAR + 1), 0.0)
     anchor = jax.tree.map(  # exactly the place at a restart: there is no way yet
         lambda mean, place: jnp.where(restored, place, mean + share * (place - mean)),
         state.anchor_sketch,

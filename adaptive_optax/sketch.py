@@ -1,7 +1,9 @@
 """A small sketch of a parameter-shaped tree: a strided slice of every leaf.
 
-The alignment of a gradient with the last step needs that step again. Keeping it whole
-costs a copy of the model; a few hundred coordinates already give the cosine. A slice
+The alignment of a gradient with the last step needs that step again, its heading and
+the average's lag ways of many steps. Keeping them whole costs copies of the model; a
+few hundred coordinates already give a cosine. Small leaves are kept whole, so in it
+they weigh more than their share. A slice
 with a stride that divides each dimension takes the same share from every shard, so it
 needs no communication and the sketch is sharded as its leaf is. A hashed subset would
 be a gather across devices.

@@ -54,7 +54,7 @@ def snapshot(state: Any) -> dict[str, jax.Array]:
     - ``steps``, and of these ``nonfinite_values``, ``nonfinite_rewards``,
       ``nonfinite_gradients``;
     - ``restores``, ``strikes``, ``audit_left``, ``audit_failures``: see `recovery`;
-    - ``average_count``: parameters in the evaluation average;
+    - ``average_count``: parameters that the evaluation average reaches back to;
     - ``dither_count``: steps of `add_dither` by itself.
 
     Args:

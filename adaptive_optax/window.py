@@ -12,12 +12,13 @@ wavers about a minimum it has no way to go and the lag is 0, or a little below. 
 gradient's own noise is fresh at every step and averages out. That of the parameters is
 not, which is why theta - theta_avg would not do in place of the average's way.) Then
 
-    n' = (n + 1) (1 - .05 clip((lag / error - 1/2) / 2, 0, 1))
+    n <- n (1 - .05 clip((lag / error - 1) / 2, 0, 1))    at every step that tells
+    n <- n + 1                                            at every absorbed one
 
-is the count by which the next parameters are weighted, (p + 1) / (n + p + 1): it grows
-by one with every absorbed step, and falls with every one at which the average lags. The
-lag is averaged over 50 steps, or over the last ninth of n where that is more, so that a
-long average is not given up for noise.
+is the count by which the next parameters are weighted, (p + 1) / (n + p + 1). The lag
+is averaged over 50 steps, or over those of the last ninth of n where that is more, and
+counts beyond its error only, so that a long average is not given up for noise: of a few
+coordinates half an error is seen all the time.
 """
 
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ from adaptive_optax import sketch as sketching
 
 POWER = 8.0  # of the average and of its mean
 MEMORY = 0.02  # weight of the newest lag while the average is young
-SHRINK, EVIDENCE, FULL_VOTE = 0.05, 0.5, 2.0
+SHRINK, EVIDENCE, FULL_VOTE = 0.05, 1.0, 2.0
 
 
 class _Lag(NamedTuple):
@@ -101,8 +102,10 @@ def absorb(
     )
     against, known = sketching.cosine(sketching.take(grads, fraction), way)
     known &= (averages.average_count > 0) & ~hold
-    lag, z = _extend(_Lag(*state.lag_series), -against, known, state.window_age)
-    shrink = jnp.where(hold, 0.0, SHRINK * jnp.clip((z - EVIDENCE) / FULL_VOTE, 0, 1))
+    steps = every * state.window_age
+    lag, z = _extend(_Lag(*state.lag_series), -against, known, steps)
+    vote = jnp.clip((z - EVIDENCE) / FULL_VOTE, 0, 1)
+    shrink = jnp.where(known, SHRINK * vote, 0.0)
     age = jnp.where(reset, 0.0, state.window_age * (1 - shrink))
 
     # A count of 0 is that of an average that has absorbed nothing.
@@ -133,10 +136,10 @@ def absorb(
 
 
 def _extend(
-    s: _Lag, cosine: jax.Array, ok: jax.Array, age: jax.Array
+    s: _Lag, cosine: jax.Array, ok: jax.Array, steps: jax.Array
 ) -> tuple[_Lag, jax.Array]:
     """One more cosine, and the lag in its standard errors; held where not ``ok``."""
-    weight = jnp.minimum(MEMORY, (POWER + 1) / (age + (POWER + 1)))
+    weight = jnp.minimum(MEMORY, (POWER + 1) / (steps + (POWER + 1)))
     known = s.mass > 0
     deviation = cosine - jnp.where(known, s.mean / jnp.where(known, s.mass, 1.0), 0.0)
     new = _Lag(

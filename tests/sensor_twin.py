@@ -171,7 +171,10 @@ def read(fed, taken):
 
         u, again = next(taken)
         place = place + u
-        places = [place] if again else [*places, place]
+        if again:
+            places = [place]
+        elif np.any(u):  # one that was not taken is no place on the way
+            places = [*places, place]
         if last_step is not None and np.any(last_step) and np.any(u):
             lengths = np.linalg.norm(u) * np.linalg.norm(last_step)
             carries.append(float(u @ last_step) / lengths)

@@ -2,12 +2,15 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+import optax
 import pytest
 
+import adaptive_optax as ao
 from adaptive_optax import signals as sensing
 from tests import sensor_twin
 
@@ -400,3 +403,22 @@ def test_the_count_stays_at_its_largest():
     norms = sensing.gradient_norms(PARAMS)
     _, after = sensing.measure(state, PARAMS, norms, fraction=1.0)
     assert int(after.signal_count) == 2**31 - 1
+
+
+def test_steps_that_were_not_taken_leave_the_heading_where_it_was():
+    tx = ao.adaptive_scheduler(optax.sgd, 0.01, mode="safe", recovery=False)
+    params = {"w": jnp.ones(40)}
+    state, update = tx.init(params), jax.jit(tx.update)
+
+    def go(state, grad, steps):
+        for _ in range(steps):
+            fed = {"w": jnp.full(40, grad)}
+            state = update(fed, state, params, value=jnp.float32(1.0))[1]
+        return state
+
+    state = go(state, 1.0, 30)
+    held = go(state, jnp.nan, 50)
+    for name in ("anchor_sketch", "anchor_count", "travel_sketch", "heading_series"):
+        before, after = getattr(state.sensor, name), getattr(held.sensor, name)
+        chex.assert_trees_all_equal(before, after)
+    assert float(go(held, 1.0, 1).sensor.anchor_count) == 31
