@@ -17,8 +17,9 @@ After a failure those 20 are the whole audit::
     fails      on three strikes, on a second doubt, or if the averaged alignment is
                clearly negative while the loss neither clearly falls nor has halved,
                or, in its first 20 steps, if the steps carry on (`Signals.persistence`)
-               although it is more than clearly negative, whatever the loss does, or
-               negative at all after it was clearly positive, the loss not halved;
+               although it is more than clearly negative, whatever the loss does, or,
+               where they carry on for the filter's memory, negative at all after it
+               was clearly positive, the loss not halved;
                then the first parameters return and the rate drops to a fifth of what
                the warm-up had reached (to a 25th if that was not finite), at most 12
                times. What is not finite before the first good step is counted and no
@@ -56,6 +57,7 @@ AUDIT_STEPS, AUDIT_AGAIN = 60, 20  # good steps at first, and after a failure
 HALVED = 0.5  # gain of the loss at which opposition is no failure
 OPPOSED, OVERSHOT = 0.7, 2.0  # standard errors of an opposition beyond -.02
 AGREED, AGREED_AFTER = 1.0, 4  # the same of an agreement beyond .02, and its cosines
+CARRIED = 0.25  # persistence that a filter with memory has from its first steps on
 DEAD = 0.1  # share of its first norm below which a gradient has died
 KEEP_EVERY = 20
 FAILED, PASSED_LATE, DIVERGED = math.log(0.2), math.log(0.5), math.log(0.25)
@@ -210,9 +212,10 @@ def judge(
     agreed = s.alignment_slow > 0.02 + AGREED * s.alignment_slow_sem
     agreed = old.audit_agreed | (agreed & (n >= AGREED_AFTER))
     # Without momentum a step turns with its gradient: that one overshoots is no fault.
-    overshot = agreed & (c < 0) & (s.loss_gain < HALVED)
-    overshot |= c < -0.02 - OVERSHOT * error
-    overshot &= (s.persistence > 0) & (n <= WARMUP_STEPS)
+    overshot = (c < -0.02 - OVERSHOT * error) & (s.persistence > 0)
+    # Nor are its steps: their persistence is the alignment of a step before.
+    outrun = agreed & (c < 0) & (s.persistence > CARRIED) & (s.loss_gain < HALVED)
+    overshot = (overshot | outrun) & (n <= WARMUP_STEPS)
     opposed = (n >= 8) & (opposed | overshot) & ~jnp.isnan(old.first_value)
     dead = s.grad_norm < DEAD * first_norm  # False while there is no first one
     dead &= seen & (s.value > first - old.audit_jitter)

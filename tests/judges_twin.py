@@ -84,7 +84,12 @@ class Judges:
                 and s.persistence > 0
                 and (
                     s.alignment_mean < -0.02 - 2 * s.alignment_sem
-                    or (self.agreed and s.alignment_mean < 0 and s.loss_gain < 0.5)
+                    or (
+                        self.agreed
+                        and s.alignment_mean < 0
+                        and s.persistence > 0.25
+                        and s.loss_gain < 0.5
+                    )
                 )
                 and not opposed
             )

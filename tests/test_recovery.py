@@ -291,7 +291,7 @@ def test_steps_that_carry_on_against_the_gradient_have_overshot(
         (0.3, 5, 0.5, 0.4, 1),
         (0.11, 5, 0.5, 0.4, 0),
         (0.3, 3, 0.5, 0.4, 0),
-        (0.3, 5, -0.1, 0.4, 0),
+        (0.3, 5, 0.1, 0.4, 0),
         (0.3, 5, 0.5, 0.6, 0),
     ],
     ids=["agreed", "unclear", "too early to tell", "turns with the gradient", "halved"],
