@@ -5,8 +5,9 @@ r"""The evaluation average: a running mean of the parameters that forgets its st
 
 The parameters of step s weigh in like s^p, whatever the horizon, so nothing has to be
 known about when training ends; p = 0 is the plain mean, p = 8 averages about the last
-ninth. In a long run one step in ten is enough (the final loss changes by about 0.1 %);
-one of 80 steps would have eight to average, and wants every second.
+ninth. Every second step is absorbed, by default: a run of 80 has no more than its last
+dozen to average, and under much noise every tenth is worse in a long one too
+(docs/law.md).
 """
 
 from typing import Any, NamedTuple
@@ -16,6 +17,8 @@ import jax.numpy as jnp
 import optax
 
 from adaptive_optax import _checks, _trees
+
+EVERY = 2  # steps between two absorptions
 
 
 class AverageState(NamedTuple):
@@ -42,7 +45,7 @@ def absorb(
     healthy: bool | jax.Array = True,
     reset: bool | jax.Array = False,
     power: float = 8.0,
-    every: int = 10,
+    every: int = EVERY,
 ) -> AverageState:
     """One step of the average.
 
@@ -141,7 +144,7 @@ def eval_params(state: Any, params: optax.Params) -> optax.Params:
 
 
 def average_params(
-    *, power: float = 8.0, every: int = 10
+    *, power: float = 8.0, every: int = EVERY
 ) -> optax.GradientTransformationExtraArgs:
     r"""Keep an average of the parameters; the updates pass through untouched.
 
@@ -167,7 +170,7 @@ def average_params(
         parameters.
 
     Example:
-      >>> tx = optax.chain(optax.adam(1e-3), average_params(every=10))
+      >>> tx = optax.chain(optax.adam(1e-3), average_params())
 
     References:
       Shamir, Zhang, Stochastic gradient descent for non-smooth optimization, 2013,
@@ -175,7 +178,7 @@ def average_params(
       of the steps, and each θ_t before its update.
     """
     _checks.within("power", power, 0.0, example="power=8.0")
-    _checks.whole("every", every, 1, example="every=10")
+    _checks.whole("every", every, 1, example="every=2")
 
     def update(updates, state, params=None, **extra_args):
         del extra_args

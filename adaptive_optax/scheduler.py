@@ -35,7 +35,6 @@ MODES = {"nudge": 6.0, "search": 3.0, "safe": math.inf}
 
 REACH = 1e6  # default bounds: the base rate times and over this
 SCALES = (1 / REACH, REACH)  # of a schedule, whose base rate moves
-AVERAGE_EVERY = 2  # steps: a short run has no more to average than its last dozen
 ANNEAL = 0.3  # share of a known horizon over which the rate goes to 0
 
 
@@ -368,7 +367,7 @@ def adaptive_scheduler(
                 reset=verdict.restart,
                 restored=signals.restored,
                 hold=nonfinite,
-                every=AVERAGE_EVERY,
+                every=averaging.EVERY,
                 fraction=sketch,
             )
 

@@ -193,11 +193,15 @@ def measure(
     gradient, grad_norm_z = _gradient(_Gradient(*state.gradient_series), norms)
     fraction = sketching.fraction_of(grads, fraction)
     seen = sketching.take(grads, fraction)
-    alignment, cosine, has_alignment = _align(
-        _Alignment(*state.alignment_series), seen, state.step_sketch, norms.finite
-    )
+    scales = sketching.scales(grads, seen)
+
+    def align(series: jax.Array, step: Any) -> tuple[_Alignment, jax.Array, jax.Array]:
+        against, known = sketching.cosine(seen, step, scales)
+        return _align(_Alignment(*series), -against, norms.finite & known)
+
+    alignment, cosine, has_alignment = align(state.alignment_series, state.step_sketch)
     way = jax.tree.map(jnp.subtract, state.travel_sketch, state.anchor_sketch)
-    heading, _, _ = _align(_Alignment(*state.heading_series), seen, way, norms.finite)
+    heading, _, _ = align(state.heading_series, way)
     mean, sem = _estimate(alignment, alignment.mean, ALIGNMENT)
     slow, slow_sem = _estimate(alignment, alignment.slow, ALIGNMENT_SLOW)
     ahead, ahead_sem = _estimate(heading, heading.slow, ALIGNMENT_SLOW)
@@ -305,8 +309,7 @@ def record_step(
       restored: bool[]; a restore is no step, and the statistics start again.
       fraction: As given to `init_signals`.
     """
-    whole = updates
-    fraction = sketching.fraction_of(whole, fraction)
+    fraction = sketching.fraction_of(updates, fraction)
     step = jax.tree.map(
         lambda leaf: jnp.where(jnp.isfinite(leaf), leaf, 0.0),
         sketching.take(updates, fraction),
@@ -320,15 +323,15 @@ def record_step(
         state.anchor_sketch,
         travel,
     )
+    scales = sketching.scales(updates, step)
     squares = [
         scale * jnp.sum(leaf * leaf)
-        for scale, leaf in zip(
-            sketching.scales(whole, fraction), jax.tree.leaves(travel), strict=True
-        )
+        for scale, leaf in zip(scales, jax.tree.leaves(travel), strict=True)
     ]
     distance = jnp.sqrt(sum(squares, jnp.zeros((), jnp.float32)))
     again = jnp.where(restored, 0.0, 1.0)
-    alignment = _Alignment(*state.alignment_series)
+    carried = sketching.cosine(step, state.step_sketch, scales)
+    alignment = _carry(_Alignment(*state.alignment_series), *carried)
     loss, reward = (
         _restart(_Series(*series), again)
         for series in (state.loss_series, state.reward_series)
@@ -336,7 +339,7 @@ def record_step(
     return state._replace(
         loss_series=loss,
         reward_series=reward,
-        alignment_series=_carry(alignment, step, state.step_sketch) * again,
+        alignment_series=alignment * again,
         heading_series=state.heading_series * again,
         step_sketch=jax.tree.map(
             lambda leaf: jnp.where(restored, 0.0, leaf).astype(jnp.bfloat16), step
@@ -507,12 +510,10 @@ def _gradient(g: _Gradient, norms: GradientNorms) -> tuple[_Gradient, jax.Array]
 
 
 def _align(
-    a: _Alignment, grads: Any, step: Any, finite: jax.Array
+    a: _Alignment, cosine: jax.Array, ok: jax.Array
 ) -> tuple[_Alignment, jax.Array, jax.Array]:
-    """The cosine on the sketch and its statistics, held where there was no step."""
-    against, known = sketching.cosine(grads, step)
-    ok = finite & known
-    cosine = jnp.where(ok, -against, 0.0)
+    """The statistics with one more cosine, held where there was no step."""
+    cosine = jnp.where(ok, cosine, 0.0)
     deviation = cosine - _debiased(a.mean, ALIGNMENT, a.seen)
     new = a._replace(
         mean=ALIGNMENT * a.mean + (1 - ALIGNMENT) * cosine,
@@ -523,9 +524,8 @@ def _align(
     return _Alignment(*jnp.where(ok, jnp.stack(new), jnp.stack(a))), cosine, ok
 
 
-def _carry(a: _Alignment, step: Any, before: Any) -> jax.Array:
+def _carry(a: _Alignment, cosine: jax.Array, ok: jax.Array) -> jax.Array:
     """The series with the cosine of two steps; held where either did not move."""
-    cosine, ok = sketching.cosine(step, before)
     new = a._replace(
         carry=ALIGNMENT * a.carry + (1 - ALIGNMENT) * cosine, carries=a.carries + 1
     )

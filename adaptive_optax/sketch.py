@@ -2,14 +2,15 @@
 
 The alignment of a gradient with the last step needs that step again, its heading and
 the average's lag ways of many steps. Keeping them whole costs copies of the model; a
-few hundred coordinates already give a cosine. Small leaves are kept whole, so in it
-they weigh more than their share. A slice
-with a stride that divides each dimension takes the same share from every shard, so it
-needs no communication and the sketch is sharded as its leaf is. A hashed subset would
-be a gather across devices.
+few hundred coordinates already give a cosine. Small leaves are kept whole, so sums over
+the sketch weigh each coordinate by how many it stands for. A slice with a stride that
+divides each dimension takes the same share from every shard, so it needs no
+communication and the sketch is sharded as its leaf is. A hashed subset would be a
+gather across devices.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -60,32 +61,34 @@ def zeros(params: Any, fraction: float, dtype: Any = jnp.float32) -> Any:
     return take(jax.tree.map(jnp.zeros_like, params), fraction, dtype)
 
 
-def scales(params: Any, fraction: float) -> list[float]:
+def scales(whole: Any, kept: Any) -> list[float]:
     """Coordinates of each leaf per coordinate kept, by which a sum scales up."""
-    kept = jax.eval_shape(lambda tree: take(tree, fraction), _abstract(params))
     return [
-        math.prod(whole.shape) / max(math.prod(part.shape), 1) * (part.ndim - ndim + 1)
-        for whole, part, ndim in (
-            (whole, part, len(whole.shape))
-            for whole, part in zip(
-                jax.tree.leaves(params), jax.tree.leaves(kept), strict=True
-            )
+        jnp.size(leaf) / max(jnp.size(part), 1) * (jnp.ndim(part) - jnp.ndim(leaf) + 1)
+        for leaf, part in zip(
+            jax.tree.leaves(whole), jax.tree.leaves(kept), strict=True
         )
     ]
 
 
-def _abstract(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+def cosine(a: Any, b: Any, scales: Sequence[float]) -> tuple[jax.Array, jax.Array]:
+    """Of what two sketches stand for, and whether both have a direction.
 
+    Args:
+      a: Sketch.
+      b: Another of the same tree.
+      scales: From `scales`, the weight of each leaf's coordinates.
 
-def cosine(a: Any, b: Any) -> tuple[jax.Array, jax.Array]:
-    """Of two sketches, and whether both have a direction: f32[], bool[]."""
+    Returns:
+      The cosine f32[], 0 where there is none, and bool[].
+    """
     zero = jnp.zeros((), jnp.float32)
     parts = [
-        (jnp.sum(x * y), jnp.sum(x * x), jnp.sum(y * y))
-        for x, y in zip(
+        (scale * jnp.sum(x * y), scale * jnp.sum(x * x), scale * jnp.sum(y * y))
+        for x, y, scale in zip(
             jax.tree.leaves(a),
             (leaf.astype(jnp.float32) for leaf in jax.tree.leaves(b)),
+            scales,
             strict=True,
         )
     ]

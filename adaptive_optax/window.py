@@ -97,10 +97,11 @@ def absorb(
       The next average and window.
     """
     fraction = sketching.fraction_of(grads, fraction)
+    seen = sketching.take(grads, fraction)
     way = jax.tree.map(
         jnp.subtract, sketching.take(averages.average, fraction), state.window_level
     )
-    against, known = sketching.cosine(sketching.take(grads, fraction), way)
+    against, known = sketching.cosine(seen, way, sketching.scales(grads, seen))
     known &= (averages.average_count > 0) & ~hold
     steps = every * state.window_age
     lag, z = _extend(_Lag(*state.lag_series), -against, known, steps)

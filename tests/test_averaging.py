@@ -201,7 +201,7 @@ def test_updates_pass_through_untouched():
     ("call", "error", "match"),
     [
         (lambda: average_params(power=-1.0), ValueError, r"`power`.*-1\.0.*power=8"),
-        (lambda: average_params(every=0), ValueError, "`every`.*0.*every=10"),
+        (lambda: average_params(every=0), ValueError, "`every`.*0.*every=2"),
         (lambda: average_params(every=2.5), TypeError, r"`every`.*2\.5"),
         (
             lambda: AVERAGE.update(PARAMS, AVERAGE.init(PARAMS)),

@@ -83,7 +83,7 @@ def test_scales_count_the_coordinates_that_each_kept_one_stands_for(dtype):
         ones = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), tree)
         kept = sketch.take(ones, fraction)
         for whole, part, scale in zip(
-            tree, kept, sketch.scales(tree, fraction), strict=True
+            tree, kept, sketch.scales(tree, kept), strict=True
         ):
             square = scale * float(jnp.sum(part * part))
             assert square == pytest.approx(math.prod(whole.shape))
@@ -109,3 +109,14 @@ def test_a_stride_divides_the_shard_it_runs_through(rows, shards):
     (kept,) = jax.eval_shape(lambda x: sketch.take(x, 1 / 64), abstract([(rows, 768)]))
     stride = rows // kept.shape[0]
     assert (rows // shards) % stride == 0
+
+
+def test_a_cosine_weighs_small_leaves_no_more_than_large_ones():
+    # 4,096 coordinates that agree, of which a sixteenth is kept, and 16 that oppose.
+    a = {"large": jnp.ones((64, 64)), "small": jnp.ones(16)}
+    b = {"large": jnp.ones((64, 64)), "small": -jnp.ones(16)}
+    kept = [sketch.take(tree, 1 / 64) for tree in (a, b)]
+    assert (kept[0]["large"].size, kept[0]["small"].size) == (256, 16)
+    cosine, known = sketch.cosine(*kept, sketch.scales(a, kept[0]))
+    assert known
+    np.testing.assert_allclose(cosine, (4096 - 16) / (4096 + 16), rtol=1e-6)
