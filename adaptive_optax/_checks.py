@@ -53,8 +53,9 @@ def within(
     number(name, value, example=example)
     if is_traced(value):
         return
-    below = value <= low if open_low else value < low
-    above = value >= high if open_high else value > high
+    size = float(value)  # while another program is traced, an array's `<` is traced too
+    below = size <= low if open_low else size < low
+    above = size >= high if open_high else size > high
     if below or above:
         left, right = "(" if open_low else "[", ")" if open_high else "]"
         raise ValueError(
@@ -70,7 +71,8 @@ def evidence(name: str, value: Any, *, example: str) -> None:
       TypeError: If ``value`` is not a real scalar.
       ValueError: If it is negative or NaN.
     """
-    if is_traced(value) or (isinstance(value, float) and value == math.inf):
+    infinite = isinstance(value, float | np.number | jax.Array) and np.ndim(value) == 0
+    if is_traced(value) or (infinite and float(value) == math.inf):
         return
     within(name, value, 0.0, example=example)
 
@@ -118,13 +120,15 @@ def bounds(
         )
     for end in value:
         within(name, end, low, high, open_high=open_high, example=example)
-    if not any(map(is_traced, value)) and value[0] > value[1]:
+    if not any(map(is_traced, value)) and float(value[0]) > float(value[1]):
         raise ValueError(
             f"`{name}` is reversed: {value[0]} > {value[1]}; try {example}."
         )
 
 
-def one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
+def one_of(
+    name: str, value: Any, choices: tuple[str, ...], *, example: str | None = None
+) -> None:
     """Require one of the known names.
 
     Raises:
@@ -132,7 +136,18 @@ def one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """
     if value not in choices:
         known = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"`{name}` must be one of {known}, got {value!r}.")
+        hint = f"; try {example}" if example else ""
+        raise ValueError(f"`{name}` must be one of {known}, got {value!r}{hint}.")
+
+
+def flag(name: str, value: Any) -> None:
+    """Require True or False.
+
+    Raises:
+      TypeError: If ``value`` is neither.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"`{name}` must be True or False, got {value!r}.")
 
 
 def params_given(params: Any, caller: str) -> None:

@@ -54,10 +54,12 @@ from adaptive_optax._types import Signals
 STRIKES = 3
 WARMUP_STEPS, MAX_FAILURES = 20, 12
 AUDIT_STEPS, AUDIT_AGAIN = 60, 20  # good steps at first, and after a failure
-HALVED = 0.5  # gain of the loss at which opposition is no failure
-OPPOSED, OVERSHOT = 0.7, 2.0  # standard errors of an opposition beyond -.02
-AGREED, AGREED_AFTER = 1.0, 4  # the same of an agreement beyond .02, and its cosines
+TRUST = 6.0  # the prior's strength by default
+OPPOSED, OUTRUN = 1 / 4, 1 / 6  # shares of it, in standard errors of an opposition
+OVERSHOT = 2.0  # standard errors of an opposition that needs no other sign
+AGREED, AGREED_AFTER = 1.0, 4  # the same of an agreement, and the cosines behind it
 CARRIED = 0.25  # persistence that a filter with memory has from its first steps on
+HALVED, MOVED = 0.5, 0.12  # gain of the loss that excuses; the second without memory
 DEAD = 0.1  # share of its first norm below which a gradient has died
 KEEP_EVERY = 20
 FAILED, PASSED_LATE, DIVERGED = math.log(0.2), math.log(0.5), math.log(0.25)
@@ -83,6 +85,7 @@ class RecoveryState(NamedTuple):
     audit_agreed: jax.Array  # bool[] since this start, gradients with the steps
     audit_doubts: jax.Array  # i32[] replays at the present rate
     audit_failures: jax.Array  # i32[]
+    keep_wait: jax.Array  # i32[] steps until the next copy is due
     strikes: jax.Array  # i32[]
     on_trial: jax.Array  # bool[] the guard has just gone back and cut the rate
     restoring: jax.Array  # i32[] steps until the parameters are back to the bit
@@ -144,6 +147,7 @@ def init_recovery(
         audit_agreed=scalar(False, jnp.bool_),
         audit_doubts=scalar(0, jnp.int32),
         audit_failures=scalar(0, jnp.int32),
+        keep_wait=scalar(0, jnp.int32),
         strikes=scalar(0, jnp.int32),
         on_trial=scalar(False, jnp.bool_),
         restoring=scalar(0, jnp.int32),
@@ -152,6 +156,23 @@ def init_recovery(
         trial_trusted=scalar(0.0, jnp.float32),
         trusted_coordinate=scalar(0.0, jnp.float32),
         ceiling_coordinate=scalar(jnp.inf, jnp.float32),
+    )
+
+
+def forget_levels(state: RecoveryState, when: jax.Array) -> RecoveryState:
+    """The judges where from now on another objective is judged: no level is known."""
+
+    def reset(old, value):
+        return jnp.where(when, jnp.asarray(value, old.dtype), old)
+
+    return state._replace(
+        good_value=reset(state.good_value, jnp.inf),
+        good_noise=reset(state.good_noise, 0.0),
+        first_value=reset(state.first_value, jnp.nan),
+        lowest_value=reset(state.lowest_value, jnp.inf),
+        audit_jitter=reset(state.audit_jitter, 0.0),
+        audit_calm=reset(state.audit_calm, 0),
+        strikes=reset(state.strikes, 0),
     )
 
 
@@ -171,6 +192,7 @@ def judge(
     coordinate: jax.Array,
     *,
     nonfinite: jax.Array,
+    strength: float | jax.Array = TRUST,
 ) -> tuple[Verdict, RecoveryState]:
     """Weigh one step.
 
@@ -179,6 +201,8 @@ def judge(
       signals: The step's measurements.
       coordinate: f32[] the learning rate's coordinate minus where it started.
       nonfinite: bool[] the loss, reward or gradient came and was not finite.
+      strength: Of the prior, >= 0: how far the base rate is believed against gradients
+        that oppose its steps; see `rules.prior`.
 
     Returns:
       The verdict, and the new state (its copies are kept by `keep_copy`).
@@ -207,14 +231,15 @@ def judge(
     )
     above_start = seen & (s.value > first + margin) & (~no_zero | jitter_known)
     n, c, error = s.alignment_count, s.alignment_mean, s.alignment_sem
-    opposed = (c < -0.02 - OPPOSED * error) & (s.loss_trend < 0.8)
-    opposed &= s.loss_gain < HALVED
+    # Without momentum a step turns with its gradient: that one overshoots is no fault.
+    carries = s.persistence > CARRIED
+    opposed = (c < -0.02 - OPPOSED * strength * error) & (s.loss_trend < 0.8)
+    opposed &= s.loss_gain < jnp.where(carries, HALVED, MOVED)
     agreed = s.alignment_slow > 0.02 + AGREED * s.alignment_slow_sem
     agreed = old.audit_agreed | (agreed & (n >= AGREED_AFTER))
-    # Without momentum a step turns with its gradient: that one overshoots is no fault.
     overshot = (c < -0.02 - OVERSHOT * error) & (s.persistence > 0)
-    # Nor are its steps: their persistence is the alignment of a step before.
-    outrun = agreed & (c < 0) & (s.persistence > CARRIED) & (s.loss_gain < HALVED)
+    outrun = agreed & carries & (c < -OUTRUN * strength * error)
+    outrun &= s.loss_gain < HALVED
     overshot = (overshot | outrun) & (n <= WARMUP_STEPS)
     opposed = (n >= 8) & (opposed | overshot) & ~jnp.isnan(old.first_value)
     dead = s.grad_norm < DEAD * first_norm  # False while there is no first one
@@ -263,7 +288,7 @@ def judge(
 
     calm = seen & auditing & ~suspicious & ~restore
     healthy = ~suspicious & ~nonfinite & ~repeat & ~restore & (strikes == 0)
-    settled = (s.count % KEEP_EVERY == 0) & healthy & ~auditing & (old.restoring == 0)
+    settled = (old.keep_wait == 0) & healthy & ~auditing & (old.restoring == 0)
     error = s.loss_noise * math.sqrt(0.1 / 1.9)  # of the fast average
     settled &= ~s.has_value | ~known | (s.loss_fast <= good + 3 * error)
     learns_level = seen & (
@@ -292,8 +317,9 @@ def judge(
         audit_agreed=agreed & ~restore,
         audit_doubts=jnp.where(failed, 0, old.audit_doubts + again),
         audit_failures=old.audit_failures + failed,
+        keep_wait=jnp.where(settled, KEEP_EVERY - 1, _one_less(old.keep_wait)),
         strikes=jnp.where(restore, 0, strikes),
-        restoring=jnp.where(restore, 2, jnp.maximum(old.restoring - 1, 0)),
+        restoring=jnp.where(restore, 2, _one_less(old.restoring)),
         restores=old.restores + restore,
         first_norm=first_norm,
         on_trial=diverged,
@@ -320,6 +346,10 @@ def warm_up(state: RecoveryState) -> jax.Array:
     taken = (_audit_steps(state) + 1 - state.audit_left).astype(jnp.float32)
     rises = (state.audit_left > 0) & ~jnp.isnan(state.first_value)
     return jnp.where(rises, jnp.minimum(taken / WARMUP_STEPS, 1.0), 1.0)
+
+
+def _one_less(count: jax.Array) -> jax.Array:
+    return jnp.maximum(count - 1, 0)
 
 
 def _audit_steps(state: RecoveryState) -> jax.Array:
@@ -379,8 +409,9 @@ def proceed(
     verdict = ACQUITTED._replace(repeat=repeat, healthy=~repeat)
     counts = ~nonfinite & ~repeat & (state.strikes == 0) & (state.audit_left > 1)
     return verdict, state._replace(
-        restoring=jnp.maximum(state.restoring - 1, 0),
+        restoring=_one_less(state.restoring),
         audit_left=state.audit_left - counts,
+        keep_wait=_one_less(state.keep_wait),
     )
 
 

@@ -24,7 +24,7 @@ from adaptive_optax import _checks, averaging, freezing, holding, injection, win
 from adaptive_optax import dither as dithering
 from adaptive_optax import recovery as recovering
 from adaptive_optax import signals as sensing
-from adaptive_optax._types import Rule, RuleState, Schedule, Signals
+from adaptive_optax._types import Rule, RuleState, Schedule
 from adaptive_optax.controls import HORIZON, LINEAR, LOG, Control
 from adaptive_optax.momentum_shadow import momentum_shadow
 from adaptive_optax.rules.search import prior
@@ -33,6 +33,7 @@ from adaptive_optax.rules.success import success
 MODES = {"nudge": 6.0, "search": 3.0, "safe": math.inf}
 """How strongly the base rate is believed, in standard errors (see `rules.prior`)."""
 
+SCHEDULED = "learning_rate=optax.warmup_constant_schedule(0.0, 3e-4, 1000)"
 REACH = 1e6  # default bounds: the base rate times and over this
 SCALES = (1 / REACH, REACH)  # of a schedule, whose base rate moves
 ANNEAL = 0.3  # share of a known horizon over which the rate goes to 0
@@ -152,7 +153,7 @@ def adaptive_scheduler(
       slew: Largest change of any gain's coordinate in one step, > 0.
       momentum_coordinate: ``"horizon"`` moves log 1/(1 - mu); ``"linear"`` moves mu.
       momentum_arg: The factory's momentum argument if it has an unusual name.
-      total_steps: Length of the run if it is known, above the 20 steps of the warm-up
+      total_steps: Length of the run if it is known, above the 60 steps of the audit
         (>= 2 without ``recovery``): the control then holds over the last 30 % of it and
         the rate goes to 0 linearly. Not with a schedule that itself decays there.
       average: Keep the polynomial average for `eval_params` (one copy of the
@@ -175,8 +176,8 @@ def adaptive_scheduler(
 
     Returns:
       A transformation whose ``update`` takes ``value`` (or ``loss``) and ``reward``,
-      scalars, and passes all extra arguments on to the inner optimizer. Updates have
-      the gradients' dtypes; every controller scalar is float32.
+      scalars below 1e37 in size, and passes all extra arguments on to the inner
+      optimizer. Updates have the gradients' dtypes; every controller scalar is float32.
 
       A step whose loss, reward or gradient is not finite is counted and not taken: the
       update is zero, the gains hold, the inner optimizer sees a zero gradient. Three
@@ -204,6 +205,8 @@ def adaptive_scheduler(
     References:
       docs/theory.md maps every equation to its module.
     """
+    _checks.flag("average", average)
+    _checks.flag("recovery", recovery)
     schedule = learning_rate if callable(learning_rate) else None
     base_rate = _base_rate(inner, learning_rate, lr_bounds)
     low, high = lr_bounds or (base_rate / REACH, base_rate * REACH)
@@ -251,8 +254,8 @@ def adaptive_scheduler(
         _checks.whole("seed", seed, example="seed=0")
 
     default_law = rule is None
+    strength = MODES[mode] if isinstance(mode, str) else mode
     if rule is None:
-        strength = MODES[mode] if isinstance(mode, str) else mode
         rule = prior(strength, adapter.memory if momentum is None else momentum)
     if sigma_rule is None and dithers:
         sigma_rule = success()
@@ -338,18 +341,18 @@ def adaptive_scheduler(
         )
         count = signals.count
 
-        def objective(signals: Signals) -> Signals:
-            if reward is None:
-                return signals
-            return sensing.by_reward(signals, sensor)
-
         # Verdict: is this still a run, or is it time to go back?
         guard, verdict = state.recovery, recovering.ACQUITTED
         distance = rate.distance(state.lr_scale, 1.0)
         if recovery and fed:
             signals = recovering.annotate(signals, guard)
+            first_reward = sensing.rewarded(sensor) & ~sensing.rewarded(state.sensor)
             verdict, guard = recovering.judge(
-                guard, objective(signals), distance, nonfinite=nonfinite
+                recovering.forget_levels(guard, first_reward),
+                sensing.by_reward(signals, sensor),
+                distance,
+                nonfinite=nonfinite,
+                strength=strength,
             )
             guard = recovering.keep_copy(guard, verdict.keep, params, state.inner_state)
             signals = signals._replace(restored=verdict.restore | verdict.repeat)
@@ -380,7 +383,7 @@ def adaptive_scheduler(
         # A schedule that still warms up is not to be multiplied away.
         rising = hold if schedule is None else hold | (base(count + 1) > base(count))
         if fed:
-            heard = objective(signals) if default_law else signals
+            heard = sensing.by_reward(signals, sensor) if default_law else signals
             loops = (
                 (rate, rule, laws[0], gains[0], 1.0, heard, rising, verdict.jump),
                 (
@@ -406,6 +409,13 @@ def adaptive_scheduler(
             )
         lr_scale, momentum_now, sigma_now = gains
         now = base(count)
+        if schedule is not None and lr_bounds is not None:
+            # What the bounds take of the rate is no gain to be undone first.
+            lr_scale = jnp.clip(
+                lr_scale,
+                jnp.where(now > low, low / now, 0.0),
+                jnp.where(now > 0, jnp.maximum(high / now, 1.0), jnp.inf),
+            ).astype(jnp.float32)
         alpha = now * lr_scale
         if schedule is None or lr_bounds is not None:
             alpha = _bounded(alpha, now, low, high)
@@ -447,7 +457,10 @@ def adaptive_scheduler(
             )
         taken = ~(nonfinite | verdict.restore | verdict.repeat)
         taken = taken & _fits(params, steps)
-        steps = jax.tree.map(lambda u: jnp.where(taken, u, jnp.zeros_like(u)), steps)
+        # A parameter that is not finite would be lost to every restore.
+        steps = jax.tree.map(
+            lambda u: jnp.where(taken & jnp.isfinite(u), u, jnp.zeros_like(u)), steps
+        )
 
         # Freezing, the way back, and dither, which no alignment is to see.
         if freeze:
@@ -551,6 +564,9 @@ def _base_rate(
         )
         _checks.positive("lr_bounds[0]", lr_bounds[0], example="lr_bounds=(1e-6, 0.1)")
     if callable(learning_rate):
+        with jax.ensure_compile_time_eval():
+            first = learning_rate(jnp.zeros((), jnp.int32))
+        _checks.within("learning_rate(0)", first, 0.0, example=SCHEDULED)
         return 1.0
     if learning_rate is None:
         if lr_bounds is not None:
@@ -584,7 +600,7 @@ def _check_options(
 ) -> bool:
     """Check what no part checks by itself; whether there will be dither."""
     if isinstance(mode, str):
-        _checks.one_of("mode", mode, tuple(MODES))
+        _checks.one_of("mode", mode, tuple(MODES), example='mode="search" or mode=6.0')
     else:
         _checks.evidence("mode", mode, example='mode="nudge" or mode=6.0')
     for name, rule in rules.items():
@@ -611,26 +627,34 @@ def _check_options(
 
 
 def _check_horizon(total_steps: Any, schedule: Schedule | None, audited: bool) -> None:
-    """A horizon that is longer than the warm-up, and is annealed once."""
+    """A horizon that is longer than the audit, and is annealed once."""
     example = "total_steps=10_000"
+    if _checks.is_traced(total_steps):
+        raise TypeError(
+            "`total_steps` must be known before anything is traced, got "
+            f"{total_steps}; try {example}, outside of jit and vmap."
+        )
     _checks.whole("total_steps", total_steps, 2, example=example)
-    if audited and total_steps <= recovering.WARMUP_STEPS:
+    if audited and total_steps <= recovering.AUDIT_STEPS:
         raise ValueError(
-            f"`total_steps` must be above {recovering.WARMUP_STEPS}, the steps of the "
-            f"audit's warm-up, got {total_steps}; try {example}, or recovery=False, "
+            f"`total_steps` must be above {recovering.AUDIT_STEPS}, the steps of the "
+            f"audit, got {total_steps}; try {example}, or recovery=False, "
             "which audits nothing."
         )
     if schedule is None:
         return
-    steps = jnp.asarray([(1 - ANNEAL) * total_steps, total_steps], jnp.int32)
-    holds, ends = (float(schedule(step)) for step in steps)
-    if ends < 0.5 * holds:
+    with jax.ensure_compile_time_eval():
+        steps = jnp.linspace(0, total_steps, 21).astype(jnp.int32)
+        rates = [jnp.asarray(schedule(step)) for step in steps]
+    if any(map(_checks.is_traced, rates)):
+        return  # built from a traced rate: its numbers are not known yet
+    peak, ends = max(map(float, rates)), float(rates[-1])
+    if ends < 0.5 * peak:
         raise ValueError(
             "the schedule and `total_steps` would both lower the rate: the schedule "
-            f"goes from {holds:g} to {ends:g} in the last {ANNEAL:.0%} of "
-            f"{total_steps} steps; "
+            f"falls from {peak:g} to {ends:g} within {total_steps} steps; "
             "leave out total_steps, or give a schedule that only warms up, such as "
-            "optax.warmup_constant_schedule(0.0, 3e-4, 1000)."
+            f"{SCHEDULED}."
         )
 
 

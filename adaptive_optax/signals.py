@@ -262,18 +262,27 @@ def measure(
     )
 
 
+def rewarded(state: SignalsState) -> jax.Array:
+    """Whether there has been a reward, bool[]."""
+    return _Series(*state.reward_series).begun > 0
+
+
 def by_reward(signals: Signals, state: SignalsState) -> Signals:
     """The same signals with the fall of the negative reward for that of the loss.
 
     The loss of a policy gradient is a surrogate whose level says nothing of success, so
-    whoever judges a run that has a reward judges the reward.
+    whoever judges a run that has had a reward judges the reward, and nothing at a step
+    without one.
 
     Args:
       signals: From `measure`.
       state: The state that came with them.
+
+    Returns:
+      The signals as they are where there has been no reward.
     """
     reward = _Series(*state.reward_series)
-    return signals._replace(
+    heard = signals._replace(
         has_value=signals.has_reward,
         value=-signals.reward,
         value_change=-signals.reward_change,
@@ -287,6 +296,8 @@ def by_reward(signals: Signals, state: SignalsState) -> Signals:
         loss_variance=_relative_variance(reward),
         success=_success(reward),
     )
+    begun = rewarded(state)
+    return jax.tree.map(lambda r, s: jnp.where(begun, r, s), heard, signals)
 
 
 def missed(after: SignalsState, before: SignalsState) -> jax.Array:

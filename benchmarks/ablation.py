@@ -25,7 +25,7 @@ PAIRS = (
     "shift/adagrad",
     "bandit@80",
 )
-HEADLESS = "lambda s, state: (s._replace(heading=jnp.zeros((), jnp.float32)), state)"
+HEADLESS = "lambda s, state: (s._replace(heading=jnp.float32(-jnp.inf)), state)"
 HOLD = "Rule(lambda: (), lambda signals, state: (jnp.zeros((), jnp.float32), state))"
 PARTS = {
     "the warm-up of the audit": ("recovery", "WARMUP_STEPS = 1"),

@@ -6,7 +6,8 @@ FAILED, LATE, DIVERGED = math.log(0.2), math.log(0.5), math.log(0.25)
 
 
 class Judges:
-    def __init__(self, audit=True):
+    def __init__(self, audit=True, strength=6.0):
+        self.strength = strength
         self.left = 60 if audit else 0
         self.good, self.noise = math.inf, 0.0
         self.first, self.lowest = None, math.inf
@@ -14,7 +15,7 @@ class Judges:
         self.jitter, self.calm = 0.0, 0
         self.agreed = False
         self.doubts = self.failures = self.strikes = self.restores = 0
-        self.steps_back = 0
+        self.steps_back = self.keep_wait = 0
         self.on_trial, self.trial_trusted, self.trial_coordinate = False, 0.0, 0.0
         self.trusted, self.ceiling = 0.0, math.inf
         self.verdicts = set()
@@ -75,9 +76,9 @@ class Judges:
         if auditing and self.failures < 12 and not repeat:
             opposed = (
                 s.alignment_count >= 8
-                and s.alignment_mean < -0.02 - 0.7 * s.alignment_sem
+                and s.alignment_mean < -0.02 - self.strength / 4 * s.alignment_sem
                 and s.loss_trend < 0.8
-                and s.loss_gain < 0.5
+                and s.loss_gain < (0.5 if s.persistence > 0.25 else 0.12)
             )
             overshot = (
                 8 <= s.alignment_count <= 20
@@ -86,7 +87,7 @@ class Judges:
                     s.alignment_mean < -0.02 - 2 * s.alignment_sem
                     or (
                         self.agreed
-                        and s.alignment_mean < 0
+                        and s.alignment_mean < -self.strength / 6 * s.alignment_sem
                         and s.persistence > 0.25
                         and s.loss_gain < 0.5
                     )
@@ -124,13 +125,14 @@ class Judges:
             jump += max(self.trial_coordinate, self.trial_trusted) - coordinate
         healthy = not (suspicious or nonfinite or repeat or restore)
         healthy = healthy and self.strikes == 0
-        keep = s.count % 20 == 0 and healthy and not (auditing or on_the_way)
+        keep = self.keep_wait == 0 and healthy and not (auditing or on_the_way)
         if s.has_value and known:
             keep = keep and s.loss_fast <= self.good + 3 * s.loss_noise * math.sqrt(
                 0.1 / 1.9
             )
 
         # What is remembered.
+        self.keep_wait = 19 if keep else max(self.keep_wait - 1, 0)
         if seen and (
             keep or unknown_before or (not known and healthy and not auditing)
         ):

@@ -51,7 +51,7 @@ class Law:
             lambda fed: sensor_twin.read(fed, iter(self.steps.popleft, None))
         )
         self.rule = answers(functools.partial(twins.prior, strength=STRENGTHS[mode]))
-        self.judges = Judges()
+        self.judges = Judges(strength=STRENGTHS[mode])
         self.coordinate = 0.0  # log of the rate over the base rate
 
     def step(self, loss, grads, reward=None):

@@ -252,13 +252,35 @@ def test_overflows_before_the_first_step_are_no_fault_of_the_rate(before):
     assert int(state.recovery.audit_left) == 0
 
 
-@pytest.mark.parametrize("gain, fails", [(0.4, 1), (0.6, 0), (-3.0, 1)])
-def test_opposition_is_no_failure_once_the_loss_has_halved(gain, fails):
+@pytest.mark.parametrize(
+    "gain, persistence, fails",
+    [(0.4, 0.5, 1), (0.6, 0.5, 0), (-3.0, 0.5, 1), (0.1, 0.0, 1), (0.2, 0.0, 0)],
+)
+def test_opposition_is_no_failure_once_the_loss_has_halved(gain, persistence, fails):
+    # Without memory steps are opposed at every rate: there the loss need only fall.
     signals = one_step(
-        alignment_mean=-0.5, alignment_slow=-0.5, loss_gain=gain, alignment_count=9
+        alignment_mean=-0.5,
+        alignment_slow=-0.5,
+        loss_gain=gain,
+        alignment_count=25,
+        persistence=persistence,
     )
     state = recovery.init_recovery(PARAMS, ())._replace(first_value=signals.value)
     _, state = recovery.judge(state, signals, 0.0, nonfinite=jnp.zeros((), bool))
+    assert int(state.audit_failures) == fails
+
+
+@pytest.mark.parametrize("strength, fails", [(3.0, 1), (6.0, 0), (np.inf, 0)])
+def test_the_more_the_base_rate_is_trusted_the_more_opposition_it_takes(
+    strength, fails
+):
+    signals = one_step(
+        alignment_mean=-0.12, alignment_sem=0.1, alignment_count=25, persistence=0.5
+    )
+    state = recovery.init_recovery(PARAMS, ())._replace(first_value=signals.value)
+    _, state = recovery.judge(
+        state, signals, 0.0, nonfinite=jnp.zeros((), bool), strength=strength
+    )
     assert int(state.audit_failures) == fails
 
 
@@ -310,7 +332,8 @@ def test_an_agreement_that_ends_in_the_warm_up_has_been_outrun(
         alignment_count=count,
     )
     over = step(
-        alignment_mean=-0.01,
+        alignment_mean=-0.11,
+        alignment_sem=0.1,
         alignment_slow=0.1,
         alignment_slow_sem=0.1,
         alignment_count=12,
@@ -736,3 +759,44 @@ def test_an_explosion_does_not_blind_the_guard_for_good():
         params = optax.apply_updates(params, updates)
         restores.append(int(state.recovery.restores))
     assert restores[99] == 1 and restores[-1] == 2
+
+
+@pytest.mark.parametrize("phase", [0, 9])
+def test_a_copy_is_kept_whenever_the_losses_come(phase):
+    params, state = PARAMS, TX.init(PARAMS)
+    for t in range(120):
+        loss = 2.0 if t % 10 == phase else None
+        params, state = STEP(params, state, loss, size=0.01)
+    assert int(state.recovery.audit_left) == 0
+    kept = state.recovery.good_params["b"]
+    lost = np.abs(kept - params["b"]) / np.abs(PARAMS["b"] - params["b"])
+    assert np.all(lost < 0.35)  # no more than the last 40 of the 120 steps
+
+
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_rewards_now_and_then_are_never_held_against_a_loss(every):
+    # The surrogate lies about 0 and the negative reward at -35: neither is high.
+    rewarded = jax.jit(lambda s, p, v, r: TX.update(p, s, p, value=v, reward=r))
+    unrewarded = jax.jit(lambda s, p, v: TX.update(p, s, p, value=v))
+    rng = np.random.default_rng(0)
+    params, state = PARAMS, TX.init(PARAMS)
+    for t in range(150):
+        surrogate, reward = 0.1 * rng.normal(), 35 + rng.normal()
+        if t % every == every - 1:
+            updates, state = rewarded(state, params, surrogate, reward)
+        else:
+            updates, state = unrewarded(state, params, surrogate)
+        params = optax.apply_updates(params, jax.tree.map(lambda u: 0.01 * u, updates))
+    assert int(state.recovery.restores) == 0
+    assert float(state.recovery.lowest_value) < -30
+
+
+def test_an_update_that_is_not_finite_spares_the_parameters():
+    broken = optax.stateless(
+        lambda u, _: jax.tree.map(lambda g: jnp.where(jnp.abs(g) > 5, jnp.nan, g), u)
+    )
+    tx = ao.adaptive_scheduler(optax.chain(optax.sgd(0.1), broken), 0.1)
+    step = updater(tx)
+    params, state = feed(calm(10), state=tx.init(PARAMS), step=step)
+    params, state = step(params, state, 2.0, size=1e4)
+    chex.assert_tree_all_finite(params)

@@ -375,7 +375,37 @@ class TestModes:
 
     def test_without_an_audit_a_horizon_may_be_short(self):
         ao.adaptive_scheduler(optax.sgd, 0.1, total_steps=2, recovery=False)
-        ao.adaptive_scheduler(optax.sgd, 0.1, total_steps=21)
+        ao.adaptive_scheduler(optax.sgd, 0.1, total_steps=61)
+
+    def test_a_horizon_may_be_given_while_another_program_is_traced(self):
+        schedule = optax.warmup_constant_schedule(0.0, 0.1, 10)
+
+        @jax.jit
+        def build(rate):
+            ao.adaptive_scheduler(optax.sgd, schedule, total_steps=100)
+            own = optax.warmup_constant_schedule(0.0, rate, 10)
+            ao.adaptive_scheduler(optax.sgd, own, total_steps=100)
+            return rate
+
+        build(0.1)
+
+    def test_a_horizon_is_not_traced(self):
+        with pytest.raises(TypeError, match="`total_steps` must be known before any"):
+            jax.jit(
+                lambda n: ao.adaptive_scheduler(optax.sgd, 0.1, total_steps=n) and n
+            )(100)
+
+    def test_what_the_bounds_take_from_a_schedule_is_no_gain(self):
+        tx = ao.adaptive_scheduler(
+            optax.sgd,
+            optax.constant_schedule(0.1),
+            rule=always(0.1),
+            lr_bounds=(0.01, 0.2),
+            **BARE,
+        )
+        _, states = run(tx, 30)
+        assert rates(states)[-1] == np.float32(0.2)
+        np.testing.assert_allclose(states[-1].lr_scale, 2.0, rtol=1e-5)
 
 
 class TestParts:
@@ -578,9 +608,9 @@ BAD = [
     ({"slew": math.nan}, ValueError, "`slew` must be finite, got nan"),
     ({"total_steps": 1}, ValueError, "`total_steps` must be at least 2, got 1"),
     (
-        {"total_steps": 20},
+        {"total_steps": 60},
         ValueError,
-        "`total_steps` must be above 20, .* audit's warm-up, got 20; .*recovery=F",
+        "`total_steps` must be above 60, .* of the audit, got 60; .*recovery=F",
     ),
     (
         {
@@ -588,9 +618,21 @@ BAD = [
             "total_steps": 1000,
         },
         ValueError,
-        "the schedule and `total_steps` would both .* 6.18.*e-05 to 0 in the last 30% "
-        "of 1000 steps; leave out total_steps, .* optax.warmup_constant_schedule",
+        "the schedule and `total_steps` would both .* falls from 0.0003 to 0 within "
+        "1000 steps; leave out total_steps, .*=optax.warmup_constant_schedule",
     ),
+    (
+        {"learning_rate": optax.cosine_decay_schedule(3e-4, 600), "total_steps": 1000},
+        ValueError,
+        "the schedule and `total_steps` would both lower the rate",
+    ),
+    (
+        {"learning_rate": lambda count: -0.1},
+        ValueError,
+        r"`learning_rate\(0\)` must lie in \[0, inf\], got -0.1",
+    ),
+    ({"recovery": "yes"}, TypeError, "`recovery` must be True or False, got 'yes'"),
+    ({"average": 10}, TypeError, "`average` must be True or False, got 10"),
     (
         {"recovery_dtype": jnp.bfloat16, "recovery": False},
         ValueError,

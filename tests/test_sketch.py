@@ -83,7 +83,7 @@ def test_scales_count_the_coordinates_that_each_kept_one_stands_for(dtype):
         ones = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), tree)
         kept = sketch.take(ones, fraction)
         for whole, part, scale in zip(
-            tree, kept, sketch.scales(tree, kept), strict=True
+            ones, kept, sketch.scales(ones, kept), strict=True
         ):
             square = scale * float(jnp.sum(part * part))
             assert square == pytest.approx(math.prod(whole.shape))

@@ -187,7 +187,15 @@ def prior(strength: float, momentum: float | jax.Array = 0.9) -> Rule:
     if not _checks.is_traced(strength) and strength == math.inf:
         return alignment(up_evidence=math.inf, down_evidence=math.inf)
     nudge = _both(alignment(up_evidence=strength / 2), settle())
-    return search(nudge, evidence=strength, momentum=momentum)
+    law = search(nudge, evidence=strength, momentum=momentum)
+    if not _checks.is_traced(strength):
+        return law
+
+    def update(signals, state):
+        delta, after = law.update(signals, state)
+        return jnp.where(jnp.isinf(strength), 0.0, delta), after
+
+    return Rule(law.init, update)
 
 
 def _both(first: Rule, second: Rule) -> Rule:

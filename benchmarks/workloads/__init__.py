@@ -22,6 +22,7 @@ SPLIT: dict[str, Split] = {
     "spikes": "development",
     "bandit": "development",
     "wander": "development",
+    "sine": "development",
     "label_noise": "held_out",
     "cnn": "held_out",
     "vae": "held_out",

@@ -291,6 +291,7 @@ class TestOpposition:
         "loss_progress": 0.0,
         "loss_count": 50,
         "count": 80,
+        "heading": -0.2,
     }
 
     @pytest.mark.parametrize("persistence, falls", [(0.8, True), (-0.3, False)])
@@ -304,3 +305,10 @@ class TestOpposition:
         turns = moves(settle, 1, **self.OPPOSED, persistence=-0.3)
         np.testing.assert_allclose(carries_on, -1.5 / 100, rtol=1e-6)
         np.testing.assert_allclose(turns, -0.5 / 100, rtol=1e-6)
+
+    @pytest.mark.parametrize("heading", [0.3, 0.0, -0.05])
+    def test_a_rate_does_not_settle_where_nothing_draws_the_parameters_back(
+        self, heading
+    ):
+        signals = self.OPPOSED | {"heading": heading}
+        assert moves(rules.settle(), 1, **signals, persistence=0.8)[0] == 0

@@ -158,7 +158,11 @@ def settle(steps, power=1.5, level=2.0):
         judged = s.has_alignment and s.has_value and s.loss_count >= 31
         if too_early or not judged:
             yield 0.0
-        elif s.loss_progress < level and s.alignment_slow < s.alignment_slow_sem:
+        elif (
+            s.loss_progress < level
+            and s.alignment_slow < s.alignment_slow_sem
+            and s.heading < -s.heading_sem
+        ):
             exponent = power if s.persistence > 0 else power / 3
             yield -exponent / (s.count + 20)
         else:
