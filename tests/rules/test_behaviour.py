@@ -2,10 +2,13 @@
 
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from adaptive_optax import rules
+from adaptive_optax.rules.search import prior
 from tests.rules.signal_streams import one_step, run_rule, steps
 
 
@@ -273,6 +276,18 @@ class TestSearch:
             trusted=trusted,
         )
         assert deltas[150] == pytest.approx(landing - 1.0, abs=0.01)
+
+    @pytest.mark.parametrize("strength", [6.0, math.inf])
+    def test_a_strength_may_be_traced_infinity_included(self, strength):
+        signals = one_step(**TestOpposition.OPPOSED, persistence=0.8)
+
+        @jax.jit
+        def delta(strength):
+            rule = prior(strength)
+            state = rule.init()._replace(searching=jnp.zeros((), bool))
+            return rule.update(signals, state)[0]
+
+        assert (float(delta(strength)) < 0) == (strength < math.inf)
 
     @pytest.mark.parametrize("momentum", [-0.1, 1.0, math.nan])
     def test_a_momentum_outside_its_range_is_quoted(self, momentum):
