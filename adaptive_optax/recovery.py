@@ -14,12 +14,14 @@ After a failure those 20 are the whole audit::
                or ||g|| < ||g0|| / 10 and loss > l0 - jitter    its units have died
     doubted    if a suspicious loss comes with a negative averaged alignment: the
                first parameters return and the same rate is tried again
-    fails      on three strikes, on a second doubt, or if the averaged alignment is
-               clearly negative while the loss neither clearly falls nor has halved,
-               or, in its first 20 steps, if the steps carry on (`Signals.persistence`)
-               although it is more than clearly negative, whatever the loss does, or,
-               where they carry on for the filter's memory, negative at all after it
-               was clearly positive, the loss not halved;
+    fails      on three strikes, on a second doubt, or if gradients oppose the steps:
+               the averaged alignment is negative beyond its error, by more the more
+               the base rate is believed, while the loss neither clearly falls nor has
+               halved (without memory steps are opposed at every rate, and the loss
+               need only have moved); or, in its first 20 steps, if the steps carry on
+               (`Signals.persistence`) although it is clearly negative, whatever the
+               loss does, or negative after it was clearly positive, the loss not
+               halved;
                then the first parameters return and the rate drops to a fifth of what
                the warm-up had reached (to a 25th if that was not finite), at most 12
                times. What is not finite before the first good step is counted and no

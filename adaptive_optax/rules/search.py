@@ -167,7 +167,8 @@ def prior(strength: float, momentum: float | jax.Array = 0.9) -> Rule:
     """The default law of the learning rate: `search`, then `alignment` and `settle`.
 
     One number says how far the base rate is trusted: a climb needs ``strength``
-    standard errors, a nudge upwards half as many.
+    standard errors, a nudge upwards half as many; and so much opposition as a quarter
+    of it fails the start (`recovery`).
 
     Args:
       strength: Standard errors, >= 0; infinite for a base rate that only an audit or a
