@@ -18,6 +18,13 @@ def is_traced(value: Any) -> bool:
     return isinstance(value, Tracer)
 
 
+def is_infinite(value: Any) -> bool:
+    """Whether ``value`` is known to be positive infinity."""
+    known = isinstance(value, float | np.number | np.ndarray | jax.Array)
+    known = known and not is_traced(value) and np.ndim(value) == 0
+    return known and float(value) == math.inf
+
+
 def number(name: str, value: Any, *, example: str) -> None:
     """Require a finite real scalar.
 
@@ -51,9 +58,10 @@ def within(
       ValueError: If it is not finite or lies outside.
     """
     number(name, value, example=example)
-    if is_traced(value):
+    if is_traced(value) or is_traced(low) or is_traced(high):
         return
-    size = float(value)  # while another program is traced, an array's `<` is traced too
+    # While another program is traced, even a known array's `<` is.
+    size, low, high = float(value), float(low), float(high)
     below = size <= low if open_low else size < low
     above = size >= high if open_high else size > high
     if below or above:
@@ -71,10 +79,8 @@ def evidence(name: str, value: Any, *, example: str) -> None:
       TypeError: If ``value`` is not a real scalar.
       ValueError: If it is negative or NaN.
     """
-    infinite = isinstance(value, float | np.number | jax.Array) and np.ndim(value) == 0
-    if is_traced(value) or (infinite and float(value) == math.inf):
-        return
-    within(name, value, 0.0, example=example)
+    if not is_infinite(value):
+        within(name, value, 0.0, example=example)
 
 
 def positive(name: str, value: Any, *, example: str) -> None:

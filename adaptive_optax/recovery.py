@@ -20,8 +20,8 @@ After a failure those 20 are the whole audit::
                halved (without memory steps are opposed at every rate, and the loss
                need only have moved); or, in its first 20 steps, if the steps carry on
                (`Signals.persistence`) although it is clearly negative, whatever the
-               loss does, or negative after it was clearly positive, the loss not
-               halved;
+               loss does, or so far below zero as above after it was clearly positive,
+               the loss not halved;
                then the first parameters return and the rate drops to a fifth of what
                the warm-up had reached (to a 25th if that was not finite), at most 12
                times. What is not finite before the first good step is counted and no
@@ -174,6 +174,7 @@ def forget_levels(state: RecoveryState, when: jax.Array) -> RecoveryState:
         lowest_value=reset(state.lowest_value, jnp.inf),
         audit_jitter=reset(state.audit_jitter, 0.0),
         audit_calm=reset(state.audit_calm, 0),
+        keep_wait=reset(state.keep_wait, CALM_CHANGES),
         strikes=reset(state.strikes, 0),
     )
 
@@ -245,7 +246,7 @@ def judge(
     overshot = (overshot | outrun) & (n <= WARMUP_STEPS)
     opposed = (n >= 8) & (opposed | overshot) & ~jnp.isnan(old.first_value)
     dead = s.grad_norm < DEAD * first_norm  # False while there is no first one
-    dead &= seen & (s.value > first - old.audit_jitter)
+    dead &= seen & s.has_gradient & (s.value > first - old.audit_jitter)
     above_start |= dead
     doubted = above_start & (n > 0) & (c < 0)
     # GUARD.
@@ -253,14 +254,15 @@ def judge(
     good = jnp.where(known, old.good_value, 0.0)
     level = jnp.where(no_zero, 0.5 * (first - lowest), jnp.abs(good))
     rise = (s.value - good) / (GUARD_LEVELS * level + GUARD_NOISES * old.good_noise)
-    judged = s.has_value & known
+    judged = s.has_value & known & (~no_zero | (old.good_noise > 0))
     above_good = judged & ~repeat & (rise > 1)
 
     high = jnp.where(auditing, above_start, above_good)
     # No good step since theta_0: what is not finite there is no fault of the rate.
     untouched = auditing & (old.audit_left == _audit_steps(old)) & (old.strikes == 0)
     suspicious = (nonfinite & ~untouched | high) & ~repeat
-    strikes = jnp.where(suspicious, old.strikes + 1, jnp.maximum(old.strikes - 1, 0))
+    calmer = jnp.where(s.has_value, _one_less(old.strikes), old.strikes)
+    strikes = jnp.where(suspicious, old.strikes + 1, calmer)
     out = ~repeat & (strikes >= STRIKES)
     may_fail = auditing & (old.audit_failures < MAX_FAILURES)
     again = may_fail & ~repeat & doubted & (old.audit_doubts == 0) & ~out
@@ -269,6 +271,7 @@ def judge(
     acquitted = repeat & old.on_trial & judged & (rise > ACQUITTED_AT) & ~nonfinite
 
     counts = auditing & ~suspicious & ~repeat & ~failed & ~again & ~nonfinite
+    counts &= s.has_value | (old.audit_left > 1)
     audit_left = old.audit_left - counts
     late = counts & (audit_left == 0) & (old.audit_failures > 0)
     new_length = jnp.where(failed | (old.audit_failures > 0), AUDIT_AGAIN, AUDIT_STEPS)
@@ -278,7 +281,8 @@ def judge(
     jump = (
         jnp.where(failed, FAILED + jnp.log(warm_up(old)), 0.0)
         + jnp.where(diverged, DIVERGED, 0.0)
-        + jnp.where(restore & nonfinite, jnp.where(failed, FAILED, DIVERGED), 0.0)
+        + jnp.where(failed & nonfinite, FAILED, 0.0)
+        + jnp.where(diverged & nonfinite, DIVERGED, 0.0)
         + jnp.where(late, PASSED_LATE, 0.0)
         + jnp.where(
             acquitted,
@@ -292,7 +296,7 @@ def judge(
     healthy = ~suspicious & ~nonfinite & ~repeat & ~restore & (strikes == 0)
     settled = (old.keep_wait == 0) & healthy & ~auditing & (old.restoring == 0)
     error = s.loss_noise * math.sqrt(0.1 / 1.9)  # of the fast average
-    settled &= ~s.has_value | ~known | (s.loss_fast <= good + 3 * error)
+    settled &= s.has_value & (~known | (s.loss_fast <= good + 3 * error))
     learns_level = seen & (
         settled | (jnp.isnan(old.first_value)) | (~known & healthy & ~auditing)
     )

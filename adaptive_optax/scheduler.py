@@ -142,6 +142,7 @@ def adaptive_scheduler(
         the number behind them, the prior's strength >= 0 in standard errors: 6, 3 and
         infinity.
       rule: Control law of the rate, in place of the mode's; see `rules` and `blend`.
+        What fails a start is still the mode's.
       momentum_rule: Control law of the momentum; None holds it.
       sigma_rule: Control law of sigma; None is `rules.success()` where sigma > 0.
       lr_bounds: (low, high) for the rate, 0 < low <= high; by default the base rate
@@ -155,7 +156,7 @@ def adaptive_scheduler(
       momentum_arg: The factory's momentum argument if it has an unusual name.
       total_steps: Length of the run if it is known, above the 60 steps of the audit
         (>= 2 without ``recovery``): the control then holds over the last 30 % of it and
-        the rate goes to 0 linearly. Not with a schedule that itself decays there.
+        the rate goes to 0 linearly. Not with a schedule that itself decays within it.
       average: Keep the polynomial average for `eval_params` (one copy of the
         parameters, float32 at least).
       recovery: Watch for divergence and go back to a last good copy (one copy of the
@@ -410,11 +411,14 @@ def adaptive_scheduler(
         lr_scale, momentum_now, sigma_now = gains
         now = base(count)
         if schedule is not None and lr_bounds is not None:
-            # What the bounds take of the rate is no gain to be undone first.
+            # A move that the bounds take from the rate is not made; what is, is kept.
+            size = jnp.where(now > 0, now, 1.0)
+            least = jnp.where(now > low, low / size, 0.0)
+            most = jnp.where(now > 0, jnp.maximum(high / size, 1.0), jnp.inf)
             lr_scale = jnp.clip(
                 lr_scale,
-                jnp.where(now > low, low / now, 0.0),
-                jnp.where(now > 0, jnp.maximum(high / now, 1.0), jnp.inf),
+                jnp.minimum(least, state.lr_scale),
+                jnp.maximum(most, state.lr_scale),
             ).astype(jnp.float32)
         alpha = now * lr_scale
         if schedule is None or lr_bounds is not None:
@@ -457,10 +461,7 @@ def adaptive_scheduler(
             )
         taken = ~(nonfinite | verdict.restore | verdict.repeat)
         taken = taken & _fits(params, steps)
-        # A parameter that is not finite would be lost to every restore.
-        steps = jax.tree.map(
-            lambda u: jnp.where(taken & jnp.isfinite(u), u, jnp.zeros_like(u)), steps
-        )
+        steps = jax.tree.map(lambda u: jnp.where(taken, u, jnp.zeros_like(u)), steps)
 
         # Freezing, the way back, and dither, which no alignment is to see.
         if freeze:
@@ -564,8 +565,7 @@ def _base_rate(
         )
         _checks.positive("lr_bounds[0]", lr_bounds[0], example="lr_bounds=(1e-6, 0.1)")
     if callable(learning_rate):
-        with jax.ensure_compile_time_eval():
-            first = learning_rate(jnp.zeros((), jnp.int32))
+        first = learning_rate(jnp.zeros((), jnp.int32))
         _checks.within("learning_rate(0)", first, 0.0, example=SCHEDULED)
         return 1.0
     if learning_rate is None:
@@ -615,7 +615,7 @@ def _check_options(
         "sigma_bounds", sigma_bounds, 0.0, math.inf, example="sigma_bounds=(0, 0.01)"
     )
     _checks.within("sigma", sigma, *sigma_bounds, example="sigma=1e-3")
-    if _checks.is_traced(slew) or slew != math.inf:
+    if not _checks.is_infinite(slew):
         _checks.positive("slew", slew, example="slew=0.1")
     _checks.one_of(
         "momentum_coordinate", momentum_coordinate, tuple(MOMENTUM_COORDINATES)
@@ -623,7 +623,9 @@ def _check_options(
     if not callable(dither_scale):
         _checks.one_of("dither_scale", dither_scale, dithering.SCALES)
     _checks.within("sketch", sketch, 0.0, 1.0, open_low=True, example="sketch=1/64")
-    return _checks.is_traced(sigma) or sigma > 0 or rules["sigma_rule"] is not None
+    return (
+        _checks.is_traced(sigma) or float(sigma) > 0 or rules["sigma_rule"] is not None
+    )
 
 
 def _check_horizon(total_steps: Any, schedule: Schedule | None, audited: bool) -> None:

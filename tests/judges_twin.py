@@ -56,17 +56,22 @@ class Judges:
             and (has_zero or self.calm >= 3)
         )
         small = self.first_norm is not None and s.grad_norm < 0.1 * self.first_norm
-        dead = small and seen and s.value > first - self.jitter
+        dead = small and seen and s.has_gradient and s.value > first - self.jitter
         span = 2 * abs(self.good) if has_zero else first - self.lowest
         known = math.isfinite(self.good)
+        known = known and (has_zero or self.noise > 0)
         above_good = (
             s.has_value and known and s.value > self.good + span + 6 * self.noise
         )
+        known = math.isfinite(self.good)
         high = above_start or dead if auditing else above_good
         length = 20 if self.failures else 60
         untouched = auditing and self.left == length and self.strikes == 0
         suspicious = not repeat and (nonfinite and not untouched or high)
-        self.strikes = self.strikes + 1 if suspicious else max(self.strikes - 1, 0)
+        if suspicious:
+            self.strikes += 1
+        elif s.has_value:
+            self.strikes = max(self.strikes - 1, 0)
         out = not repeat and self.strikes >= 3
 
         # Verdict.
@@ -101,7 +106,8 @@ class Judges:
         if not auditing:
             diverged = out
         acquitted = repeat and self.on_trial and above_good and not nonfinite
-        if auditing and not (suspicious or repeat or failed or again or nonfinite):
+        good = not (suspicious or repeat or failed or again or nonfinite)
+        if auditing and good and (s.has_value or self.left > 1):
             self.left -= 1
             late = self.left == 0 and self.failures > 0
         kinds = {
@@ -119,14 +125,15 @@ class Judges:
         restore = to_start or diverged
         reached = math.log(share_taken)
         jump = failed * (FAILED + reached) + diverged * DIVERGED + late * LATE
-        if restore and nonfinite:
+        if (failed or diverged) and nonfinite:
             jump += FAILED if failed else DIVERGED
         if acquitted:
             jump += max(self.trial_coordinate, self.trial_trusted) - coordinate
         healthy = not (suspicious or nonfinite or repeat or restore)
         healthy = healthy and self.strikes == 0
         keep = self.keep_wait == 0 and healthy and not (auditing or on_the_way)
-        if s.has_value and known:
+        keep = keep and s.has_value
+        if known:
             keep = keep and s.loss_fast <= self.good + 3 * s.loss_noise * math.sqrt(
                 0.1 / 1.9
             )

@@ -22,9 +22,9 @@ def always(delta):
     return Rule(lambda: (), lambda signals, state: (jnp.float32(delta), state))
 
 
-def run(tx, steps, *, params=PARAMS, value=1.0, **feedback):
+def run(tx, steps, *, params=PARAMS, state=None, value=1.0, **feedback):
     """Constant gradients: the last updates, and every state."""
-    state, states = tx.init(params), []
+    state, states = tx.init(params) if state is None else state, []
     update = jax.jit(tx.update)
     for _ in range(steps):
         updates, state = update(params, state, params, value=value, **feedback)
@@ -389,6 +389,23 @@ class TestModes:
 
         build(0.1)
 
+    def test_arrays_may_be_given_while_another_program_is_traced(self):
+        @jax.jit
+        def build(x):
+            one = {"mode": jnp.float32(6), "slew": jnp.float32(0.1)}
+            inf = {"mode": jnp.float32(math.inf), "slew": np.array(math.inf)}
+            for options in (one, inf):
+                ao.adaptive_scheduler(
+                    optax.sgd,
+                    jnp.float32(0.1),
+                    sigma=jnp.float32(1e-3),
+                    lr_bounds=(jnp.float32(1e-3), jnp.float32(1.0)),
+                    **options,
+                )
+            return x
+
+        build(0.1)
+
     def test_a_horizon_is_not_traced(self):
         with pytest.raises(TypeError, match="`total_steps` must be known before any"):
             jax.jit(
@@ -406,6 +423,18 @@ class TestModes:
         _, states = run(tx, 30)
         assert rates(states)[-1] == np.float32(0.2)
         np.testing.assert_allclose(states[-1].lr_scale, 2.0, rtol=1e-5)
+
+    def test_a_schedule_that_comes_back_finds_the_multiplier_as_it_was(self):
+        # Where the schedule is low, the bounds keep the rate up, and take nothing.
+        schedule = optax.join_schedules(
+            [optax.constant_schedule(r) for r in (0.1, 0.01, 0.0, 0.1)], [5, 10, 15]
+        )
+        options = BARE | {"rule": always(0.0), "lr_bounds": (0.01, 0.2)}
+        tx = ao.adaptive_scheduler(optax.sgd, schedule, **options)
+        half = tx.init(PARAMS)._replace(lr_scale=jnp.float32(0.5))
+        _, states = run(tx, 20, state=half)
+        assert {float(state.lr_scale) for state in states} == {0.5}
+        assert rates(states)[-1] == np.float32(0.05)
 
 
 class TestParts:

@@ -185,7 +185,7 @@ def prior(strength: float, momentum: float | jax.Array = 0.9) -> Rule:
       >>> rule = prior(6.0)
     """
     _checks.evidence("strength", strength, example="prior(6.0)")
-    if not _checks.is_traced(strength) and strength == math.inf:
+    if _checks.is_infinite(strength):
         return alignment(up_evidence=math.inf, down_evidence=math.inf)
     nudge = _both(alignment(up_evidence=strength / 2), settle())
     law = search(nudge, evidence=strength, momentum=momentum)
