@@ -154,7 +154,7 @@ def adaptive_scheduler(
       slew: Largest change of any gain's coordinate in one step, > 0.
       momentum_coordinate: ``"horizon"`` moves log 1/(1 - mu); ``"linear"`` moves mu.
       momentum_arg: The factory's momentum argument if it has an unusual name.
-      total_steps: Length of the run if it is known, above the 60 steps of the audit
+      total_steps: Length of the run if it is known, at least the 60 steps of the audit
         (>= 2 without ``recovery``): the control then holds over the last 30 % of it and
         the rate goes to 0 linearly. Not with a schedule that itself decays within it.
       average: Keep the polynomial average for `eval_params` (one copy of the
@@ -629,7 +629,7 @@ def _check_options(
 
 
 def _check_horizon(total_steps: Any, schedule: Schedule | None, audited: bool) -> None:
-    """A horizon that is longer than the audit, and is annealed once."""
+    """A horizon that is no shorter than the audit, and is annealed once."""
     example = "total_steps=10_000"
     if _checks.is_traced(total_steps):
         raise TypeError(
@@ -637,10 +637,10 @@ def _check_horizon(total_steps: Any, schedule: Schedule | None, audited: bool) -
             f"{total_steps}; try {example}, outside of jit and vmap."
         )
     _checks.whole("total_steps", total_steps, 2, example=example)
-    if audited and total_steps <= recovering.AUDIT_STEPS:
+    if audited and total_steps < recovering.AUDIT_STEPS:
         raise ValueError(
-            f"`total_steps` must be above {recovering.AUDIT_STEPS}, the steps of the "
-            f"audit, got {total_steps}; try {example}, or recovery=False, "
+            f"`total_steps` must be at least {recovering.AUDIT_STEPS}, the steps of "
+            f"the audit, got {total_steps}; try {example}, or recovery=False, "
             "which audits nothing."
         )
     if schedule is None:

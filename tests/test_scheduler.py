@@ -375,7 +375,7 @@ class TestModes:
 
     def test_without_an_audit_a_horizon_may_be_short(self):
         ao.adaptive_scheduler(optax.sgd, 0.1, total_steps=2, recovery=False)
-        ao.adaptive_scheduler(optax.sgd, 0.1, total_steps=61)
+        ao.adaptive_scheduler(optax.sgd, 0.1, total_steps=60)
 
     def test_a_horizon_may_be_given_while_another_program_is_traced(self):
         schedule = optax.warmup_constant_schedule(0.0, 0.1, 10)
@@ -637,9 +637,9 @@ BAD = [
     ({"slew": math.nan}, ValueError, "`slew` must be finite, got nan"),
     ({"total_steps": 1}, ValueError, "`total_steps` must be at least 2, got 1"),
     (
-        {"total_steps": 60},
+        {"total_steps": 59},
         ValueError,
-        "`total_steps` must be above 60, .* of the audit, got 60; .*recovery=F",
+        "`total_steps` must be at least 60, .* of the audit, got 59; .*recovery=F",
     ),
     (
         {
