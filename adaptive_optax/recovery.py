@@ -254,7 +254,7 @@ def judge(
     good = jnp.where(known, old.good_value, 0.0)
     level = jnp.where(no_zero, 0.5 * (first - lowest), jnp.abs(good))
     rise = (s.value - good) / (GUARD_LEVELS * level + GUARD_NOISES * old.good_noise)
-    judged = s.has_value & known & (~no_zero | (old.good_noise > 0))
+    judged = s.has_value & known & ((level > 0) | (old.good_noise > 0))
     above_good = judged & ~repeat & (rise > 1)
 
     high = jnp.where(auditing, above_start, above_good)

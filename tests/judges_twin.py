@@ -59,7 +59,7 @@ class Judges:
         dead = small and seen and s.has_gradient and s.value > first - self.jitter
         span = 2 * abs(self.good) if has_zero else first - self.lowest
         known = math.isfinite(self.good)
-        known = known and (has_zero or self.noise > 0)
+        known = known and (span > 0 or self.noise > 0)
         above_good = (
             s.has_value and known and s.value > self.good + span + 6 * self.noise
         )
