@@ -38,6 +38,15 @@ GUARD, from then on, with the parameters of the last good step kept::
                data have changed, not the parameters. The rate is what it was, or the
                one the prior trusts if that is higher
 
+RETRY, once, of a rate whose start failed because gradients opposed it and for no other
+reason: at some sound rates they do, and no statistic of the start tells::
+
+    begins     where at the lower rate the loss stands still and has not halved
+    climbs     back to the rate that failed, by .06 a step, and then lets it be
+    suspicious if the averaged loss > good + .12 |good| + 2 of its standard errors
+    fails      on three strikes: the good parameters and the lower rate return
+    succeeds   when the loss has halved
+
 The shares of |l0| and |good| depend on the loss's own zero. A loss that has been at or
 below 0 has none; then the noise alone says what is high, with the range that the loss
 has covered in place of |good|. (`Signals.loss_gain`, which says whether it has halved,
@@ -69,6 +78,9 @@ DIVERGED_ABOVE = 0.7  # log distance below a divergence that counts as its ceili
 GUARD_LEVELS, GUARD_NOISES = 2.0, 6.0  # of the good loss, above it
 ACQUITTED_AT = 1.0  # share of that rise at which the good parameters are no better
 CALM_CHANGES = 3  # calm steps before the jitter alone may judge
+RETRY_RATE = 0.06  # change of the coordinate per step of a retry
+RETRY_LEVELS, RETRY_ERRORS = 0.12, 2.0  # as above, for the averaged loss
+STILL, STILL_AFTER = 2.0, 31  # trends of a loss that stands still, after as many losses
 
 
 class RecoveryState(NamedTuple):
@@ -96,6 +108,9 @@ class RecoveryState(NamedTuple):
     trial_trusted: jax.Array  # f32[] what was trusted then
     trusted_coordinate: jax.Array  # f32[] see `Signals.trusted`
     ceiling_coordinate: jax.Array  # f32[] see `Signals.ceiling`
+    retrying: jax.Array  # bool[]
+    retry_from: jax.Array  # f32[] the coordinate before
+    retry_coordinate: jax.Array  # f32[] the one to try again; -inf: none
 
 
 class Verdict(NamedTuple):
@@ -158,6 +173,9 @@ def init_recovery(
         trial_trusted=scalar(0.0, jnp.float32),
         trusted_coordinate=scalar(0.0, jnp.float32),
         ceiling_coordinate=scalar(jnp.inf, jnp.float32),
+        retrying=scalar(False, jnp.bool_),
+        retry_from=scalar(0.0, jnp.float32),
+        retry_coordinate=scalar(-jnp.inf, jnp.float32),
     )
 
 
@@ -196,6 +214,7 @@ def judge(
     *,
     nonfinite: jax.Array,
     strength: float | jax.Array = TRUST,
+    held: bool | jax.Array = False,
 ) -> tuple[Verdict, RecoveryState]:
     """Weigh one step.
 
@@ -206,6 +225,7 @@ def judge(
       nonfinite: bool[] the loss, reward or gradient came and was not finite.
       strength: Of the prior, >= 0: how far the base rate is believed against gradients
         that oppose its steps; see `rules.prior`.
+      held: bool[] no rate is to be raised: a schedule still rises, or the end is near.
 
     Returns:
       The verdict, and the new state (its copies are kept by `keep_copy`).
@@ -254,6 +274,10 @@ def judge(
     good = jnp.where(known, old.good_value, 0.0)
     level = jnp.where(no_zero, 0.5 * (first - lowest), jnp.abs(good))
     rise = (s.value - good) / (GUARD_LEVELS * level + GUARD_NOISES * old.good_noise)
+    fast_error = s.loss_noise * math.sqrt(0.1 / 1.9)
+    share = jnp.where(no_zero, 0.0, RETRY_LEVELS * level)
+    retry_rise = (s.loss_fast - good) / (share + RETRY_ERRORS * fast_error)
+    rise = jnp.where(old.retrying, retry_rise, rise)
     judged = s.has_value & known & ((level > 0) | (old.good_noise > 0))
     above_good = judged & ~repeat & (rise > 1)
 
@@ -290,13 +314,28 @@ def judge(
             0.0,
         )
     ).astype(jnp.float32)
+    # RETRY.
+    only_opposed = failed & ~(out | doubted)
+    target = jnp.where(failed & ~only_opposed, -jnp.inf, old.retry_coordinate)
+    target = jnp.where(only_opposed, jnp.maximum(target, coordinate), target)
+    still = (s.loss_trend < STILL) & (s.loss_progress < STILL) & (s.loss_gain < HALVED)
+    still &= s.has_value & (s.loss_count >= STILL_AFTER)
+    free = ~(auditing | suspicious | repeat | (old.restoring > 0) | nonfinite | held)
+    begins = free & still & known & (coordinate < target)
+    fails = old.retrying & diverged
+    retrying = (old.retrying | begins) & ~fails & (s.loss_gain < HALVED)
+    retry_from = jnp.where(begins & ~old.retrying, coordinate, old.retry_from)
+    climbs = retrying & free & (strikes == 0) & (coordinate < target)
+    jump = jnp.where(fails, retry_from - coordinate, jump)
+    jump += jnp.where(climbs, jnp.minimum(RETRY_RATE, target - coordinate), 0.0)
+    over = (old.retrying & ~retrying) | (retrying & (coordinate >= target))
+    target = jnp.where(over, -jnp.inf, target)
     after = coordinate + jump
 
     calm = seen & auditing & ~suspicious & ~restore
     healthy = ~suspicious & ~nonfinite & ~repeat & ~restore & (strikes == 0)
     settled = (old.keep_wait == 0) & healthy & ~auditing & (old.restoring == 0)
-    error = s.loss_noise * math.sqrt(0.1 / 1.9)  # of the fast average
-    settled &= s.has_value & (~known | (s.loss_fast <= good + 3 * error))
+    settled &= s.has_value & (~known | (s.loss_fast <= good + 3 * fast_error))
     learns_level = seen & (
         settled | (jnp.isnan(old.first_value)) | (~known & healthy & ~auditing)
     )
@@ -332,15 +371,18 @@ def judge(
         trial_coordinate=jnp.where(diverged, coordinate, old.trial_coordinate),
         trial_trusted=jnp.where(diverged, old.trusted_coordinate, old.trial_trusted),
         trusted_coordinate=jnp.where(
-            restore | late,
+            (restore & ~fails) | late,
             jnp.minimum(old.trusted_coordinate, after),
             jnp.where(acquitted, old.trial_trusted, old.trusted_coordinate),
         ),
         ceiling_coordinate=jnp.where(
-            diverged,
+            diverged & ~fails,
             coordinate - DIVERGED_ABOVE,
             jnp.where(acquitted, jnp.inf, old.ceiling_coordinate),
         ),
+        retrying=retrying,
+        retry_from=retry_from,
+        retry_coordinate=target,
     )
 
 

@@ -341,6 +341,11 @@ def adaptive_scheduler(
             lambda g: jnp.where(nonfinite, jnp.zeros_like(g), g), grads
         )
         count = signals.count
+        hold = nonfinite
+        if total_steps is not None:
+            hold = hold | (count > (1 - ANNEAL) * total_steps)
+        # A schedule that still warms up is not to be multiplied away.
+        rising = hold if schedule is None else hold | (base(count + 1) > base(count))
 
         # Verdict: is this still a run, or is it time to go back?
         guard, verdict = state.recovery, recovering.ACQUITTED
@@ -354,6 +359,7 @@ def adaptive_scheduler(
                 distance,
                 nonfinite=nonfinite,
                 strength=strength,
+                held=rising,
             )
             guard = recovering.keep_copy(guard, verdict.keep, params, state.inner_state)
             signals = signals._replace(restored=verdict.restore | verdict.repeat)
@@ -378,11 +384,6 @@ def adaptive_scheduler(
         # Controls.
         gains = state.lr_scale, state.momentum, state.sigma
         laws = state.lr_rule, state.momentum_rule, state.sigma_rule
-        hold = nonfinite
-        if total_steps is not None:
-            hold = hold | (count > (1 - ANNEAL) * total_steps)
-        # A schedule that still warms up is not to be multiplied away.
-        rising = hold if schedule is None else hold | (base(count + 1) > base(count))
         if fed:
             heard = sensing.by_reward(signals, sensor) if default_law else signals
             loops = (

@@ -515,7 +515,7 @@ def _gradient(g: _Gradient, norms: GradientNorms) -> tuple[_Gradient, jax.Array]
         log_norm=GRADIENT * g.log_norm + (1 - GRADIENT) * log_norm,
         log_spread=g.log_spread + counts * (1 - GRADIENT) * (deviation - g.log_spread),
         norms_seen=g.norms_seen + 1,
-        total=g.total + jnp.where(ok, norms.square, 0.0),
+        total=jnp.minimum(g.total + jnp.where(ok, norms.square, 0.0), LARGEST),
     )
     return _Gradient(*jnp.where(ok, jnp.stack(new), jnp.stack(g))), z
 

@@ -24,6 +24,7 @@ PAIRS = (
     "factorization@120/adam",
     "shift/adagrad",
     "bandit@80",
+    "sine",
 )
 HEADLESS = "lambda s, state: (s._replace(heading=jnp.float32(-jnp.inf)), state)"
 HOLD = "Rule(lambda: (), lambda signals, state: (jnp.zeros((), jnp.float32), state))"
@@ -35,8 +36,9 @@ PARTS = {
     "its test for dead gradients": ("recovery", "DEAD = 0.0"),
     "its test for steps that carry on": ("recovery", "OVERSHOT = AGREED = math.inf"),
     "its ear for agreement that ends": ("recovery", "AGREED = math.inf"),
+    "the second try of its rate": ("recovery", "STILL = -math.inf"),
     "the guard": ("recovery", "GUARD_LEVELS = math.inf"),
-    "its acquittal": ("recovery", "ACQUITTED_AT = math.inf"),
+    "the guard's acquittal": ("recovery", "ACQUITTED_AT = math.inf"),
     "its early climb": ("rules/search", "UNMOVED = 0.0"),
     "the heading": (
         "signals",

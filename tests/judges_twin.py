@@ -18,6 +18,7 @@ class Judges:
         self.steps_back = self.keep_wait = 0
         self.on_trial, self.trial_trusted, self.trial_coordinate = False, 0.0, 0.0
         self.trusted, self.ceiling = 0.0, math.inf
+        self.retrying, self.retry_from, self.again_at = False, 0.0, -math.inf
         self.verdicts = set()
 
     def warm_up(self):
@@ -29,7 +30,7 @@ class Judges:
     def warming(self):
         return self.left > (0 if self.failures else 40)
 
-    def weigh(self, s, coordinate, nonfinite):
+    def weigh(self, s, coordinate, nonfinite, held=False):
         auditing, share_taken = self.left > 0, self.warm_up()
         on_the_way, repeat = self.steps_back > 0, self.steps_back == 2
         self.back = self.steps_back == 1
@@ -63,6 +64,11 @@ class Judges:
         above_good = (
             s.has_value and known and s.value > self.good + span + 6 * self.noise
         )
+        fast_error = s.loss_noise * math.sqrt(0.1 / 1.9)
+        if self.retrying:  # the average is judged, and strictly
+            share = 0.06 * span if has_zero else 0.0
+            limit = self.good + share + 2 * fast_error
+            above_good = s.has_value and known and s.loss_fast > limit
         known = math.isfinite(self.good)
         high = above_start or dead if auditing else above_good
         length = 20 if self.failures else 60
@@ -103,6 +109,10 @@ class Judges:
             again = doubted and self.doubts == 0 and not out
             opposed = (opposed or overshot) and not unknown_before
             failed = not again and (out or opposed or doubted)
+            if failed and (out or doubted):
+                self.again_at = -math.inf
+            elif failed:
+                self.again_at = max(self.again_at, coordinate)
         if not auditing:
             diverged = out
         acquitted = repeat and self.on_trial and above_good and not nonfinite
@@ -127,6 +137,25 @@ class Judges:
         jump = failed * (FAILED + reached) + diverged * DIVERGED + late * LATE
         if (failed or diverged) and nonfinite:
             jump += FAILED if failed else DIVERGED
+        # Retry.
+        free = not (auditing or suspicious or repeat or on_the_way or nonfinite)
+        still = max(s.loss_trend, s.loss_progress) < 2 and s.loss_gain < 0.5
+        begins = free and not held and still and s.has_value and s.loss_count >= 31
+        begins = begins and known and coordinate < self.again_at and not self.retrying
+        fails = self.retrying and diverged
+        succeeds = (self.retrying or begins) and s.loss_gain >= 0.5
+        if begins:
+            self.retry_from = coordinate
+        if fails:
+            jump = self.retry_from - coordinate
+        retried = self.retrying or begins
+        self.retrying = retried and not (fails or succeeds)
+        if self.retrying and free and not held and self.strikes == 0:
+            jump += max(min(0.06, self.again_at - coordinate), 0)
+        if fails or succeeds or (self.retrying and coordinate >= self.again_at):
+            self.again_at = -math.inf
+        retried = {"begins": begins, "fails": fails, "succeeds": succeeds}
+        self.verdicts |= {f"retry {kind}" for kind, so in retried.items() if so}
         if acquitted:
             jump += max(self.trial_coordinate, self.trial_trusted) - coordinate
         healthy = not (suspicious or nonfinite or repeat or restore)
@@ -134,9 +163,7 @@ class Judges:
         keep = self.keep_wait == 0 and healthy and not (auditing or on_the_way)
         keep = keep and s.has_value
         if known:
-            keep = keep and s.loss_fast <= self.good + 3 * s.loss_noise * math.sqrt(
-                0.1 / 1.9
-            )
+            keep = keep and s.loss_fast <= self.good + 3 * fast_error
 
         # What is remembered.
         self.keep_wait = 19 if keep else max(self.keep_wait - 1, 0)
@@ -158,13 +185,13 @@ class Judges:
         self.on_trial = diverged
         if diverged:
             self.trial_trusted, self.trial_coordinate = self.trusted, coordinate
-            self.ceiling = coordinate - 0.7
+            self.ceiling = self.ceiling if fails else coordinate - 0.7
         if restore:
             self.restores += 1
             self.agreed = False
             self.steps_back = 2
             self.strikes = 0
-        if restore or late:
+        if (restore and not fails) or late:
             self.trusted = min(self.trusted, coordinate + jump)
         if acquitted:
             self.trusted, self.ceiling = self.trial_trusted, math.inf

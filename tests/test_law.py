@@ -69,13 +69,13 @@ class Law:
             ceiling=judges.ceiling,
         )
         on_the_way_back, before = judges.steps_back, self.good
-        restore, repeat, keep, _, _, jump = judges.weigh(signals, m, nonfinite=False)
+        count, horizon = signals.count, self.total_steps
+        held = horizon is not None and count > 0.7 * horizon
+        restore, repeat, keep, _, _, jump = judges.weigh(signals, m, False, held)
         signals.restored = restore or repeat
         if keep:
             self.good = self.params, self.momentum
 
-        count, horizon = signals.count, self.total_steps
-        held = horizon is not None and count > 0.7 * horizon
         if not held:
             m += self.rule(signals)
         self.coordinate = min(max(m + jump, -math.log(1e6)), math.log(1e6))

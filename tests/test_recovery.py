@@ -85,6 +85,9 @@ def test_the_judges_agree_with_their_twin(seed, offset, audit):
         "trial_trusted": twin.trial_trusted,
         "trusted_coordinate": twin.trusted,
         "ceiling_coordinate": twin.ceiling,
+        "retrying": twin.retrying,
+        "retry_from": twin.retry_from,
+        "retry_coordinate": twin.again_at,
     }
     for name, x in remembered.items():
         np.testing.assert_allclose(getattr(state, name), x, rtol=1e-5, err_msg=name)
@@ -343,6 +346,95 @@ def test_an_agreement_that_ends_in_the_warm_up_has_been_outrun(
     _, state = recovery.judge(state, over, 0.0, nonfinite=still)
     assert int(state.audit_failures) == fails
     assert bool(state.audit_agreed) == (before > 0.2 and count > 3 and not fails)
+
+
+@jax.jit
+def judge_on(state, signals, coordinate, held):
+    """One finite step of the judges, and where its jump leads."""
+    verdict, state = recovery.judge(
+        state, signals, coordinate, nonfinite=jnp.zeros((), bool), held=held
+    )
+    return verdict, state, coordinate + verdict.jump
+
+
+def retry(losses, *, start="opposed", held_until=0, gain=0.3):
+    """Fail a start at 0, pass at a tenth, stand still at a loss of 2: then ``losses``.
+
+    Beside the judges goes their twin; both have to say the same of every step.
+    """
+    quiet = one_step(
+        value=2.0, loss_fast=2.0, loss_noise=0.1, loss_gain=gain, alignment_count=0
+    )
+    quiet = quiet._replace(loss_trend=jnp.float32(0.0), loss_progress=jnp.float32(0.0))
+    state, m, twin, path = recovery.init_recovery(PARAMS, ()), 0.0, Judges(), []
+    opposed = {"alignment_mean": -0.9, "alignment_count": 9, "persistence": 0.5}
+    bad = {"high": [{"value": 50.0}] * 3, "opposed": [opposed]}[start]
+    for t, change in enumerate([{}] * 3 + bad + [{}] * 60 + losses):
+        arrays = {k: jnp.asarray(v, getattr(quiet, k).dtype) for k, v in change.items()}
+        signals = quiet._replace(loss_count=jnp.int32(t), **arrays)
+        held = 0 < t < held_until
+        expected = twin.weigh(
+            next(records(jax.tree.map(lambda x: x[None], signals))),
+            float(m),
+            False,
+            held,
+        )
+        verdict, state, m = judge_on(state, signals, m, held)
+        np.testing.assert_allclose(verdict, expected, atol=1e-5)
+        path.append(float(m))
+    for name, x in {
+        "retrying": twin.retrying,
+        "retry_from": twin.retry_from,
+        "retry_coordinate": twin.again_at,
+        "trusted_coordinate": twin.trusted,
+        "ceiling_coordinate": twin.ceiling,
+    }.items():
+        np.testing.assert_allclose(getattr(state, name), x, rtol=1e-5, err_msg=name)
+    return np.asarray(path), state, twin.verdicts
+
+
+def test_a_start_that_was_opposed_and_no_more_is_retried_where_the_loss_stands_still():
+    path, state, verdicts = retry([{}] * 80)
+    assert verdicts >= {"failed", "late", "retry begins"}
+    low = path.min()
+    assert low < np.log(0.1)
+    assert path[-1] == pytest.approx(0.0, abs=1e-6)
+    climb = path[path.argmin() :]
+    steps = np.diff(climb[: np.argmax(climb > -1e-6)])
+    assert steps[steps > 0].max() == pytest.approx(recovery.RETRY_RATE)
+    assert bool(state.retrying) and np.isneginf(state.retry_coordinate)
+    assert float(state.trusted_coordinate) == pytest.approx(low)
+
+
+def test_a_retry_that_lets_the_loss_rise_is_the_last():
+    # By a seventh: nothing that the guard would see.
+    losses = [{}] * 10 + [{"value": 2.3, "loss_fast": 2.3}] * 3 + [{}] * 60
+    path, state, verdicts = retry(losses)
+    assert verdicts >= {"retry begins", "retry fails"}
+    assert path[-1] == path.min() and int(state.restores) == 2
+    assert not bool(state.retrying) and np.isposinf(state.ceiling_coordinate)
+
+
+def test_a_retry_has_succeeded_when_the_loss_has_halved():
+    halved = {"value": 0.9, "loss_fast": 0.9, "loss_gain": 0.55}
+    high = {"value": 1.2, "loss_fast": 1.2, "loss_gain": 0.55}
+    losses = [{}] * 30 + [halved] * 30 + [high] * 10
+    path, state, verdicts = retry(losses)
+    assert verdicts >= {"retry begins", "retry succeeds"}
+    assert not bool(state.retrying) and int(state.restores) == 1
+    assert path[-1] > path.min() + 0.5
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"start": "high"}, {"gain": 0.5}, {"held_until": 1000}],
+    ids=["the loss was high", "it has halved", "held"],
+)
+def test_no_retry(options):
+    path, state, verdicts = retry([{}] * 60, **options)
+    assert not bool(state.retrying) and "retry begins" not in verdicts
+    if options.get("gain") != 0.5:
+        assert "failed" in verdicts and path[-1] == path.min() < 0
 
 
 def test_a_first_loss_that_is_low_by_luck_fails_once():
