@@ -53,7 +53,8 @@ def snapshot(state: Any) -> dict[str, jax.Array]:
     - ``weights``, ``momentum_weights``, ``sigma_weights``: f32[n], of a blend;
     - ``steps``, and of these ``nonfinite_values``, ``nonfinite_rewards``,
       ``nonfinite_gradients``;
-    - ``restores``, ``strikes``, ``audit_left``, ``audit_failures``: see `recovery`;
+    - ``restores``, ``strikes``, ``audit_left``, ``audit_failures``, ``retrying``: see
+      `recovery`;
     - ``average_count``: parameters that the evaluation average reaches back to;
     - ``dither_count``: steps of `add_dither` by itself.
 
@@ -319,7 +320,7 @@ def _fields(node: Any) -> dict[str, Any]:
     if isinstance(node, AverageState):
         return {"average_count": node.average_count}
     if isinstance(node, RecoveryState):
-        names = ("restores", "strikes", "audit_left", "audit_failures")
+        names = ("restores", "strikes", "audit_left", "audit_failures", "retrying")
         return {name: getattr(node, name) for name in names}
     if isinstance(node, DitherState):
         return {"dither_count": node.dither_count}

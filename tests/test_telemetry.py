@@ -37,6 +37,7 @@ SCHEDULER_KEYS = {
     "strikes",
     "audit_left",
     "audit_failures",
+    "retrying",
     "average_count",
 }
 

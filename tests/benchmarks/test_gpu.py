@@ -11,7 +11,10 @@ import pytest
 from benchmarks.budget import Budget
 
 ROOT = Path(__file__).parents[2]
-FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+FAST = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+)
 
 needs_no_gpu = pytest.mark.skipif(
     jax.default_backend() == "gpu", reason="the point is that there is no GPU"
