@@ -381,9 +381,9 @@ def _no_tracers(row: Mapping[str, Any], method: str) -> None:
 
 
 def _plain(x: Any) -> np.ndarray:
-    """NumPy's own dtypes: CSV and NPZ know no bfloat16."""
+    """Numbers of NumPy's own dtypes: CSV and NPZ know no bfloat16."""
     x = np.asarray(x)
-    return x if x.dtype.kind in "biuf" else x.astype(np.float32)
+    return x if x.dtype.kind in "iuf" else x.astype(np.float32)
 
 
 def _scalar_columns(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
