@@ -84,6 +84,7 @@ class Control(NamedTuple):
         *,
         hold: jax.Array,
         jump: jax.Array | float = 0.0,
+        climb: jax.Array | float = 0.0,
     ) -> tuple[jax.Array, RuleState]:
         """Ask the rule and move the gain.
 
@@ -95,6 +96,7 @@ class Control(NamedTuple):
           signals: The step's measurements.
           hold: bool[]; where True neither the gain nor the rule's state moves.
           jump: As in `move`; it is made even where the rule holds.
+          climb: f32[] where it is above 0, the least that the rule's change may be.
 
         Returns:
           The gain and the rule's state.
@@ -107,4 +109,5 @@ class Control(NamedTuple):
             state = jax.tree.map(
                 lambda new, old: jnp.where(hold, old, new), moved, state
             )
+        delta = jnp.where(climb > 0, jnp.fmax(delta, climb), delta)
         return self.move(gain, delta, jump), state

@@ -41,11 +41,15 @@ GUARD, from then on, with the parameters of the last good step kept::
 RETRY, once, of a rate whose start failed because gradients opposed it and for no other
 reason: at some sound rates they do, and no statistic of the start tells::
 
-    begins     where at the lower rate the loss stands still and has not halved
-    climbs     back to the rate that failed, by .06 a step, and then lets it be
-    suspicious if the averaged loss > good + .12 |good| + 2 of its standard errors
-    fails      on three strikes: the good parameters and the lower rate return
-    succeeds   when the loss has halved
+    begins     with a new copy of the good parameters, where at the lower rate the loss
+               stands still and has not halved; not where a schedule rises or has halved
+               since half the run, nor where the horizon is near
+    climbs     back to the coordinate that failed, by .06 a step, and then lets it be
+    suspicious if the loss and its fast average are both above good + .12 |good| + 2 of
+               the average's standard errors
+    fails      on three strikes: the good parameters and the lower rate return; whether
+               the data have changed is judged as above, by this measure
+    is over    150 losses after the climb, or when the loss has halved
 
 The shares of |l0| and |good| depend on the loss's own zero. A loss that has been at or
 below 0 has none; then the noise alone says what is high, with the range that the loss
@@ -80,6 +84,7 @@ ACQUITTED_AT = 1.0  # share of that rise at which the good parameters are no bet
 CALM_CHANGES = 3  # calm steps before the jitter alone may judge
 RETRY_RATE = 0.06  # change of the coordinate per step of a retry
 RETRY_LEVELS, RETRY_ERRORS = 0.12, 2.0  # as above, for the averaged loss
+RETRY_WATCH = 150  # losses by which it is judged after the climb
 STILL, STILL_AFTER = 2.0, 31  # trends of a loss that stands still, after as many losses
 
 
@@ -108,7 +113,9 @@ class RecoveryState(NamedTuple):
     trial_trusted: jax.Array  # f32[] what was trusted then
     trusted_coordinate: jax.Array  # f32[] see `Signals.trusted`
     ceiling_coordinate: jax.Array  # f32[] see `Signals.ceiling`
-    retrying: jax.Array  # bool[]
+    retrying: (
+        jax.Array
+    )  # i32[] losses that a retry is still judged by; 0: there is none
     retry_from: jax.Array  # f32[] the coordinate before
     retry_coordinate: jax.Array  # f32[] the one to try again; -inf: none
 
@@ -122,6 +129,7 @@ class Verdict(NamedTuple):
     healthy: Any  # bool[] fit to be averaged
     restart: Any  # bool[] the first parameters return, and with them the average
     jump: Any  # f32[] change of the rate's coordinate that this calls for
+    climb: Any  # f32[] the least that it is to rise by, as far as the slew allows
 
 
 ACQUITTED = Verdict(
@@ -131,6 +139,7 @@ ACQUITTED = Verdict(
     healthy=np.True_,
     restart=np.False_,
     jump=np.float32(0.0),
+    climb=np.float32(0.0),
 )
 """The verdict where there is no judge."""
 
@@ -173,7 +182,7 @@ def init_recovery(
         trial_trusted=scalar(0.0, jnp.float32),
         trusted_coordinate=scalar(0.0, jnp.float32),
         ceiling_coordinate=scalar(jnp.inf, jnp.float32),
-        retrying=scalar(False, jnp.bool_),
+        retrying=scalar(0, jnp.int32),
         retry_from=scalar(0.0, jnp.float32),
         retry_coordinate=scalar(-jnp.inf, jnp.float32),
     )
@@ -194,6 +203,7 @@ def forget_levels(state: RecoveryState, when: jax.Array) -> RecoveryState:
         audit_calm=reset(state.audit_calm, 0),
         keep_wait=reset(state.keep_wait, CALM_CHANGES),
         strikes=reset(state.strikes, 0),
+        retrying=reset(state.retrying, 0),
     )
 
 
@@ -225,7 +235,7 @@ def judge(
       nonfinite: bool[] the loss, reward or gradient came and was not finite.
       strength: Of the prior, >= 0: how far the base rate is believed against gradients
         that oppose its steps; see `rules.prior`.
-      held: bool[] no rate is to be raised: a schedule still rises, or the end is near.
+      held: bool[] no retry is to begin or to climb.
 
     Returns:
       The verdict, and the new state (its copies are kept by `keep_copy`).
@@ -276,8 +286,13 @@ def judge(
     rise = (s.value - good) / (GUARD_LEVELS * level + GUARD_NOISES * old.good_noise)
     fast_error = s.loss_noise * math.sqrt(0.1 / 1.9)
     share = jnp.where(no_zero, 0.0, RETRY_LEVELS * level)
-    retry_rise = (s.loss_fast - good) / (share + RETRY_ERRORS * fast_error)
-    rise = jnp.where(old.retrying, retry_rise, rise)
+    retried = old.retrying > 0
+    # Both, for the average remembers a single bad batch for many steps; and with the
+    # good parameters back there is one loss to judge by.
+    lower = jnp.where(repeat, s.value, jnp.minimum(s.value, s.loss_fast))
+    error = jnp.where(repeat, old.good_noise, fast_error)
+    retry_rise = (lower - good) / (share + RETRY_ERRORS * error)
+    rise = jnp.where(retried, retry_rise, rise)
     judged = s.has_value & known & ((level > 0) | (old.good_noise > 0))
     above_good = judged & ~repeat & (rise > 1)
 
@@ -314,32 +329,41 @@ def judge(
             0.0,
         )
     ).astype(jnp.float32)
-    # RETRY.
-    only_opposed = failed & ~(out | doubted)
-    target = jnp.where(failed & ~only_opposed, -jnp.inf, old.retry_coordinate)
-    target = jnp.where(only_opposed, jnp.maximum(target, coordinate), target)
-    still = (s.loss_trend < STILL) & (s.loss_progress < STILL) & (s.loss_gain < HALVED)
-    still &= s.has_value & (s.loss_count >= STILL_AFTER)
-    free = ~(auditing | suspicious | repeat | (old.restoring > 0) | nonfinite | held)
-    begins = free & still & known & (coordinate < target)
-    fails = old.retrying & diverged
-    retrying = (old.retrying | begins) & ~fails & (s.loss_gain < HALVED)
-    retry_from = jnp.where(begins & ~old.retrying, coordinate, old.retry_from)
-    climbs = retrying & free & (strikes == 0) & (coordinate < target)
-    jump = jnp.where(fails, retry_from - coordinate, jump)
-    jump += jnp.where(climbs, jnp.minimum(RETRY_RATE, target - coordinate), 0.0)
-    over = (old.retrying & ~retrying) | (retrying & (coordinate >= target))
-    target = jnp.where(over, -jnp.inf, target)
-    after = coordinate + jump
-
     calm = seen & auditing & ~suspicious & ~restore
     healthy = ~suspicious & ~nonfinite & ~repeat & ~restore & (strikes == 0)
     settled = (old.keep_wait == 0) & healthy & ~auditing & (old.restoring == 0)
     settled &= s.has_value & (~known | (s.loss_fast <= good + 3 * fast_error))
+
+    # RETRY.
+    only_opposed = failed & ~suspicious & (strikes == 0) & (old.audit_doubts == 0)
+    target = jnp.where(failed & ~only_opposed, -jnp.inf, old.retry_coordinate)
+    target = jnp.where(only_opposed, jnp.maximum(target, coordinate), target)
+    still = (jnp.abs(s.loss_trend) < STILL) & (s.loss_progress < STILL)
+    still &= (s.loss_gain < HALVED) & (s.loss_count >= STILL_AFTER)
+    begins = settled & known & still & ~held & ~retried & (coordinate < target)
+    gap = jnp.where(begins, target - coordinate, 0.0)
+    watch = jnp.ceil(gap / RETRY_RATE).astype(jnp.int32) + RETRY_WATCH
+    retrying = jnp.where(seen, _one_less(old.retrying), old.retrying)
+    retrying = jnp.where(begins, watch, retrying)
+    judged_again = repeat & old.on_trial  # by the good parameters
+    over = (s.loss_gain >= HALVED) | judged_again
+    retrying = jnp.where(over, 0, retrying)
+    retry_from = jnp.where(begins, coordinate, old.retry_from)
+    climbs = (retrying > 0) & healthy & s.has_value & ~held & (old.restoring == 0)
+    climb = jnp.where(climbs, jnp.clip(target - coordinate, 0.0, RETRY_RATE), 0.0)
+    arrives = climbs & (target - coordinate <= RETRY_RATE)
+    spent = (old.retrying > 0) & (retrying == 0) & ~(judged_again & acquitted)
+    convicted = judged_again & ~acquitted
+    target = jnp.where(arrives | spent | convicted, -jnp.inf, target)
+    back_from = retried & diverged & (coordinate > old.retry_from)
+    jump = jnp.where(back_from, old.retry_from - coordinate, jump)
+    after = coordinate + jump
+
     learns_level = seen & (
         settled | (jnp.isnan(old.first_value)) | (~known & healthy & ~auditing)
     )
-    verdict = Verdict(restore, repeat, settled, healthy, back_to_start, jump)
+    climb = climb.astype(jnp.float32)
+    verdict = Verdict(restore, repeat, settled, healthy, back_to_start, jump, climb)
     return verdict, old._replace(
         good_value=jnp.where(
             old.on_trial, jnp.inf, jnp.where(learns_level, s.loss_fast, old.good_value)
@@ -371,12 +395,12 @@ def judge(
         trial_coordinate=jnp.where(diverged, coordinate, old.trial_coordinate),
         trial_trusted=jnp.where(diverged, old.trusted_coordinate, old.trial_trusted),
         trusted_coordinate=jnp.where(
-            (restore & ~fails) | late,
+            (restore & ~back_from) | late,
             jnp.minimum(old.trusted_coordinate, after),
             jnp.where(acquitted, old.trial_trusted, old.trusted_coordinate),
         ),
         ceiling_coordinate=jnp.where(
-            diverged & ~fails,
+            diverged & ~back_from,
             coordinate - DIVERGED_ABOVE,
             jnp.where(acquitted, jnp.inf, old.ceiling_coordinate),
         ),

@@ -138,9 +138,9 @@ def adaptive_scheduler(
       momentum: Momentum in [0, 1) to set at every step; None leaves the factory's own.
       sigma: Standard deviation of the dither, relative to D, >= 0; 0 draws no noise.
       mode: How far the base rate is believed: ``"nudge"`` takes it as sound,
-        ``"search"`` for a guess, ``"safe"`` only ever lowers it after a divergence. Or
-        the number behind them, the prior's strength >= 0 in standard errors: 6, 3 and
-        infinity.
+        ``"search"`` for a guess, ``"safe"`` only ever lowers it after a divergence or a
+        bad start, and may take the latter back. Or the number behind them, the prior's
+        strength >= 0 in standard errors: 6, 3 and infinity.
       rule: Control law of the rate, in place of the mode's; see `rules` and `blend`.
         What fails a start is still the mode's.
       momentum_rule: Control law of the momentum; None holds it.
@@ -346,6 +346,7 @@ def adaptive_scheduler(
             hold = hold | (count > (1 - ANNEAL) * total_steps)
         # A schedule that still warms up is not to be multiplied away.
         rising = hold if schedule is None else hold | (base(count + 1) > base(count))
+        falling = base(count) < 0.5 * base(count // 2)
 
         # Verdict: is this still a run, or is it time to go back?
         guard, verdict = state.recovery, recovering.ACQUITTED
@@ -359,7 +360,7 @@ def adaptive_scheduler(
                 distance,
                 nonfinite=nonfinite,
                 strength=strength,
-                held=rising,
+                held=rising if schedule is None else rising | falling,
             )
             guard = recovering.keep_copy(guard, verdict.keep, params, state.inner_state)
             signals = signals._replace(restored=verdict.restore | verdict.repeat)
@@ -386,8 +387,9 @@ def adaptive_scheduler(
         laws = state.lr_rule, state.momentum_rule, state.sigma_rule
         if fed:
             heard = sensing.by_reward(signals, sensor) if default_law else signals
+            moves = {"jump": verdict.jump, "climb": verdict.climb}
             loops = (
-                (rate, rule, laws[0], gains[0], 1.0, heard, rising, verdict.jump),
+                (rate, rule, laws[0], gains[0], 1.0, heard, rising, moves),
                 (
                     mu,
                     momentum_rule,
@@ -396,16 +398,14 @@ def adaptive_scheduler(
                     start_momentum,
                     signals,
                     hold,
-                    0,
+                    {},
                 ),
-                (dither, sigma_rule, laws[2], gains[2], sigma, signals, hold, 0),
+                (dither, sigma_rule, laws[2], gains[2], sigma, signals, hold, {}),
             )
             gains, laws = zip(
                 *(
-                    control.drive(
-                        law, law_state, gain, start, seen, hold=held, jump=jump
-                    )
-                    for control, law, law_state, gain, start, seen, held, jump in loops
+                    control.drive(law, law_state, gain, start, seen, hold=held, **moves)
+                    for control, law, law_state, gain, start, seen, held, moves in loops
                 ),
                 strict=True,
             )

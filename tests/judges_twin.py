@@ -18,7 +18,7 @@ class Judges:
         self.steps_back = self.keep_wait = 0
         self.on_trial, self.trial_trusted, self.trial_coordinate = False, 0.0, 0.0
         self.trusted, self.ceiling = 0.0, math.inf
-        self.retrying, self.retry_from, self.again_at = False, 0.0, -math.inf
+        self.retrying, self.retry_from, self.again_at = 0, 0.0, -math.inf
         self.verdicts = set()
 
     def warm_up(self):
@@ -65,10 +65,11 @@ class Judges:
             s.has_value and known and s.value > self.good + span + 6 * self.noise
         )
         fast_error = s.loss_noise * math.sqrt(0.1 / 1.9)
-        if self.retrying:  # the average is judged, and strictly
+        if self.retrying:  # strictly, by the average as well
             share = 0.06 * span if has_zero else 0.0
-            limit = self.good + share + 2 * fast_error
-            above_good = s.has_value and known and s.loss_fast > limit
+            limit = self.good + share + 2 * (self.noise if repeat else fast_error)
+            above_good = s.has_value and known and s.value > limit
+            above_good = above_good and (repeat or s.loss_fast > limit)
         known = math.isfinite(self.good)
         high = above_start or dead if auditing else above_good
         length = 20 if self.failures else 60
@@ -109,7 +110,7 @@ class Judges:
             again = doubted and self.doubts == 0 and not out
             opposed = (opposed or overshot) and not unknown_before
             failed = not again and (out or opposed or doubted)
-            if failed and (out or doubted):
+            if failed and (out or doubted or high or self.strikes or self.doubts):
                 self.again_at = -math.inf
             elif failed:
                 self.again_at = max(self.again_at, coordinate)
@@ -137,25 +138,6 @@ class Judges:
         jump = failed * (FAILED + reached) + diverged * DIVERGED + late * LATE
         if (failed or diverged) and nonfinite:
             jump += FAILED if failed else DIVERGED
-        # Retry.
-        free = not (auditing or suspicious or repeat or on_the_way or nonfinite)
-        still = max(s.loss_trend, s.loss_progress) < 2 and s.loss_gain < 0.5
-        begins = free and not held and still and s.has_value and s.loss_count >= 31
-        begins = begins and known and coordinate < self.again_at and not self.retrying
-        fails = self.retrying and diverged
-        succeeds = (self.retrying or begins) and s.loss_gain >= 0.5
-        if begins:
-            self.retry_from = coordinate
-        if fails:
-            jump = self.retry_from - coordinate
-        retried = self.retrying or begins
-        self.retrying = retried and not (fails or succeeds)
-        if self.retrying and free and not held and self.strikes == 0:
-            jump += max(min(0.06, self.again_at - coordinate), 0)
-        if fails or succeeds or (self.retrying and coordinate >= self.again_at):
-            self.again_at = -math.inf
-        retried = {"begins": begins, "fails": fails, "succeeds": succeeds}
-        self.verdicts |= {f"retry {kind}" for kind, so in retried.items() if so}
         if acquitted:
             jump += max(self.trial_coordinate, self.trial_trusted) - coordinate
         healthy = not (suspicious or nonfinite or repeat or restore)
@@ -164,6 +146,40 @@ class Judges:
         keep = keep and s.has_value
         if known:
             keep = keep and s.loss_fast <= self.good + 3 * fast_error
+
+        # Retry.
+        still = abs(s.loss_trend) < 2 and s.loss_progress < 2 and s.loss_gain < 0.5
+        begins = keep and known and not (held or self.retrying) and still
+        begins = begins and s.loss_count >= 31 and coordinate < self.again_at
+        fails = self.retrying and diverged
+        back = fails and coordinate > self.retry_from
+        if back:
+            jump = self.retry_from - coordinate
+        judged_again = repeat and self.on_trial
+        before = self.retrying
+        if seen:
+            self.retrying = max(self.retrying - 1, 0)
+        if begins:
+            self.retry_from = coordinate
+            self.retrying = math.ceil((self.again_at - coordinate) / 0.06) + 150
+        if judged_again or s.loss_gain >= 0.5:
+            self.retrying = 0
+        climb, gap = 0.0, self.again_at - coordinate
+        if self.retrying and healthy and s.has_value and not (held or on_the_way):
+            climb = min(max(gap, 0.0), 0.06)
+            if gap <= 0.06:
+                self.again_at = -math.inf
+        over = before and not self.retrying
+        if over and not acquitted or judged_again and not acquitted:
+            self.again_at = -math.inf
+        retried = {
+            "begins": begins,
+            "fails": fails,
+            "acquitted": before and acquitted,
+            "succeeds": over and s.loss_gain >= 0.5,
+            "is over": over and not judged_again,
+        }
+        self.verdicts |= {f"retry {kind}" for kind, so in retried.items() if so}
 
         # What is remembered.
         self.keep_wait = 19 if keep else max(self.keep_wait - 1, 0)
@@ -185,14 +201,14 @@ class Judges:
         self.on_trial = diverged
         if diverged:
             self.trial_trusted, self.trial_coordinate = self.trusted, coordinate
-            self.ceiling = self.ceiling if fails else coordinate - 0.7
+            self.ceiling = self.ceiling if back else coordinate - 0.7
         if restore:
             self.restores += 1
             self.agreed = False
             self.steps_back = 2
             self.strikes = 0
-        if (restore and not fails) or late:
+        if (restore and not back) or late:
             self.trusted = min(self.trusted, coordinate + jump)
         if acquitted:
             self.trusted, self.ceiling = self.trial_trusted, math.inf
-        return restore, repeat, keep, healthy, to_start, jump
+        return restore, repeat, keep, healthy, to_start, jump, climb

@@ -71,13 +71,13 @@ class Law:
         on_the_way_back, before = judges.steps_back, self.good
         count, horizon = signals.count, self.total_steps
         held = horizon is not None and count > 0.7 * horizon
-        restore, repeat, keep, _, _, jump = judges.weigh(signals, m, False, held)
+        restore, repeat, keep, *_, jump, climb = judges.weigh(signals, m, False, held)
         signals.restored = restore or repeat
         if keep:
             self.good = self.params, self.momentum
 
         if not held:
-            m += self.rule(signals)
+            m += max(self.rule(signals), climb) if climb else self.rule(signals)
         self.coordinate = min(max(m + jump, -math.log(1e6)), math.log(1e6))
         rate = self.base_rate * math.exp(self.coordinate) * judges.warm_up()
         if horizon is not None:
