@@ -331,8 +331,9 @@ def judge(
     ).astype(jnp.float32)
     calm = seen & auditing & ~suspicious & ~restore
     healthy = ~suspicious & ~nonfinite & ~repeat & ~restore & (strikes == 0)
-    settled = (old.keep_wait == 0) & healthy & ~auditing & (old.restoring == 0)
-    settled &= s.has_value & (~known | (s.loss_fast <= good + 3 * fast_error))
+    free = healthy & s.has_value & ~auditing & (old.restoring == 0)
+    settled = free & (old.keep_wait == 0)
+    settled &= ~known | (s.loss_fast <= good + 3 * fast_error)
 
     # RETRY.
     only_opposed = failed & ~suspicious & (strikes == 0) & (old.audit_doubts == 0)
@@ -340,7 +341,9 @@ def judge(
     target = jnp.where(only_opposed, jnp.maximum(target, coordinate), target)
     still = (jnp.abs(s.loss_trend) < STILL) & (s.loss_progress < STILL)
     still &= (s.loss_gain < HALVED) & (s.loss_count >= STILL_AFTER)
-    begins = settled & known & still & ~held & ~retried & (coordinate < target)
+    still &= s.loss_fast <= good + share + RETRY_ERRORS * fast_error
+    begins = free & known & still & ~held & ~retried & (coordinate < target)
+    settled |= begins
     gap = jnp.where(begins, target - coordinate, 0.0)
     watch = jnp.ceil(gap / RETRY_RATE).astype(jnp.int32) + RETRY_WATCH
     retrying = jnp.where(seen, _one_less(old.retrying), old.retrying)
@@ -349,7 +352,7 @@ def judge(
     over = (s.loss_gain >= HALVED) | judged_again
     retrying = jnp.where(over, 0, retrying)
     retry_from = jnp.where(begins, coordinate, old.retry_from)
-    climbs = (retrying > 0) & healthy & s.has_value & ~held & (old.restoring == 0)
+    climbs = free & (retrying > 0) & ~held
     climb = jnp.where(climbs, jnp.clip(target - coordinate, 0.0, RETRY_RATE), 0.0)
     arrives = climbs & (target - coordinate <= RETRY_RATE)
     spent = (old.retrying > 0) & (retrying == 0) & ~(judged_again & acquitted)

@@ -142,15 +142,18 @@ class Judges:
             jump += max(self.trial_coordinate, self.trial_trusted) - coordinate
         healthy = not (suspicious or nonfinite or repeat or restore)
         healthy = healthy and self.strikes == 0
-        keep = self.keep_wait == 0 and healthy and not (auditing or on_the_way)
-        keep = keep and s.has_value
+        free = healthy and s.has_value and not (auditing or on_the_way)
+        keep = free and self.keep_wait == 0
         if known:
             keep = keep and s.loss_fast <= self.good + 3 * fast_error
 
         # Retry.
         still = abs(s.loss_trend) < 2 and s.loss_progress < 2 and s.loss_gain < 0.5
-        begins = keep and known and not (held or self.retrying) and still
+        share = 0.06 * span if has_zero else 0.0
+        still = still and s.loss_fast <= self.good + share + 2 * fast_error
+        begins = free and known and not (held or self.retrying) and still
         begins = begins and s.loss_count >= 31 and coordinate < self.again_at
+        keep = keep or begins
         fails = self.retrying and diverged
         back = fails and coordinate > self.retry_from
         if back:
@@ -165,7 +168,7 @@ class Judges:
         if judged_again or s.loss_gain >= 0.5:
             self.retrying = 0
         climb, gap = 0.0, self.again_at - coordinate
-        if self.retrying and healthy and s.has_value and not (held or on_the_way):
+        if self.retrying and free and not held:
             climb = min(max(gap, 0.0), 0.06)
             if gap <= 0.06:
                 self.again_at = -math.inf
