@@ -13,7 +13,10 @@ from tests.masking import EVERY, assert_close, masking, without_keys
 MODELS = models()
 # Fused into one loop a multiplication and an addition are rounded once, else twice, and
 # what is fused differs between any two programs. Unfused, only the rewrite is left.
-UNFUSED = {"xla_disable_hlo_passes": "fusion"}
+UNFUSED = {
+    "xla_disable_hlo_passes": "fusion",
+    "xla_cpu_use_fusion_emitters": True,  # without either, transposes come out wrong
+}
 # XLA sums the batched products of attention in another order inside a conditional, on
 # the CPU: 6e-6 of a parameter after a hundred steps.
 ROUNDED = {"attention and gather"}
