@@ -22,7 +22,9 @@ _GAINS = (
     ("sigma", "dither σ", "linear"),
     ("frozen_fraction", "frozen (%)", "linear"),
 )
-_SKIPS = ("nonfinite_values", "nonfinite_rewards", "nonfinite_gradients")
+_SKIPS = tuple(
+    f"nonfinite_{what}" for what in ("values", "rewards", "gradients", "steps")
+)
 
 
 def plot_history(
@@ -35,9 +37,9 @@ def plot_history(
 
     One x axis, the step, for all. The loss is drawn thin, its running mean bold, on a
     log scale where it stays positive. A dashed line marks a restore of the last good
-    parameters, a cross under the loss a step whose feedback was not finite. A panel
-    appears where a history holds its quantity; the weights of a blend are drawn where
-    there is one.
+    parameters, a cross under the loss a step that was not finite, or whose feedback was
+    not. A panel appears where a history holds its quantity; the weights of a blend are
+    drawn where there is one.
 
     Args:
       history: A `History`, its ``as_dict()``, or several of either by name, which are

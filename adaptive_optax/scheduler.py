@@ -461,8 +461,11 @@ def adaptive_scheduler(
                 grads, inner_state, params, gains_now, **extra_args
             )
         taken = ~(nonfinite | verdict.restore | verdict.repeat)
-        taken = taken & _fits(params, steps)
-        steps = jax.tree.map(lambda u: jnp.where(taken, u, jnp.zeros_like(u)), steps)
+        steps, sensor, lost = sensing.finite_step(
+            sensor, steps, params, taken, fraction=sketch
+        )
+        if recovery and fed:
+            guard = recovering.lose_step(guard, lost)
 
         # Freezing, the way back, and dither, which no alignment is to see.
         if freeze:
@@ -506,18 +509,6 @@ def adaptive_scheduler(
 def _f32(x: Any) -> jax.Array:
     """A copy, so that a donated state shares no buffer with its arguments."""
     return jnp.array(x, jnp.float32)
-
-
-def _fits(params: Any, steps: Any) -> jax.Array:
-    """Whether every float16 parameter stays finite; wider ones have room to spare."""
-    if params is None:
-        return jnp.ones((), bool)
-    fits = [
-        jnp.all(jnp.isfinite(p + u.astype(p.dtype)))
-        for p, u in zip(jax.tree.leaves(params), jax.tree.leaves(steps), strict=True)
-        if p.dtype == jnp.float16
-    ]
-    return jnp.all(jnp.stack(fits)) if fits else jnp.ones((), bool)
 
 
 def _bounded(rate: jax.Array, base: jax.Array, low: Any, high: Any) -> jax.Array:

@@ -52,7 +52,8 @@ def snapshot(state: Any) -> dict[str, jax.Array]:
       (``frozen_leaves``, share of the leaves, for `freeze_by_grad_norm` by itself);
     - ``weights``, ``momentum_weights``, ``sigma_weights``: f32[n], of a blend;
     - ``steps``, and of these ``nonfinite_values``, ``nonfinite_rewards``,
-      ``nonfinite_gradients``;
+      ``nonfinite_gradients``, and ``nonfinite_steps``, where the inner optimizer made
+      such a step of a finite gradient (counted on the sketch of the step);
     - ``restores``, ``strikes``, ``audit_left``, ``audit_failures``, ``retrying``: see
       `recovery`;
     - ``average_count``: parameters that the evaluation average reaches back to;
@@ -350,6 +351,7 @@ def _sensor(sensor: Any) -> dict[str, Any]:
         "nonfinite_values": sensor.nonfinite_values,
         "nonfinite_rewards": sensor.nonfinite_rewards,
         "nonfinite_gradients": sensor.nonfinite_gradients,
+        "nonfinite_steps": sensor.nonfinite_steps,
     }
 
 

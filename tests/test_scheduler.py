@@ -297,12 +297,16 @@ class TestFeedback:
         expected = jax.tree.map(lambda m: 0.9 * m, before)
         chex.assert_trees_all_close(optax.tree.get(after, "mu"), expected, rtol=1e-6)
 
-    def test_an_update_that_overflows_is_not_taken(self):
-        # A finite float16 gradient times a rate above 1; from infinity nothing returns.
-        params = {"x": jnp.full(3, 3e4, jnp.float16)}
-        tx = ao.adaptive_scheduler(optax.sgd, 4.0, average=False)
-        updates, _ = tx.update(params, tx.init(params), params, value=1.0)
-        chex.assert_tree_all_finite(optax.apply_updates(params, updates))
+    @pytest.mark.parametrize("rate,sign", [(4.0, 1.0), (2.0, -1.0)])
+    def test_entries_that_overflow_are_not_taken(self, rate, sign):
+        # Of the step itself, and of the parameter; from infinity nothing returns.
+        params = {"x": jnp.array([3e4, -3e4, 1.0], jnp.float16)}
+        tx = ao.adaptive_scheduler(optax.sgd, rate, **BARE)
+        grads = {"x": sign * params["x"]}
+        updates, state = tx.update(grads, tx.init(params), params, value=1.0)
+        after = optax.apply_updates(params, updates)["x"]
+        chex.assert_trees_all_equal(after[:2], params["x"][:2])
+        assert after[2] == 1.0 - sign * rate and state.sensor.nonfinite_steps == 1
 
     @pytest.mark.parametrize("which", ["value", "reward"])
     def test_the_judges_listen_to_the_reward_where_there_is_one(self, which):

@@ -33,6 +33,7 @@ SCHEDULER_KEYS = {
     "nonfinite_values",
     "nonfinite_rewards",
     "nonfinite_gradients",
+    "nonfinite_steps",
     "restores",
     "strikes",
     "audit_left",
