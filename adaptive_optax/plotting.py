@@ -264,7 +264,7 @@ def _mark_events(axes: "Axes", runs: dict) -> None:
         skipped |= len(steps) > 0
         restored |= len(_rises(run, "restores")) > 0
     if skipped:
-        axes.plot([], [], "x", color=_INK, ms=6, label="feedback not finite")
+        axes.plot([], [], "x", color=_INK, ms=6, label="not finite")
     if restored:
         axes.plot([], [], color=_INK, lw=0.9, ls=(0, (4, 3)), label="restored")
     _legend(axes)

@@ -490,15 +490,6 @@ def proceed(
     )
 
 
-def lose_step(state: RecoveryState, lost: jax.Array) -> RecoveryState:
-    """Two strikes for a step that was mostly not finite, found after the verdict.
-
-    The next loss takes one of them away: three such steps send the inner
-    optimizer back, and the parameters with it.
-    """
-    return state._replace(strikes=state.strikes + 2 * lost)
-
-
 def go_back(
     before: RecoveryState,
     after: RecoveryState,

@@ -24,6 +24,7 @@ from adaptive_optax import _checks, averaging, freezing, holding, injection, win
 from adaptive_optax import dither as dithering
 from adaptive_optax import recovery as recovering
 from adaptive_optax import signals as sensing
+from adaptive_optax import sketch as sketching
 from adaptive_optax._types import Rule, RuleState, Schedule
 from adaptive_optax.controls import HORIZON, LINEAR, LOG, Control
 from adaptive_optax.momentum_shadow import momentum_shadow
@@ -51,6 +52,7 @@ class AdaptiveSchedulerState(NamedTuple):
     lr_scale: jax.Array  # f32[] what the controller multiplies the base rate with
     frozen_fraction: jax.Array  # f32[] share of the parameters that are frozen
     readings: jax.Array  # f32[k] the last signals, in the order of `READINGS`
+    nonfinite_steps: jax.Array  # i32[] made by the inner optimizer, as the sketch sees
     sensor: sensing.SignalsState
     lr_rule: RuleState
     momentum_rule: RuleState
@@ -182,7 +184,8 @@ def adaptive_scheduler(
 
       A step whose loss, reward or gradient is not finite is counted and not taken: the
       update is zero, the gains hold, the inner optimizer sees a zero gradient. Three
-      in a row (net of good ones) are a divergence. With ``recovery=True`` differentiate
+      in a row (net of good ones) are a divergence. Entries of the inner optimizer's
+      own step that are not finite are 0. With ``recovery=True`` differentiate
       through it in forward mode only where no divergence is expected.
 
     Raises:
@@ -290,6 +293,7 @@ def adaptive_scheduler(
             shadow=shadow.init() if shadow else (),
             freezing=freezing.init_freezing(params, freeze) if freeze else (),
             frozen_fraction=jnp.zeros((), jnp.float32),
+            nonfinite_steps=jnp.zeros((), jnp.int32),
             recovery=(
                 recovering.init_recovery(params, inner_state, dtype=recovery_dtype)
                 if recovery
@@ -461,15 +465,18 @@ def adaptive_scheduler(
                 grads, inner_state, params, gains_now, **extra_args
             )
         taken = ~(nonfinite | verdict.restore | verdict.repeat)
-        steps, sensor, lost = sensing.finite_step(
-            sensor, steps, params, taken, fraction=sketch
-        )
-        if recovery and fed:
-            guard = recovering.lose_step(guard, lost)
-
-        # Freezing, the way back, and dither, which no alignment is to see.
         if freeze:
             steps = holding.zero_frozen(steps, mask)
+        sound = _sound(params, steps)
+        steps = jax.tree.map(
+            lambda u, ok: jnp.where(taken & ok, u, jnp.zeros_like(u)), steps, sound
+        )
+        # Counted on the sketch: what is made entry by entry costs no pass of its own.
+        looked_at = sketching.take(sound, sketching.fraction_of(sound, sketch), bool)
+        spoilt = [jnp.any(~leaf) for leaf in jax.tree.leaves(looked_at)]
+        nonfinite_steps = state.nonfinite_steps + (taken & sum(spoilt, False))
+
+        # The way back, and dither, which no alignment is to see.
         if recovery:
             steps = recovering.go_back(state.recovery, guard, verdict, params, steps)
         sensor = sensing.record_step(sensor, steps, signals.restored, fraction=sketch)
@@ -497,6 +504,7 @@ def adaptive_scheduler(
             shadow=shadow_state,
             freezing=frozen,
             frozen_fraction=fraction,
+            nonfinite_steps=nonfinite_steps,
             recovery=guard,
             averaging=averages,
             window=reach,
@@ -509,6 +517,23 @@ def adaptive_scheduler(
 def _f32(x: Any) -> jax.Array:
     """A copy, so that a donated state shares no buffer with its arguments."""
     return jnp.array(x, jnp.float32)
+
+
+def _sound(params: Any, steps: Any) -> Any:
+    """Which entries of a step leave their parameter finite: another stays for good.
+
+    A gradient may be finite and its step not: 0 / 0 where an epsilon is 0, a state that
+    has overflowed. A parameter of 16 bits may also leave its range by a step that is.
+    """
+
+    def one(u: jax.Array, p: jax.Array) -> jax.Array:
+        if p.dtype not in (jnp.float16, jnp.bfloat16):
+            return jnp.isfinite(u)
+        return jnp.isfinite(u) & (jnp.isfinite((p + u).astype(p.dtype)) | (u == 0))
+
+    if params is None:
+        return jax.tree.map(jnp.isfinite, steps)
+    return jax.tree.map(one, steps, params)
 
 
 def _bounded(rate: jax.Array, base: jax.Array, low: Any, high: Any) -> jax.Array:

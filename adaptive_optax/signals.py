@@ -107,7 +107,6 @@ class SignalsState(NamedTuple):
     nonfinite_values: jax.Array  # i32[] losses that were not finite
     nonfinite_rewards: jax.Array  # i32[] rewards that were not finite
     nonfinite_gradients: jax.Array  # i32[] steps with a gradient that was not finite
-    nonfinite_steps: jax.Array  # i32[] steps of the inner optimizer that were not
 
 
 class GradientNorms(NamedTuple):
@@ -141,7 +140,6 @@ def init_signals(params: Any, fraction: float) -> SignalsState:
         nonfinite_values=jnp.zeros((), jnp.int32),
         nonfinite_rewards=jnp.zeros((), jnp.int32),
         nonfinite_gradients=jnp.zeros((), jnp.int32),
-        nonfinite_steps=jnp.zeros((), jnp.int32),
     )
 
 
@@ -309,52 +307,6 @@ def missed(after: SignalsState, before: SignalsState) -> jax.Array:
         | (after.nonfinite_rewards > before.nonfinite_rewards)
         | (after.nonfinite_gradients > before.nonfinite_gradients)
     )
-
-
-def finite_step(
-    state: SignalsState, updates: Any, params: Any, taken: jax.Array, *, fraction: float
-) -> tuple[Any, SignalsState, jax.Array]:
-    """Take from a step what is not finite: added to a parameter, it stays for good.
-
-    A gradient can be finite and its step not (0 / 0 where an optimizer's epsilon is 0,
-    a state that has overflowed), and a float16 parameter can leave its range by a step
-    that is; wider ones have room to spare. Every entry is looked at where it is made,
-    which costs no pass over the parameters; to count them would, so that is left to the
-    sketch.
-
-    Args:
-      state: The sensor.
-      updates: What the inner optimizer would add to the parameters.
-      params: The parameters, or None.
-      taken: bool[]; where False there is no step, and nothing to count.
-      fraction: As given to `init_signals`.
-
-    Returns:
-      The step with 0 in place of what is not finite, or 0 if it is not taken; the
-      sensor with the step counted; bool[] most of the step was not finite.
-    """
-    results = updates
-    if params is not None:
-        results = jax.tree.map(
-            lambda u, p: p + u.astype(p.dtype) if p.dtype == jnp.float16 else u,
-            updates,
-            params,
-        )
-    kept = sketching.take(results, sketching.fraction_of(updates, fraction))
-    leaves, scales = jax.tree.leaves(kept), sketching.scales(updates, kept)
-    sizes = [scale * leaf.size for scale, leaf in zip(scales, leaves, strict=True)]
-    bad = [
-        scale * jnp.sum(~jnp.isfinite(leaf))
-        for scale, leaf in zip(scales, leaves, strict=True)
-    ]
-    bad = jnp.where(taken, sum(bad, jnp.zeros((), jnp.float32)), 0.0)
-    steps = jax.tree.map(
-        lambda u, result: jnp.where(taken & jnp.isfinite(result), u, jnp.zeros_like(u)),
-        updates,
-        results,
-    )
-    count = state.nonfinite_steps + (bad > 0)
-    return steps, state._replace(nonfinite_steps=count), bad > 0.5 * sum(sizes)
 
 
 def record_step(

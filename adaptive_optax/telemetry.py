@@ -52,8 +52,8 @@ def snapshot(state: Any) -> dict[str, jax.Array]:
       (``frozen_leaves``, share of the leaves, for `freeze_by_grad_norm` by itself);
     - ``weights``, ``momentum_weights``, ``sigma_weights``: f32[n], of a blend;
     - ``steps``, and of these ``nonfinite_values``, ``nonfinite_rewards``,
-      ``nonfinite_gradients``, and ``nonfinite_steps``, where the inner optimizer made
-      such a step of a finite gradient (counted on the sketch of the step);
+      ``nonfinite_gradients``, and ``nonfinite_steps``, in which the inner optimizer
+      made something that is not finite of a finite gradient (as the sketch shows it);
     - ``restores``, ``strikes``, ``audit_left``, ``audit_failures``, ``retrying``: see
       `recovery`;
     - ``average_count``: parameters that the evaluation average reaches back to;
@@ -298,6 +298,7 @@ def _fields(node: Any) -> dict[str, Any]:
             "sigma": node.sigma,
             "frozen_fraction": node.frozen_fraction,
             "lr_scale": node.lr_scale,
+            "nonfinite_steps": node.nonfinite_steps,
             "readings": node.readings,
             **_sensor(node.sensor),
         }
@@ -351,7 +352,6 @@ def _sensor(sensor: Any) -> dict[str, Any]:
         "nonfinite_values": sensor.nonfinite_values,
         "nonfinite_rewards": sensor.nonfinite_rewards,
         "nonfinite_gradients": sensor.nonfinite_gradients,
-        "nonfinite_steps": sensor.nonfinite_steps,
     }
 
 

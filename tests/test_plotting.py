@@ -82,7 +82,7 @@ def test_restores_and_skips_are_marked():
     ]
     assert list(cross.get_xdata()) == [61]
     texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert texts == ["feedback not finite", "restored"]
+    assert texts == ["not finite", "restored"]
 
 
 def test_a_spike_and_a_nan_do_not_hide_the_rest():

@@ -306,7 +306,44 @@ class TestFeedback:
         updates, state = tx.update(grads, tx.init(params), params, value=1.0)
         after = optax.apply_updates(params, updates)["x"]
         chex.assert_trees_all_equal(after[:2], params["x"][:2])
-        assert after[2] == 1.0 - sign * rate and state.sensor.nonfinite_steps == 1
+        assert after[2] == 1.0 - sign * rate and state.nonfinite_steps == 1
+
+    def test_a_bfloat16_parameter_stays_in_its_range_too(self):
+        largest = float(jnp.finfo(jnp.bfloat16).max)
+        params = {"x": jnp.full(2, largest, jnp.bfloat16)}
+        tx = ao.adaptive_scheduler(optax.sgd, 1e20, **BARE)
+        grads = {"x": jnp.array([-1e18, 1e18], jnp.float32)}
+        updates, state = tx.update(grads, tx.init(params), params, value=1.0)
+        after = optax.apply_updates(params, updates)["x"]
+        assert after[0] == largest and 0 < after[1] < largest
+        assert state.nonfinite_steps == 1
+
+    @pytest.mark.parametrize("frozen", [False, True])
+    def test_entries_that_the_inner_optimizer_spoils_are_left_out(self, frozen):
+        # Adam without an epsilon divides 0 by 0 where there never was a gradient.
+        params = {"seen": jnp.full(4, 2.0), "unseen": jnp.ones(5000)}
+        tx = ao.adaptive_scheduler(
+            lambda learning_rate: optax.adam(learning_rate, eps=0.0),
+            0.1,
+            freeze_threshold=1e-6 if frozen else None,
+        )
+
+        def step(carry, _):
+            params, state = carry
+            value, grads = jax.value_and_grad(lambda p: jnp.sum(p["seen"] ** 2))(params)
+            updates, state = tx.update(grads, state, params, value=value)
+            return (optax.apply_updates(params, updates), state), state.frozen_fraction
+
+        carry = params, tx.init(params)
+        (after, state), asleep = jax.jit(lambda c: jax.lax.scan(step, c, length=300))(
+            carry
+        )
+        chex.assert_trees_all_equal(after["unseen"], params["unseen"])
+        assert jnp.abs(after["seen"]).max() < 0.1
+        chex.assert_tree_all_finite(ao.eval_params(state, after))
+        assert state.recovery.restores == 0 and state.sensor.nonfinite_gradients == 0
+        assert state.nonfinite_steps == jnp.sum(asleep == 0)
+        assert bool(asleep[-1] > 0.9) == frozen
 
     @pytest.mark.parametrize("which", ["value", "reward"])
     def test_the_judges_listen_to_the_reward_where_there_is_one(self, which):
