@@ -1,6 +1,7 @@
 """Training that regulates itself: controllers for any Optax optimizer."""
 
-from adaptive_optax import filters, rules
+# First of all the versions, before a module asks an old JAX for a new name.
+from adaptive_optax import _versions, filters, rules  # noqa: F401
 from adaptive_optax._types import Rule, Signals
 from adaptive_optax.averaging import average_params, eval_params
 from adaptive_optax.blending import blend

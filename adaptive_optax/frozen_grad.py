@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import dtypes
 from jax.core import Tracer
-from jax.extend import core as jex
 
 from adaptive_optax import _checks, _trees
 from adaptive_optax import labels as labelling
@@ -28,7 +27,7 @@ from adaptive_optax._backward.run import Live, either, run
 
 
 class _Traced(NamedTuple):
-    closed: jex.ClosedJaxpr
+    closed: Any  # from `jax.make_jaxpr`
     rebuild: Callable[[Sequence[Any]], Any]  # (value or (value, aux)) from the outputs
     n_values: int  # outputs before the gradients
     differentiable: list[bool]  # of every leaf

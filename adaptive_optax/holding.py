@@ -19,7 +19,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.extend import core as jex
 
 from adaptive_optax import _trees
 from adaptive_optax import labels as labelling
@@ -152,7 +151,7 @@ def held_update(
 
 
 def _evaluate_held(
-    closed: jex.ClosedJaxpr, n_steps: int, old: list[Any], owners: list[Any]
+    closed: Any, n_steps: int, old: list[Any], owners: list[Any]
 ) -> list[Any]:
     """Evaluate an update, every moment replaced by the held one where it is made."""
     program = flatten(closed)

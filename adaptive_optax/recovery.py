@@ -240,7 +240,7 @@ def judge(
     Returns:
       The verdict, and the new state (its copies are kept by `keep_copy`).
     """
-    s, old = signals, state
+    s, old, held = signals, state, jnp.asarray(held)
     auditing = old.audit_left > 0
     repeat = old.restoring == 2
     seen = s.has_value & ~repeat

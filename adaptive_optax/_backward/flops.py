@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend import core as jex
+
+from adaptive_optax._backward.program import opened
 
 UNKNOWN = math.inf
 """A loop of unknown length is always worth a conditional."""
@@ -77,7 +78,7 @@ def of_equation(eqn: Any) -> float:
 
 def of_jaxpr(jaxpr: Any) -> float:
     """FLOPs of all equations of an open or closed jaxpr."""
-    return sum(of_equation(eqn) for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns)
+    return sum(of_equation(eqn) for eqn in opened(jaxpr)[0].eqns)
 
 
 def _jaxprs(params: dict[str, Any]) -> list[Any]:
@@ -86,7 +87,7 @@ def _jaxprs(params: dict[str, Any]) -> list[Any]:
         for value in params.values()
         for one in (value if isinstance(value, tuple | list) else (value,))
     ]
-    return [v for v in values if isinstance(v, jex.Jaxpr | jex.ClosedJaxpr)]
+    return [value for value in values if hasattr(value, "eqns")]
 
 
 def _size(atom: Any) -> int:

@@ -6,6 +6,7 @@ numbered slots, so nothing is traced again and no JAX variable has to be made.
 """
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -56,8 +57,20 @@ def slots_of(operands: tuple[Operand, ...]) -> list[int]:
     return [operand for operand in operands if is_slot(operand)]
 
 
-def flatten(closed: jex.ClosedJaxpr) -> Program:
-    """Unroll the nested calls of a jaxpr.
+def opened(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
+    """A jaxpr and the values of its constants.
+
+    Up to JAX 0.11 a `ClosedJaxpr` holds a `Jaxpr` and these values. Since 0.12 the two
+    are one class, and what led from one to the other is to be deleted. An open jaxpr of
+    before has no values.
+    """
+    if hasattr(jaxpr, "invars"):
+        return jaxpr, getattr(jaxpr, "consts", ())
+    return jaxpr.jaxpr, jaxpr.consts
+
+
+def flatten(closed: Any) -> Program:
+    """Unroll the nested calls of a jaxpr, which `jax.make_jaxpr` gives.
 
     Raises:
       UnsupportedEquation: If an equation's effects forbid reordering.
@@ -75,12 +88,9 @@ def flatten(closed: jex.ClosedJaxpr) -> Program:
         consts[slot] = value
         return slot
 
-    def walk(inner: jex.ClosedJaxpr, arguments: Any) -> list[Operand]:
-        jaxpr = inner.jaxpr
-        env = {
-            v: constant(v, c)
-            for v, c in zip(jaxpr.constvars, inner.consts, strict=True)
-        }
+    def walk(inner: Any, arguments: Any) -> list[Operand]:
+        jaxpr, values = opened(inner)
+        env = {v: constant(v, c) for v, c in zip(jaxpr.constvars, values, strict=True)}
         env.update(zip(jaxpr.invars, arguments, strict=True))
 
         def read(atom: Any) -> Operand:
@@ -98,7 +108,7 @@ def flatten(closed: jex.ClosedJaxpr) -> Program:
             env.update(zip(eqn.outvars, outs, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
-    inputs = tuple(new(v.aval) for v in closed.jaxpr.invars)
+    inputs = tuple(new(v.aval) for v in opened(closed)[0].invars)
     outputs = tuple(walk(closed, inputs))
     return Program(tuple(ops), inputs, outputs, tuple(avals), consts)
 
@@ -145,8 +155,8 @@ def scan_counts(eqn: Any) -> tuple[int, int]:
         raise UnsupportedEquation(f"scan ({error!r})") from error
 
 
-def _nested(eqn: Any) -> jex.ClosedJaxpr | None:
-    """The jaxpr of a call that may be unrolled."""
+def _nested(eqn: Any) -> Any:
+    """The jaxpr of a call that may be unrolled, or None."""
     if eqn.primitive.name not in NESTED:
         return None
     # Unrolling would drop what the user asked of the compiler.
@@ -158,8 +168,7 @@ def _nested(eqn: Any) -> jex.ClosedJaxpr | None:
         return None
     if eqn.params.get("compiler_options_kvs"):
         return None
-    found = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-    return found if isinstance(found, jex.ClosedJaxpr) else jex.ClosedJaxpr(found, ())
+    return eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
 
 
 def _guarded(eqn: Any, ins: Any, avals: Any, ops: Any, new: Any) -> Any:
