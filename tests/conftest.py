@@ -1,7 +1,6 @@
 """Eight devices on any machine, quick compiles and headless plots for all tests."""
 
 import os
-import tempfile
 
 from tests import xla
 
