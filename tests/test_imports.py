@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "adaptive_optax"
 # Leftmost first: a module may import what stands in a row above its own.
 ROWS = [
-    {"_types", "_checks", "_trees"},
+    {"_versions", "_types", "_checks", "_trees"},
     {"signals", "controls", "sketch", "labels", "_backward"},
     {
         "rules",

@@ -140,8 +140,11 @@ class Optimizer(NamedTuple):
         return self.factory(**{name: rate})
 
 
-def optimizer(name: str, rate: float | None, **kwargs: Any) -> Optimizer:
-    factory = getattr(optax, name, None) or getattr(optax.contrib, name)
+def optimizer(name: str, rate: float | None, **kwargs: Any) -> Optimizer | None:
+    """One of Optax's by its name, or None where this Optax is too old to have it."""
+    factory = getattr(optax, name, None) or getattr(optax.contrib, name, None)
+    if factory is None:
+        return None
     return Optimizer(
         functools.partial(factory, **kwargs) if kwargs else factory,
         rate,
@@ -182,7 +185,7 @@ REAL_ONLY = (
     *CONTRIBUTED,
 )
 
-OPTIMIZERS = {
+_OPTIMIZERS = {
     "adabelief": optimizer("adabelief", 1e-2),
     "adadelta": optimizer("adadelta", 0.1),
     "adadelta without rate": optimizer("adadelta", None),
@@ -232,6 +235,7 @@ OPTIMIZERS = {
     "filters.adamw": Optimizer(ao.filters.adamw, 1e-2),
     "filters.adagrad": Optimizer(ao.filters.adagrad, 1e-2),
 }
+OPTIMIZERS = {name: one for name, one in _OPTIMIZERS.items() if one is not None}
 ENTRIES = ("factory", "built")
 
 
