@@ -14,6 +14,7 @@ from jax.extend import core as jex
 import adaptive_optax as ao
 from tests.frozen_models import (
     LAYERS,
+    dense,
     inputs,
     layers,
     scanned,
@@ -176,6 +177,28 @@ def test_flops_see_into_a_scan():
     ).flops(params, inputs())
     for labels in (["blocks"], ["blocks", "embed"]):
         assert scan.saved(*labels) == pytest.approx(flat.saved(*labels), rel=0.2)
+
+
+def test_the_new_remat_of_jax_changes_no_share_that_freezing_saves():
+    if not hasattr(jax.config, "jax_remat3"):
+        pytest.skip("this JAX has one implementation of remat")
+    params, x = layers(), inputs()
+    remat = functools.partial(unrolled, layer=jax.checkpoint(dense))
+    half = {"embed", "blocks/0", "blocks/1"}
+
+    def measured():
+        vg = ao.frozen_value_and_grad(remat, ao.block_labels(params), **EVERY)
+        count = vg.flops(params, x)
+        frozen = jax.tree.map(lambda label: label in half, ao.block_labels(params))
+        return count.saved(*half) / count.backward, vg(params, frozen, x)
+
+    (old, expected), _ = measured(), jax.config.update("jax_remat3", True)
+    try:
+        new, found = measured()
+    finally:
+        jax.config.update("jax_remat3", False)
+    assert new == pytest.approx(old, abs=0.02)
+    assert_close(found, expected, rtol=1e-5)
 
 
 def test_freezing_everything_is_allowed_and_said_once():
