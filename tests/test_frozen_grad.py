@@ -197,7 +197,7 @@ def test_the_new_remat_of_jax_changes_no_share_that_freezing_saves():
         new, found = measured()
     finally:
         jax.config.update("jax_remat3", False)
-    assert new == pytest.approx(old, abs=0.02)
+    assert new == pytest.approx(old, abs=0.05)
     assert_close(found, expected, rtol=1e-5)
 
 
