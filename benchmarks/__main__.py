@@ -8,6 +8,7 @@
     python -m benchmarks ablate                 each part of the law taken out once
     python -m benchmarks apart                  two larger runs on data of yours
     python -m benchmarks cost                   step time, state bytes, compile time
+    python -m benchmarks replay                 gains of thirty runs, before and after
 
 A run that is interrupted goes on where it was; so does one after a change, with only
 the cells that the change touches.
@@ -35,6 +36,7 @@ from benchmarks import (
 from benchmarks import apart as aparts
 from benchmarks import compare as comparing
 from benchmarks import cost as costing
+from benchmarks import replay as replaying
 from benchmarks import report as reporting
 from benchmarks.cells import Cell, Result
 
@@ -219,6 +221,28 @@ def oracles(*, workers: int | None = None) -> None:
             *(f"{peer} {oracle[peer]['rate']:.3g}" for peer in protocol.ORACLE_PEERS),
             sep="  ",
         )
+
+
+@app.command
+def replay(
+    *,
+    write: Path | None = None,
+    against: Path | None = None,
+    run: tuple[str, ...] = (),
+) -> None:
+    """Record the gains of thirty runs, or set them beside a recording.
+
+    Args:
+      write: File to record into, an ``.npz``.
+      against: File to compare with.
+      run: Only these, by their names in `benchmarks.replay`.
+    """
+    if (write is None) == (against is None):
+        raise ValueError("give --write FILE or --against FILE, one of them.")
+    protocol.known(run, tuple(replaying.RUNS), "run")
+    lines = replaying.write(write, run) if write else replaying.against(against, run)
+    for line in lines:
+        print(line, flush=True)
 
 
 def _log_held_out(table: dict) -> None:

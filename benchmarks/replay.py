@@ -1,0 +1,220 @@
+"""The gains of every step of thirty runs, to set one version beside another.
+
+    python -m benchmarks replay --write FILE      before a change
+    python -m benchmarks replay --against FILE    after it
+
+A change that is meant to change no decision of the law leaves every gain as it was, to
+rounding. Runs are chaotic: where rounding moves a decision, what follows differs, so
+the table names the first step at which each run parts and what happened there. A file
+is of one machine and one version of JAX.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import adaptive_optax as ao
+from benchmarks import workloads
+from benchmarks.contract import Workload
+from benchmarks.peers.inner import OPTIMIZERS
+
+STEPS = 320
+RECORDED = ("learning_rate", "momentum", "sigma", "frozen_fraction", "value")
+SAME = 1e-6
+"""Relative difference up to which two recordings count as the same."""
+
+Fault = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
+"""(i32[] step, f32[] loss, gradients) -> what reaches the optimizer."""
+
+
+class Run(NamedTuple):
+    """One recorded run."""
+
+    workload: str  # as `workloads.get` takes it
+    rate: float  # the base rate
+    options: dict[str, Any] = {}  # of `adaptive_scheduler`
+    fault: Fault | None = None
+    schedule: Callable[[float], Any] | None = None  # made of the rate
+
+
+def nonfinite_losses(at: range) -> Fault:
+    """The loss is not finite at these steps."""
+
+    def fault(step, value, grads):
+        return jnp.where(_in(step, at), jnp.inf, value), grads
+
+    return fault
+
+
+def nonfinite_gradients(at: range) -> Fault:
+    """Every gradient is not finite at these steps."""
+
+    def fault(step, value, grads):
+        bad = _in(step, at)
+        return value, jax.tree.map(lambda g: jnp.where(bad, jnp.nan, g), grads)
+
+    return fault
+
+
+def scaled(at: range, size: float) -> Fault:
+    """Loss and gradients are so many times larger at these steps."""
+
+    def fault(step, value, grads):
+        factor = jnp.where(_in(step, at), size, 1.0)
+        return value * factor, jax.tree.map(
+            lambda g: (g * factor).astype(g.dtype), grads
+        )
+
+    return fault
+
+
+def _in(step: jax.Array, at: range) -> jax.Array:
+    return (step >= at.start) & (step < at.stop) & ((step - at.start) % at.step == 0)
+
+
+def _warm_up(rate: float) -> Any:
+    return optax.warmup_constant_schedule(0.0, rate, 60)
+
+
+def _cosine(rate: float) -> Any:
+    return optax.cosine_decay_schedule(rate, STEPS)
+
+
+_FREEZE = {"relative_to": "initial", "warmup": 30, "min_dwell": 10}
+_ALL = {
+    "momentum": 0.9,
+    "momentum_rule": ao.rules.alignment(),
+    "sigma": 1e-3,
+    "rule": ao.blend(ao.rules.trend(), ao.rules.alignment(), credit=10.0),
+    "slew": 0.3,
+}
+RUNS: dict[str, Run] = {
+    "quadratic": Run("quadratic", 1e-2),
+    "quadratic, too high": Run("quadratic", 1.0),
+    "quadratic, search from far below": Run("quadratic", 1e-5, {"mode": "search"}),
+    "rosenbrock, adam": Run("rosenbrock/adam", 1e-2),
+    "logistic, lion": Run("logistic/lion", 1e-3),
+    "logistic, too high": Run("logistic", 30.0),
+    "digits": Run("digits_mlp", 2e-3),
+    "digits, search, far below": Run("digits_mlp", 2e-5, {"mode": "search"}),
+    "digits, x100": Run("digits_mlp", 0.2),
+    "digits, safe, x100": Run("digits_mlp", 0.2, {"mode": "safe"}),
+    "digits, sgd": Run("digits_mlp/sgd", 5e-2),
+    "digits, muon": Run("digits_mlp/muon", 2e-2),
+    "digits, known horizon": Run("digits_mlp", 2e-3, {"total_steps": STEPS}),
+    "digits, warm-up of its own": Run("digits_mlp", 2e-3, schedule=_warm_up),
+    "digits, cosine": Run("digits_mlp", 2e-2, schedule=_cosine),
+    "digits, freezing": Run(
+        "digits_mlp", 2e-3, {"freeze_threshold": 0.5, "freeze_options": _FREEZE}
+    ),
+    "digits, dither": Run("digits_mlp", 2e-3, {"sigma": 1e-3}),
+    "digits, every gain": Run("digits_mlp", 2e-3, _ALL),
+    "digits, literal": Run("digits_mlp/sgd", 5e-2, {"rule": ao.rules.literal()}),
+    "digits, no recovery": Run(
+        "digits_mlp", 2e-3, {"recovery": False, "average": False}
+    ),
+    "digits, infinite losses": Run(
+        "digits_mlp", 2e-3, fault=nonfinite_losses(range(150, 156))
+    ),
+    "digits, one in ten lost": Run(
+        "digits_mlp", 2e-3, fault=nonfinite_gradients(range(5, 320, 10))
+    ),
+    "digits, ten gradients lost": Run(
+        "digits_mlp/sgd", 5e-2, fault=nonfinite_gradients(range(30, 40))
+    ),
+    "digits, spikes": Run("digits_mlp", 2e-3, fault=scaled(range(200, 212), 1e3)),
+    "factorization": Run("factorization/adam", 3e-2),
+    "character transformer": Run("char_transformer", 1e-2),
+    "sine, an opposed start": Run("sine", 3e-1),
+    "shift": Run("shift", 1e-1),
+    "spikes": Run("spikes", 1e-2),
+    "bandit, reward": Run("bandit", 1e-1),
+    "bandit, reward, x100": Run("bandit", 10.0, {"mode": "search"}),
+    "wander": Run("wander", 1e-1),
+}
+
+
+def record(run: Run) -> dict[str, np.ndarray]:
+    """f32[STEPS] of every recorded name."""
+    workload = workloads.get(run.workload)
+    inner = OPTIMIZERS[workload.optimizer].factory
+    rate = run.schedule(run.rate) if run.schedule else run.rate
+    tx = ao.adaptive_scheduler(inner, rate, **run.options)
+    path = jax.jit(functools.partial(_path, workload, tx, run.fault))()
+    return {name: np.asarray(x) for name, x in path.items()}
+
+
+def _path(workload: Workload, tx: Any, fault: Fault | None) -> dict[str, jax.Array]:
+    init_key, batch_key, loss_key = jax.random.split(jax.random.key(0), 3)
+
+    def step(carry: Any, t: jax.Array):
+        params, state = carry
+        (value, reward), grads = jax.value_and_grad(workload.loss, has_aux=True)(
+            params, workload.batch(batch_key, t), jax.random.fold_in(loss_key, t)
+        )
+        if fault is not None:
+            value, grads = fault(t, value, grads)
+        fed = {"value": value} if reward is None else {"value": value, "reward": reward}
+        updates, state = tx.update(grads, state, params, **fed)
+        seen = {**ao.snapshot(state), "value": value}
+        return (optax.apply_updates(params, updates), state), {
+            name: seen[name] for name in RECORDED
+        }
+
+    params = workload.init(init_key)
+    _, path = jax.lax.scan(step, (params, tx.init(params)), jnp.arange(STEPS))
+    return path
+
+
+def write(file: Path, names: tuple[str, ...] = ()) -> Iterator[str]:
+    """Record the runs into an ``.npz``; a line for each as it is done."""
+    paths: dict[str, np.ndarray] = {}
+    for name in names or RUNS:
+        path = record(RUNS[name])
+        paths |= {f"{name}|{key}": x for key, x in path.items()}
+        ends = path["learning_rate"][[0, -1]]
+        yield f"{name}: rate {ends[0]:.3g} to {ends[1]:.3g}"
+    np.savez_compressed(file, **paths)  # type: ignore[arg-type]
+
+
+def against(file: Path, names: tuple[str, ...] = ()) -> Iterator[str]:
+    """Record the runs anew and say where each parts from the file."""
+    before = np.load(file)
+    same = total = 0
+    yield "| run | largest difference of a gain | parts at step | there |"
+    yield "|---|---|---|---|"
+    for name in names or RUNS:
+        if f"{name}|value" not in before:
+            yield f"| {name} | not in {file.name} | | |"
+            continue
+        path = record(RUNS[name])
+        gaps = {
+            key: _gap(x, before[f"{name}|{key}"])
+            for key, x in path.items()
+            if key != "value"
+        }
+        worst = max(float(gap.max()) for gap in gaps.values())
+        total, same = total + 1, same + (worst <= SAME)
+        parts = [
+            (int(np.argmax(g > SAME)), k) for k, g in gaps.items() if g.max() > SAME
+        ]
+        if parts:
+            step, key = min(parts)
+            old, new = before[f"{name}|{key}"][step], path[key][step]
+            yield f"| {name} | {worst:.1e} | {step} | {key} {old:.4g} -> {new:.4g} |"
+        else:
+            yield f"| {name} | {worst:.1e} | - | |"
+    yield f"\n{same} of {total} runs are the same to {SAME:g}"
+
+
+def _gap(now: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Relative difference at every step, 0 where both are the same or both NaN."""
+    size = np.maximum(np.maximum(np.abs(now), np.abs(before)), 1e-30)
+    gap = np.abs(now - before) / size
+    return np.where((now == before) | (np.isnan(now) & np.isnan(before)), 0.0, gap)
