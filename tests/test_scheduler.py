@@ -12,14 +12,10 @@ import pytest
 
 import adaptive_optax as ao
 from adaptive_optax._types import Rule
+from tests.helpers import always
 
 PARAMS = {"w": jnp.linspace(-1.0, 1.0, 6).reshape(2, 3), "b": jnp.ones(3)}
 BARE = {"average": False, "recovery": False}
-
-
-def always(delta):
-    """A law that asks for the same change at every step."""
-    return Rule(lambda: (), lambda signals, state: (jnp.float32(delta), state))
 
 
 def run(tx, steps, *, params=PARAMS, state=None, value=1.0, **feedback):
