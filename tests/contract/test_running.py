@@ -71,7 +71,6 @@ def test_one_trace_and_nothing_kept_of_what_was_donated(name):
     few(
         POPULATIONS,
         (
-            "built",
             "everything",
             "freeze_by_grad_norm around adamw",
             "scale_by_rule of a blend",
