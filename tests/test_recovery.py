@@ -13,6 +13,7 @@ import pytest
 
 import adaptive_optax as ao
 from adaptive_optax import recovery
+from tests.helpers import few
 from tests.judges_twin import Judges
 from tests.rules.signal_streams import one_step, random_stream, records
 
@@ -119,6 +120,16 @@ def updater(tx):
 STEP = updater(TX)
 
 
+@jax.jit
+def rewarded(state, params, value, reward):
+    return TX.update(params, state, params, value=value, reward=reward)
+
+
+@jax.jit
+def unrewarded(state, params, value):
+    return TX.update(params, state, params, value=value)
+
+
 def feed(values, params=PARAMS, state=None, step=STEP, tx=TX):
     state = tx.init(params) if state is None else state
     for value in values:
@@ -209,9 +220,10 @@ def test_an_acquittal_returns_to_what_was_trusted_if_that_is_higher():
     tx = ao.adaptive_scheduler(
         optax.sgd, 0.01, rule=ao.Rule(lambda: (), update), average=False
     )
-    params, state = feed([*calm(80), 50.0, 50.0, 50.0], step=updater(tx), tx=tx)
+    step = updater(tx)
+    params, state = feed([*calm(80), 50.0, 50.0, 50.0], step=step, tx=tx)
     assert float(state.lr_scale) < 0.25 * np.exp(-0.02 * 60)
-    _, state = feed([50.0], params, state, step=updater(tx), tx=tx)
+    _, state = feed([50.0], params, state, step=step, tx=tx)
     assert float(state.lr_scale) == pytest.approx(1.0, rel=1e-5)
 
 
@@ -669,9 +681,10 @@ def test_a_reward_alone_passes_the_audit_and_keeps_copies():
 def test_an_audit_that_starts_over_starts_the_average_over():
     # Parameters of a start that was thrown away are no part of any mean.
     tx = ao.adaptive_scheduler(optax.sgd, 0.01, mode="safe")
-    params, state = feed([2.0, 2.0, np.nan, np.nan], step=updater(tx), tx=tx)
+    step = updater(tx)
+    params, state = feed([2.0, 2.0, np.nan, np.nan], step=step, tx=tx)
     assert int(state.averaging.average_count) == 1
-    params, state = feed([np.nan, 2.0, 2.0], params, state, step=updater(tx), tx=tx)
+    params, state = feed([np.nan, 2.0, 2.0], params, state, step=step, tx=tx)
     assert int(state.recovery.audit_failures) == 1
     chex.assert_trees_all_equal(ao.eval_params(state, params), PARAMS)
 
@@ -699,19 +712,21 @@ class Layer(NamedTuple):
     bias: jax.Array
 
 
+CONTAINERS = {
+    "ordered": collections.OrderedDict(w=jnp.ones((2, 3)), b=jnp.zeros(3)),
+    "ordered, of one shape": collections.OrderedDict(z=jnp.ones(3), a=jnp.zeros(3)),
+    "named tuple": Layer(jnp.ones((2, 3)), jnp.zeros(3)),
+    "list": [jnp.ones((2, 3)), (jnp.zeros(3), {})],
+    "leaf": jnp.ones(4),
+}
+
+
 @pytest.mark.parametrize(
-    "params",
-    [
-        collections.OrderedDict(w=jnp.ones((2, 3)), b=jnp.zeros(3)),
-        collections.OrderedDict(z=jnp.ones(3), a=jnp.zeros(3)),
-        Layer(jnp.ones((2, 3)), jnp.zeros(3)),
-        [jnp.ones((2, 3)), (jnp.zeros(3), {})],
-        jnp.ones(4),
-    ],
-    ids=["ordered", "ordered, of one shape", "named tuple", "list", "leaf"],
+    "container", few(CONTAINERS, ["ordered, of one shape", "named tuple"])
 )
-def test_the_copy_keeps_parameters_of_any_container_apart(params):
+def test_the_copy_keeps_parameters_of_any_container_apart(container):
     # Their moments came back under another leaf's name.
+    params = CONTAINERS[container]
     tx = ao.adaptive_scheduler(optax.adam, 0.01, average=False, mode="safe")
     state = tx.init(params)
     update = jax.jit(lambda g, s, p, v: tx.update(g, s, p, value=v))
@@ -777,7 +792,7 @@ def at_a_good_rate():
 def test_a_rate_a_hundred_times_too_high_is_found_out_and_trains(at_a_good_rate):
     constant, _ = train(optax.with_extra_args_support(optax.sgd(10.0)))
     assert not constant[-50:].mean() < 10 * at_a_good_rate
-    values, state = train(ao.adaptive_scheduler(optax.sgd, 10.0))
+    values, state = train(ao.adaptive_scheduler(optax.sgd, 10.0, average=False))
     assert int(state.recovery.audit_failures) >= 1
     assert float(state.learning_rate) < 3.0
     assert values[-50:].mean() < 2.5 * at_a_good_rate
@@ -807,7 +822,7 @@ def test_a_rate_whose_first_steps_are_its_largest_passes_warmed_up(monkeypatch):
 
     bare, _ = run(optax.with_extra_args_support(optax.adagrad(2.4)))
     assert bare[1] > 1.5 * bare[0] and bare[-1] < 1e-3 * bare[0]
-    tx = ao.adaptive_scheduler(optax.adagrad, 2.4, mode="safe")
+    tx = ao.adaptive_scheduler(optax.adagrad, 2.4, mode="safe", average=False)
     values, state = run(tx)
     assert int(state.recovery.restores) == 0 and float(state.lr_scale) == 1.0
     assert values.max() == values[0] and values[-1] < 1e-3 * values[0]
@@ -820,7 +835,8 @@ def test_a_change_of_the_data_costs_a_step_and_no_rate():
     # The same rate is as good for targets five times as large: their loss is not.
     plain = optax.with_extra_args_support(optax.sgd(0.05))
     expected, _ = train(plain, shift=5.0)
-    values, state = train(ao.adaptive_scheduler(optax.sgd, 0.05, mode="safe"), 5.0)
+    tx = ao.adaptive_scheduler(optax.sgd, 0.05, mode="safe", average=False)
+    values, state = train(tx, shift=5.0)
     assert values[300:310].mean() > 10 * values[290:300].mean()
     assert int(state.recovery.restores) == 1
     assert float(state.lr_scale) == pytest.approx(1.0, rel=1e-5)
@@ -831,7 +847,7 @@ def test_a_batch_size_that_changes_is_no_event():
     # Calmer losses are no reason to move far. The gradients of the larger batch let the
     # rate rise a little; back at the small one, it is taken back at most once.
     loss, params, batches = regression()
-    tx = ao.adaptive_scheduler(optax.sgd, 0.05)
+    tx = ao.adaptive_scheduler(optax.sgd, 0.05, average=False)
     state = tx.init(params)
 
     @jax.jit
@@ -853,7 +869,7 @@ def test_a_batch_size_that_changes_is_no_event():
 def test_accumulated_gradients_are_one_step_of_the_loop():
     # The loss of the last micro-batch is the one that comes with the step.
     loss, params, batches = regression()
-    tx = ao.adaptive_scheduler(optax.sgd, 0.05)
+    tx = ao.adaptive_scheduler(optax.sgd, 0.05, average=False)
     parts = optax.MultiSteps(tx, every_k_schedule=2)
 
     @jax.jit
@@ -889,7 +905,7 @@ def test_an_explosion_does_not_blind_the_guard_for_good():
     # Its noise was kept over the restore, and every later loss lay within it.
     rng = np.random.default_rng(0)
     params = {"w": jnp.ones(4)}
-    tx = ao.adaptive_scheduler(optax.sgd, 0.1)
+    tx = ao.adaptive_scheduler(optax.sgd, 0.1, average=False)
     state, update = tx.init(params), jax.jit(tx.update)
     values = 1 + 0.1 * rng.normal(size=120)
     values[5:8] = 1e14  # the start fails
@@ -918,8 +934,6 @@ def test_a_copy_is_kept_whenever_the_losses_come(phase):
 @pytest.mark.parametrize("every", [1, 2, 5])
 def test_rewards_now_and_then_are_never_held_against_a_loss(every):
     # The surrogate lies about 0 and the negative reward at -35: neither is high.
-    rewarded = jax.jit(lambda s, p, v, r: TX.update(p, s, p, value=v, reward=r))
-    unrewarded = jax.jit(lambda s, p, v: TX.update(p, s, p, value=v))
     rng = np.random.default_rng(0)
     params, state = PARAMS, TX.init(PARAMS)
     for t in range(150):
@@ -935,16 +949,14 @@ def test_rewards_now_and_then_are_never_held_against_a_loss(every):
 
 @pytest.mark.parametrize("every", [1, 2, 5])
 def test_a_reward_that_collapses_is_found_however_rarely_it_comes(every):
-    rewarded = jax.jit(lambda s, p, r: TX.update(p, s, p, value=0.1, reward=r))
-    unrewarded = jax.jit(lambda s, p: TX.update(p, s, p, value=0.1))
     rng = np.random.default_rng(0)
     params, state = PARAMS, TX.init(PARAMS)
     for t in range(100 * every):
         if t % every == every - 1:
             reward = -500.0 if t > 80 * every else 35 + rng.normal()
-            _, state = rewarded(state, params, reward)
+            _, state = rewarded(state, params, 0.1, reward)
         else:
-            _, state = unrewarded(state, params)
+            _, state = unrewarded(state, params, 0.1)
     assert int(state.recovery.restores) > 0
 
 
@@ -952,9 +964,8 @@ def test_a_reward_that_collapses_is_found_however_rarely_it_comes(every):
 def test_rewards_that_begin_late_are_no_divergence(level):
     rng = np.random.default_rng(0)
     params, state = feed(calm(80))
-    rewarded = jax.jit(lambda s, p, r: TX.update(p, s, p, value=2.0, reward=r))
     for _ in range(60):
-        _, state = rewarded(state, params, level + rng.normal())
+        _, state = rewarded(state, params, 2.0, level + rng.normal())
     assert int(state.recovery.restores) == 0
     assert abs(float(state.recovery.good_value) + level) < 2.0
 
