@@ -101,18 +101,15 @@ TX = ao.adaptive_scheduler(optax.sgd, 0.01, momentum=0.9, average=False, mode="s
 
 
 def updater(tx):
-    update = jax.jit(
-        lambda grads, state, params, value: tx.update(grads, state, params, value=value)
-    )
-    unfed = jax.jit(tx.update)
+    @jax.jit
+    def update(params, state, size, **fed):
+        grads = jax.tree.map(lambda p: jnp.full_like(p, size), params)
+        updates, state = tx.update(grads, state, params, **fed)
+        return optax.apply_updates(params, updates), state
 
     def step(params, state, value, size=1.0):
-        grads = jax.tree.map(lambda p: jnp.full_like(p, size), params)
-        if value is None:
-            updates, state = unfed(grads, state, params)
-        else:
-            updates, state = update(grads, state, params, jnp.float32(value))
-        return optax.apply_updates(params, updates), state
+        fed = {} if value is None else {"value": np.float32(value)}
+        return update(params, state, size, **fed)
 
     return step
 
@@ -121,13 +118,11 @@ STEP = updater(TX)
 
 
 @jax.jit
-def rewarded(state, params, value, reward):
-    return TX.update(params, state, params, value=value, reward=reward)
-
-
-@jax.jit
-def unrewarded(state, params, value):
-    return TX.update(params, state, params, value=value)
+def slow_step(params, state, **fed):
+    """Another gradient than `STEP`'s, a hundredth of the step, any feedback."""
+    updates, state = TX.update(params, state, params, **fed)
+    updates = jax.tree.map(lambda u: 0.01 * u, updates)
+    return optax.apply_updates(params, updates), state
 
 
 def feed(values, params=PARAMS, state=None, step=STEP, tx=TX):
@@ -281,7 +276,7 @@ def test_opposition_is_no_failure_once_the_loss_has_halved(gain, persistence, fa
         persistence=persistence,
     )
     state = recovery.init_recovery(PARAMS, ())._replace(first_value=signals.value)
-    _, state = recovery.judge(state, signals, 0.0, nonfinite=jnp.zeros((), bool))
+    _, state, _ = judge_on(state, signals, 0.0, False)
     assert int(state.audit_failures) == fails
 
 
@@ -315,10 +310,9 @@ def test_steps_that_carry_on_against_the_gradient_have_overshot(
         loss_gain=0.8,
     )
     state = recovery.init_recovery(PARAMS, ())
-    still = jnp.zeros((), bool)
-    _, state = recovery.judge(state, signals, 0.0, nonfinite=still)
+    _, state, _ = judge_on(state, signals, 0.0, False)
     assert int(state.audit_failures) == 0  # the first loss has nothing to oppose
-    _, state = recovery.judge(state, signals, 0.0, nonfinite=still)
+    _, state, _ = judge_on(state, signals, 0.0, False)
     assert int(state.audit_failures) == fails
 
 
@@ -336,7 +330,6 @@ def test_steps_that_carry_on_against_the_gradient_have_overshot(
 def test_an_agreement_that_ends_in_the_warm_up_has_been_outrun(
     before, count, persistence, gain, fails
 ):
-    still = jnp.zeros((), bool)
     step = functools.partial(
         one_step, persistence=persistence, loss_trend=5.0, loss_gain=gain
     )
@@ -354,8 +347,8 @@ def test_an_agreement_that_ends_in_the_warm_up_has_been_outrun(
         alignment_count=12,
     )
     state = recovery.init_recovery(PARAMS, ())
-    _, state = recovery.judge(state, agrees, 0.0, nonfinite=still)
-    _, state = recovery.judge(state, over, 0.0, nonfinite=still)
+    _, state, _ = judge_on(state, agrees, 0.0, False)
+    _, state, _ = judge_on(state, over, 0.0, False)
     assert int(state.audit_failures) == fails
     assert bool(state.audit_agreed) == (before > 0.2 and count > 3 and not fails)
 
@@ -504,7 +497,7 @@ def test_a_first_loss_that_is_low_by_luck_fails_once():
     state = recovery.init_recovery(PARAMS, ())
     for value in (0.5, *[2.0] * 90):
         signals = one_step(value=value, loss_fast=value, alignment_count=0)
-        _, state = recovery.judge(state, signals, 0.0, nonfinite=jnp.zeros((), bool))
+        _, state, _ = judge_on(state, signals, 0.0, False)
     assert int(state.audit_failures) == 1 and int(state.audit_left) == 0
     assert float(state.first_value) == 2.0
 
@@ -850,19 +843,20 @@ def test_a_batch_size_that_changes_is_no_event():
     tx = ao.adaptive_scheduler(optax.sgd, 0.05, average=False)
     state = tx.init(params)
 
-    @jax.jit
-    def step(params, state, batch):
+    def step(carry, batch):
+        params, state = carry
         value, grads = jax.value_and_grad(loss)(params, batch, 1.0)
         updates, state = tx.update(grads, state, params, value=value)
-        return optax.apply_updates(params, updates), state
+        told = state.lr_scale, state.recovery.restores
+        return (optax.apply_updates(params, updates), state), told
 
+    run = jax.jit(lambda carry, batches: jax.lax.scan(step, carry, batches))
     rows = np.concatenate([batches, batches[::-1]], axis=1)
-    scales = []
-    for t in range(450):
-        size = 64 if 150 <= t < 300 else 4
-        params, state = step(params, state, rows[t, :size])
-        scales.append(float(state.lr_scale))
-        assert int(state.recovery.restores) <= (t >= 300)
+    carry, scales = (params, state), []
+    for first, size in ((0, 4), (150, 64), (300, 4)):
+        carry, (scale, restores) = run(carry, rows[first : first + 150, :size])
+        scales += scale.tolist()
+        assert restores[-1] <= (first == 300)
     assert max(scales[149:]) < 5 * min(scales[149:])
 
 
@@ -872,7 +866,6 @@ def test_accumulated_gradients_are_one_step_of_the_loop():
     tx = ao.adaptive_scheduler(optax.sgd, 0.05, average=False)
     parts = optax.MultiSteps(tx, every_k_schedule=2)
 
-    @jax.jit
     def whole(params, state, batch):
         halves = [
             jax.value_and_grad(loss)(params, half, 1.0) for half in jnp.split(batch, 2)
@@ -881,7 +874,6 @@ def test_accumulated_gradients_are_one_step_of_the_loop():
         updates, state = tx.update(grads, state, params, value=halves[1][0])
         return optax.apply_updates(params, updates), state
 
-    @jax.jit
     def in_parts(params, state, batch):
         def part(carry, half):
             params, state = carry
@@ -892,9 +884,16 @@ def test_accumulated_gradients_are_one_step_of_the_loop():
         halves = jnp.stack(jnp.split(batch, 2))
         return jax.lax.scan(part, (params, state), halves)[0]
 
-    one, other = (params, tx.init(params)), (params, parts.init(params))
-    for batch in batches[:80]:
-        one, other = whole(*one, batch), in_parts(*other, batch)
+    @jax.jit
+    def run():
+        def both(carry, batch):
+            one, other = carry
+            return (whole(*one, batch), in_parts(*other, batch)), None
+
+        start = (params, tx.init(params)), (params, parts.init(params))
+        return jax.lax.scan(both, start, batches[:80])[0]
+
+    one, other = run()
     inner = other[1].inner_opt_state
     assert int(inner.sensor.signal_count) == int(one[1].sensor.signal_count) == 80
     np.testing.assert_allclose(inner.learning_rate, one[1].learning_rate, rtol=1e-4)
@@ -906,16 +905,17 @@ def test_an_explosion_does_not_blind_the_guard_for_good():
     rng = np.random.default_rng(0)
     params = {"w": jnp.ones(4)}
     tx = ao.adaptive_scheduler(optax.sgd, 0.1, average=False)
-    state, update = tx.init(params), jax.jit(tx.update)
     values = 1 + 0.1 * rng.normal(size=120)
     values[5:8] = 1e14  # the start fails
     values[100:103] = 50.0  # and much later the run diverges
-    restores = []
-    for value in np.float32(values):
-        grads = {"w": np.full(4, 1e-3, np.float32)}
-        updates, state = update(grads, state, params, value=value)
-        params = optax.apply_updates(params, updates)
-        restores.append(int(state.recovery.restores))
+
+    def step(carry, value):
+        params, state = carry
+        updates, state = tx.update({"w": jnp.full(4, 1e-3)}, state, params, value=value)
+        return (optax.apply_updates(params, updates), state), state.recovery.restores
+
+    start = params, tx.init(params)
+    _, restores = jax.jit(lambda v: jax.lax.scan(step, start, v))(np.float32(values))
     assert restores[99] == 1 and restores[-1] == 2
 
 
@@ -938,11 +938,8 @@ def test_rewards_now_and_then_are_never_held_against_a_loss(every):
     params, state = PARAMS, TX.init(PARAMS)
     for t in range(150):
         surrogate, reward = 0.1 * rng.normal(), 35 + rng.normal()
-        if t % every == every - 1:
-            updates, state = rewarded(state, params, surrogate, reward)
-        else:
-            updates, state = unrewarded(state, params, surrogate)
-        params = optax.apply_updates(params, jax.tree.map(lambda u: 0.01 * u, updates))
+        fed = {"reward": reward} if t % every == every - 1 else {}
+        params, state = slow_step(params, state, value=surrogate, **fed)
     assert int(state.recovery.restores) == 0
     assert float(state.recovery.lowest_value) < -30
 
@@ -952,11 +949,10 @@ def test_a_reward_that_collapses_is_found_however_rarely_it_comes(every):
     rng = np.random.default_rng(0)
     params, state = PARAMS, TX.init(PARAMS)
     for t in range(100 * every):
+        fed = {}
         if t % every == every - 1:
-            reward = -500.0 if t > 80 * every else 35 + rng.normal()
-            _, state = rewarded(state, params, 0.1, reward)
-        else:
-            _, state = unrewarded(state, params, 0.1)
+            fed["reward"] = -500.0 if t > 80 * every else 35 + rng.normal()
+        _, state = slow_step(params, state, value=0.1, **fed)
     assert int(state.recovery.restores) > 0
 
 
@@ -965,7 +961,7 @@ def test_rewards_that_begin_late_are_no_divergence(level):
     rng = np.random.default_rng(0)
     params, state = feed(calm(80))
     for _ in range(60):
-        _, state = rewarded(state, params, 2.0, level + rng.normal())
+        _, state = slow_step(params, state, value=2.0, reward=level + rng.normal())
     assert int(state.recovery.restores) == 0
     assert abs(float(state.recovery.good_value) + level) < 2.0
 
