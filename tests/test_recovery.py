@@ -757,8 +757,11 @@ def regression():
     return loss, params, batches
 
 
-def train(tx, shift=1.0):
+# Numbers are traced, so that one program serves every rate, mode and shift.
+@functools.partial(jax.jit, static_argnames="make")
+def train(make, rate, shift=1.0, **options):
     """600 steps; from the 300th on the targets are ``shift`` times as large."""
+    tx = optax.with_extra_args_support(make(rate, **options))
     loss, params, batches = regression()
     sizes = jnp.where(jnp.arange(600) < 300, 1.0, shift)
 
@@ -768,33 +771,33 @@ def train(tx, shift=1.0):
         updates, state = tx.update(grads, state, params, value=value)
         return (optax.apply_updates(params, updates), state), value
 
-    def run():
-        carry = params, tx.init(params)
-        return jax.lax.scan(step, carry, (batches, sizes))
+    carry = params, tx.init(params)
+    (_, state), values = jax.lax.scan(step, carry, (batches, sizes))
+    return values, state
 
-    (_, state), values = jax.jit(run)()
-    return np.asarray(values), state
+
+adaptive = functools.partial(ao.adaptive_scheduler, optax.sgd, average=False)
 
 
 @pytest.fixture(scope="module")
 def at_a_good_rate():
-    values, _ = train(optax.with_extra_args_support(optax.sgd(0.1)))
-    return values[-50:].mean()
+    values, _ = train(optax.sgd, 0.1)
+    return float(values[-50:].mean())
 
 
 def test_a_rate_a_hundred_times_too_high_is_found_out_and_trains(at_a_good_rate):
-    constant, _ = train(optax.with_extra_args_support(optax.sgd(10.0)))
+    constant, _ = train(optax.sgd, 10.0)
     assert not constant[-50:].mean() < 10 * at_a_good_rate
-    values, state = train(ao.adaptive_scheduler(optax.sgd, 10.0, average=False))
+    values, state = train(adaptive, 10.0, mode=6.0)
     assert int(state.recovery.audit_failures) >= 1
     assert float(state.learning_rate) < 3.0
     assert values[-50:].mean() < 2.5 * at_a_good_rate
 
 
 def test_a_good_rate_passes_the_audit_and_is_late_by_the_warm_up_only(at_a_good_rate):
-    values, state = train(ao.restore_on_divergence(optax.sgd(0.1)))
+    values, state = train(lambda rate: ao.restore_on_divergence(optax.sgd(rate)), 0.1)
     assert int(state.recovery.restores) == 0 and float(state.lr_scale) == 1.0
-    assert values[-50:].mean() == pytest.approx(at_a_good_rate, rel=0.02)
+    assert float(values[-50:].mean()) == pytest.approx(at_a_good_rate, rel=0.02)
 
 
 def test_a_rate_whose_first_steps_are_its_largest_passes_warmed_up(monkeypatch):
@@ -826,10 +829,8 @@ def test_a_rate_whose_first_steps_are_its_largest_passes_warmed_up(monkeypatch):
 
 def test_a_change_of_the_data_costs_a_step_and_no_rate():
     # The same rate is as good for targets five times as large: their loss is not.
-    plain = optax.with_extra_args_support(optax.sgd(0.05))
-    expected, _ = train(plain, shift=5.0)
-    tx = ao.adaptive_scheduler(optax.sgd, 0.05, mode="safe", average=False)
-    values, state = train(tx, shift=5.0)
+    expected, _ = train(optax.sgd, 0.05, shift=5.0)
+    values, state = train(adaptive, 0.05, shift=5.0, mode=np.inf)
     assert values[300:310].mean() > 10 * values[290:300].mean()
     assert int(state.recovery.restores) == 1
     assert float(state.lr_scale) == pytest.approx(1.0, rel=1e-5)
@@ -854,7 +855,9 @@ def test_a_batch_size_that_changes_is_no_event():
     rows = np.concatenate([batches, batches[::-1]], axis=1)
     carry, scales = (params, state), []
     for first, size in ((0, 4), (150, 64), (300, 4)):
-        carry, (scale, restores) = run(carry, rows[first : first + 150, :size])
+        # The same rows again and again are the small batch in the large one's program.
+        now = np.tile(rows[first : first + 150, :size], 64 // size)
+        carry, (scale, restores) = run(carry, now)
         scales += scale.tolist()
         assert restores[-1] <= (first == 300)
     assert max(scales[149:]) < 5 * min(scales[149:])
