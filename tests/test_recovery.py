@@ -759,7 +759,7 @@ def regression():
 
 # Numbers are traced, so that one program serves every rate, mode and shift.
 @functools.partial(jax.jit, static_argnames="make")
-def train(make, rate, shift=1.0, **options):
+def train(make, rate, shift, **options):
     """600 steps; from the 300th on the targets are ``shift`` times as large."""
     tx = optax.with_extra_args_support(make(rate, **options))
     loss, params, batches = regression()
@@ -779,23 +779,27 @@ def train(make, rate, shift=1.0, **options):
 adaptive = functools.partial(ao.adaptive_scheduler, optax.sgd, average=False)
 
 
+def restoring(rate):
+    return ao.restore_on_divergence(optax.sgd(rate))
+
+
 @pytest.fixture(scope="module")
 def at_a_good_rate():
-    values, _ = train(optax.sgd, 0.1)
+    values, _ = train(optax.sgd, 0.1, 1.0)
     return float(values[-50:].mean())
 
 
 def test_a_rate_a_hundred_times_too_high_is_found_out_and_trains(at_a_good_rate):
-    constant, _ = train(optax.sgd, 10.0)
+    constant, _ = train(optax.sgd, 10.0, 1.0)
     assert not constant[-50:].mean() < 10 * at_a_good_rate
-    values, state = train(adaptive, 10.0, mode=6.0)
+    values, state = train(adaptive, 10.0, 1.0, mode=6.0)
     assert int(state.recovery.audit_failures) >= 1
     assert float(state.learning_rate) < 3.0
     assert values[-50:].mean() < 2.5 * at_a_good_rate
 
 
 def test_a_good_rate_passes_the_audit_and_is_late_by_the_warm_up_only(at_a_good_rate):
-    values, state = train(lambda rate: ao.restore_on_divergence(optax.sgd(rate)), 0.1)
+    values, state = train(restoring, 0.1, 1.0)
     assert int(state.recovery.restores) == 0 and float(state.lr_scale) == 1.0
     assert float(values[-50:].mean()) == pytest.approx(at_a_good_rate, rel=0.02)
 
@@ -829,8 +833,8 @@ def test_a_rate_whose_first_steps_are_its_largest_passes_warmed_up(monkeypatch):
 
 def test_a_change_of_the_data_costs_a_step_and_no_rate():
     # The same rate is as good for targets five times as large: their loss is not.
-    expected, _ = train(optax.sgd, 0.05, shift=5.0)
-    values, state = train(adaptive, 0.05, shift=5.0, mode=np.inf)
+    expected, _ = train(optax.sgd, 0.05, 5.0)
+    values, state = train(adaptive, 0.05, 5.0, mode=np.inf)
     assert values[300:310].mean() > 10 * values[290:300].mean()
     assert int(state.recovery.restores) == 1
     assert float(state.lr_scale) == pytest.approx(1.0, rel=1e-5)
