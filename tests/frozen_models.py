@@ -15,6 +15,14 @@ import numpy as np
 from flax import nnx
 
 WIDTH, BATCH, LAYERS = 8, 4, 3
+# They stand for all where every one would have to be compiled: layers in a loop and
+# rematerialised, gradients that a loop carries, branches, and other leaves than floats.
+MOST_DIFFERENT = (
+    "scan + remat",
+    "scan with shared weights",
+    "cond and loops",
+    "nnx, BatchNorm and Dropout",
+)
 
 
 class Model(NamedTuple):

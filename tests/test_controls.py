@@ -114,7 +114,8 @@ def test_distance_is_exactly_zero_at_the_start():
         assert float(Control(LOG, 1e-9, 1.0).distance(jnp.float32(start), start)) == 0.0
 
 
-def always(delta):
+def always_counted(delta):
+    """The same change at every step, and a state that shows whether it was asked."""
     return Rule(lambda: jnp.int32(0), lambda signals, n: (jnp.float32(delta), n + 1))
 
 
@@ -134,7 +135,7 @@ class TestDrive:
         )
 
     def test_the_rule_is_asked_and_obeyed(self):
-        gain, state = self.drive(always(0.5), jnp.int32(7))
+        gain, state = self.drive(always_counted(0.5), jnp.int32(7))
         assert float(gain) == pytest.approx(2.0 * math.exp(0.5), rel=1e-6)
         assert int(state) == 8
 
@@ -144,11 +145,11 @@ class TestDrive:
         assert float(gain) == pytest.approx(1.0, rel=1e-6)
 
     def test_a_hold_stops_the_gain_and_the_rule(self):
-        gain, state = self.drive(always(0.5), jnp.int32(7), hold=True)
+        gain, state = self.drive(always_counted(0.5), jnp.int32(7), hold=True)
         assert float(gain) == 2.0 and int(state) == 7
 
     def test_a_jump_is_made_even_in_a_hold(self):
-        gain, _ = self.drive(always(0.5), jnp.int32(7), hold=True, jump=-1.0)
+        gain, _ = self.drive(always_counted(0.5), jnp.int32(7), hold=True, jump=-1.0)
         assert float(gain) == pytest.approx(2.0 * math.exp(-1.0), rel=1e-6)
 
     def test_without_a_rule_the_gain_holds(self):

@@ -7,7 +7,8 @@ import optax
 import pytest
 
 import adaptive_optax as ao
-from tests.frozen_models import inputs, models, random_mask
+from tests.frozen_models import MOST_DIFFERENT, inputs, models, random_mask
+from tests.helpers import few
 from tests.masking import EVERY, assert_close, masking, without_keys
 
 MODELS = models()
@@ -22,7 +23,7 @@ UNFUSED = {
 ROUNDED = {"attention and gather"}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", few(MODELS, MOST_DIFFERENT))
 def test_a_hundred_steps_are_those_of_masking_to_the_bit(name):
     model, x, steps = MODELS[name](), inputs(), 100
     rng = np.random.default_rng(1)

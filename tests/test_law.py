@@ -117,13 +117,14 @@ def slow_rates(problem, law, rewarded):
     return np.asarray(rates)
 
 
-@functools.partial(jax.jit, static_argnames=("mode", "total_steps", "rewarded"))
-def fast_run(start, minima, base_rate, mode, total_steps=None, rewarded=False):
+# One program for all modes: each is a number.
+@functools.partial(jax.jit, static_argnames=("total_steps", "rewarded"))
+def fast_run(start, minima, base_rate, strength, total_steps=None, rewarded=False):
     tx = ao.adaptive_scheduler(
         optax.sgd,
         base_rate,
         momentum=MOMENTUM,
-        mode=mode,
+        mode=strength,
         average=False,
         total_steps=total_steps,
     )
@@ -143,7 +144,7 @@ def both(problem, mode, base_rate, **options):
     """The same run by the scheduler and by the twin: their rates, and the twin."""
     rewarded = options.get("rewarded", False)
     (params, _), (rates, restores) = fast_run(
-        problem.start, problem.minima, base_rate, mode, **options
+        problem.start, problem.minima, base_rate, STRENGTHS[mode], **options
     )
     law = Law(mode, base_rate, np.float64(problem.start), options.get("total_steps"))
     expected = slow_rates(problem, law, rewarded)

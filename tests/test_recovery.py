@@ -13,6 +13,7 @@ import pytest
 
 import adaptive_optax as ao
 from adaptive_optax import recovery
+from tests.helpers import few
 from tests.judges_twin import Judges
 from tests.rules.signal_streams import one_step, random_stream, records
 
@@ -100,23 +101,28 @@ TX = ao.adaptive_scheduler(optax.sgd, 0.01, momentum=0.9, average=False, mode="s
 
 
 def updater(tx):
-    update = jax.jit(
-        lambda grads, state, params, value: tx.update(grads, state, params, value=value)
-    )
-    unfed = jax.jit(tx.update)
+    @jax.jit
+    def update(params, state, size, **fed):
+        grads = jax.tree.map(lambda p: jnp.full_like(p, size), params)
+        updates, state = tx.update(grads, state, params, **fed)
+        return optax.apply_updates(params, updates), state
 
     def step(params, state, value, size=1.0):
-        grads = jax.tree.map(lambda p: jnp.full_like(p, size), params)
-        if value is None:
-            updates, state = unfed(grads, state, params)
-        else:
-            updates, state = update(grads, state, params, jnp.float32(value))
-        return optax.apply_updates(params, updates), state
+        fed = {} if value is None else {"value": np.float32(value)}
+        return update(params, state, size, **fed)
 
     return step
 
 
 STEP = updater(TX)
+
+
+@jax.jit
+def slow_step(params, state, **fed):
+    """Another gradient than `STEP`'s, a hundredth of the step, any feedback."""
+    updates, state = TX.update(params, state, params, **fed)
+    updates = jax.tree.map(lambda u: 0.01 * u, updates)
+    return optax.apply_updates(params, updates), state
 
 
 def feed(values, params=PARAMS, state=None, step=STEP, tx=TX):
@@ -209,9 +215,10 @@ def test_an_acquittal_returns_to_what_was_trusted_if_that_is_higher():
     tx = ao.adaptive_scheduler(
         optax.sgd, 0.01, rule=ao.Rule(lambda: (), update), average=False
     )
-    params, state = feed([*calm(80), 50.0, 50.0, 50.0], step=updater(tx), tx=tx)
+    step = updater(tx)
+    params, state = feed([*calm(80), 50.0, 50.0, 50.0], step=step, tx=tx)
     assert float(state.lr_scale) < 0.25 * np.exp(-0.02 * 60)
-    _, state = feed([50.0], params, state, step=updater(tx), tx=tx)
+    _, state = feed([50.0], params, state, step=step, tx=tx)
     assert float(state.lr_scale) == pytest.approx(1.0, rel=1e-5)
 
 
@@ -269,7 +276,7 @@ def test_opposition_is_no_failure_once_the_loss_has_halved(gain, persistence, fa
         persistence=persistence,
     )
     state = recovery.init_recovery(PARAMS, ())._replace(first_value=signals.value)
-    _, state = recovery.judge(state, signals, 0.0, nonfinite=jnp.zeros((), bool))
+    _, state, _ = judge_on(state, signals, 0.0, False)
     assert int(state.audit_failures) == fails
 
 
@@ -303,10 +310,9 @@ def test_steps_that_carry_on_against_the_gradient_have_overshot(
         loss_gain=0.8,
     )
     state = recovery.init_recovery(PARAMS, ())
-    still = jnp.zeros((), bool)
-    _, state = recovery.judge(state, signals, 0.0, nonfinite=still)
+    _, state, _ = judge_on(state, signals, 0.0, False)
     assert int(state.audit_failures) == 0  # the first loss has nothing to oppose
-    _, state = recovery.judge(state, signals, 0.0, nonfinite=still)
+    _, state, _ = judge_on(state, signals, 0.0, False)
     assert int(state.audit_failures) == fails
 
 
@@ -324,7 +330,6 @@ def test_steps_that_carry_on_against_the_gradient_have_overshot(
 def test_an_agreement_that_ends_in_the_warm_up_has_been_outrun(
     before, count, persistence, gain, fails
 ):
-    still = jnp.zeros((), bool)
     step = functools.partial(
         one_step, persistence=persistence, loss_trend=5.0, loss_gain=gain
     )
@@ -342,8 +347,8 @@ def test_an_agreement_that_ends_in_the_warm_up_has_been_outrun(
         alignment_count=12,
     )
     state = recovery.init_recovery(PARAMS, ())
-    _, state = recovery.judge(state, agrees, 0.0, nonfinite=still)
-    _, state = recovery.judge(state, over, 0.0, nonfinite=still)
+    _, state, _ = judge_on(state, agrees, 0.0, False)
+    _, state, _ = judge_on(state, over, 0.0, False)
     assert int(state.audit_failures) == fails
     assert bool(state.audit_agreed) == (before > 0.2 and count > 3 and not fails)
 
@@ -492,7 +497,7 @@ def test_a_first_loss_that_is_low_by_luck_fails_once():
     state = recovery.init_recovery(PARAMS, ())
     for value in (0.5, *[2.0] * 90):
         signals = one_step(value=value, loss_fast=value, alignment_count=0)
-        _, state = recovery.judge(state, signals, 0.0, nonfinite=jnp.zeros((), bool))
+        _, state, _ = judge_on(state, signals, 0.0, False)
     assert int(state.audit_failures) == 1 and int(state.audit_left) == 0
     assert float(state.first_value) == 2.0
 
@@ -669,9 +674,10 @@ def test_a_reward_alone_passes_the_audit_and_keeps_copies():
 def test_an_audit_that_starts_over_starts_the_average_over():
     # Parameters of a start that was thrown away are no part of any mean.
     tx = ao.adaptive_scheduler(optax.sgd, 0.01, mode="safe")
-    params, state = feed([2.0, 2.0, np.nan, np.nan], step=updater(tx), tx=tx)
+    step = updater(tx)
+    params, state = feed([2.0, 2.0, np.nan, np.nan], step=step, tx=tx)
     assert int(state.averaging.average_count) == 1
-    params, state = feed([np.nan, 2.0, 2.0], params, state, step=updater(tx), tx=tx)
+    params, state = feed([np.nan, 2.0, 2.0], params, state, step=step, tx=tx)
     assert int(state.recovery.audit_failures) == 1
     chex.assert_trees_all_equal(ao.eval_params(state, params), PARAMS)
 
@@ -699,19 +705,21 @@ class Layer(NamedTuple):
     bias: jax.Array
 
 
+CONTAINERS = {
+    "ordered": collections.OrderedDict(w=jnp.ones((2, 3)), b=jnp.zeros(3)),
+    "ordered, of one shape": collections.OrderedDict(z=jnp.ones(3), a=jnp.zeros(3)),
+    "named tuple": Layer(jnp.ones((2, 3)), jnp.zeros(3)),
+    "list": [jnp.ones((2, 3)), (jnp.zeros(3), {})],
+    "leaf": jnp.ones(4),
+}
+
+
 @pytest.mark.parametrize(
-    "params",
-    [
-        collections.OrderedDict(w=jnp.ones((2, 3)), b=jnp.zeros(3)),
-        collections.OrderedDict(z=jnp.ones(3), a=jnp.zeros(3)),
-        Layer(jnp.ones((2, 3)), jnp.zeros(3)),
-        [jnp.ones((2, 3)), (jnp.zeros(3), {})],
-        jnp.ones(4),
-    ],
-    ids=["ordered", "ordered, of one shape", "named tuple", "list", "leaf"],
+    "container", few(CONTAINERS, ["ordered, of one shape", "named tuple"])
 )
-def test_the_copy_keeps_parameters_of_any_container_apart(params):
+def test_the_copy_keeps_parameters_of_any_container_apart(container):
     # Their moments came back under another leaf's name.
+    params = CONTAINERS[container]
     tx = ao.adaptive_scheduler(optax.adam, 0.01, average=False, mode="safe")
     state = tx.init(params)
     update = jax.jit(lambda g, s, p, v: tx.update(g, s, p, value=v))
@@ -749,8 +757,11 @@ def regression():
     return loss, params, batches
 
 
-def train(tx, shift=1.0):
+# Numbers are traced, so that one program serves every rate, mode and shift.
+@functools.partial(jax.jit, static_argnames="make")
+def train(make, rate, shift, **options):
     """600 steps; from the 300th on the targets are ``shift`` times as large."""
+    tx = optax.with_extra_args_support(make(rate, **options))
     loss, params, batches = regression()
     sizes = jnp.where(jnp.arange(600) < 300, 1.0, shift)
 
@@ -760,33 +771,37 @@ def train(tx, shift=1.0):
         updates, state = tx.update(grads, state, params, value=value)
         return (optax.apply_updates(params, updates), state), value
 
-    def run():
-        carry = params, tx.init(params)
-        return jax.lax.scan(step, carry, (batches, sizes))
+    carry = params, tx.init(params)
+    (_, state), values = jax.lax.scan(step, carry, (batches, sizes))
+    return values, state
 
-    (_, state), values = jax.jit(run)()
-    return np.asarray(values), state
+
+adaptive = functools.partial(ao.adaptive_scheduler, optax.sgd, average=False)
+
+
+def restoring(rate):
+    return ao.restore_on_divergence(optax.sgd(rate))
 
 
 @pytest.fixture(scope="module")
 def at_a_good_rate():
-    values, _ = train(optax.with_extra_args_support(optax.sgd(0.1)))
-    return values[-50:].mean()
+    values, _ = train(optax.sgd, 0.1, 1.0)
+    return float(values[-50:].mean())
 
 
 def test_a_rate_a_hundred_times_too_high_is_found_out_and_trains(at_a_good_rate):
-    constant, _ = train(optax.with_extra_args_support(optax.sgd(10.0)))
+    constant, _ = train(optax.sgd, 10.0, 1.0)
     assert not constant[-50:].mean() < 10 * at_a_good_rate
-    values, state = train(ao.adaptive_scheduler(optax.sgd, 10.0))
+    values, state = train(adaptive, 10.0, 1.0, mode=6.0)
     assert int(state.recovery.audit_failures) >= 1
     assert float(state.learning_rate) < 3.0
     assert values[-50:].mean() < 2.5 * at_a_good_rate
 
 
 def test_a_good_rate_passes_the_audit_and_is_late_by_the_warm_up_only(at_a_good_rate):
-    values, state = train(ao.restore_on_divergence(optax.sgd(0.1)))
+    values, state = train(restoring, 0.1, 1.0)
     assert int(state.recovery.restores) == 0 and float(state.lr_scale) == 1.0
-    assert values[-50:].mean() == pytest.approx(at_a_good_rate, rel=0.02)
+    assert float(values[-50:].mean()) == pytest.approx(at_a_good_rate, rel=0.02)
 
 
 def test_a_rate_whose_first_steps_are_its_largest_passes_warmed_up(monkeypatch):
@@ -807,7 +822,7 @@ def test_a_rate_whose_first_steps_are_its_largest_passes_warmed_up(monkeypatch):
 
     bare, _ = run(optax.with_extra_args_support(optax.adagrad(2.4)))
     assert bare[1] > 1.5 * bare[0] and bare[-1] < 1e-3 * bare[0]
-    tx = ao.adaptive_scheduler(optax.adagrad, 2.4, mode="safe")
+    tx = ao.adaptive_scheduler(optax.adagrad, 2.4, mode="safe", average=False)
     values, state = run(tx)
     assert int(state.recovery.restores) == 0 and float(state.lr_scale) == 1.0
     assert values.max() == values[0] and values[-1] < 1e-3 * values[0]
@@ -818,9 +833,8 @@ def test_a_rate_whose_first_steps_are_its_largest_passes_warmed_up(monkeypatch):
 
 def test_a_change_of_the_data_costs_a_step_and_no_rate():
     # The same rate is as good for targets five times as large: their loss is not.
-    plain = optax.with_extra_args_support(optax.sgd(0.05))
-    expected, _ = train(plain, shift=5.0)
-    values, state = train(ao.adaptive_scheduler(optax.sgd, 0.05, mode="safe"), 5.0)
+    expected, _ = train(optax.sgd, 0.05, 5.0)
+    values, state = train(adaptive, 0.05, 5.0, mode=np.inf)
     assert values[300:310].mean() > 10 * values[290:300].mean()
     assert int(state.recovery.restores) == 1
     assert float(state.lr_scale) == pytest.approx(1.0, rel=1e-5)
@@ -831,32 +845,34 @@ def test_a_batch_size_that_changes_is_no_event():
     # Calmer losses are no reason to move far. The gradients of the larger batch let the
     # rate rise a little; back at the small one, it is taken back at most once.
     loss, params, batches = regression()
-    tx = ao.adaptive_scheduler(optax.sgd, 0.05)
+    tx = ao.adaptive_scheduler(optax.sgd, 0.05, average=False)
     state = tx.init(params)
 
-    @jax.jit
-    def step(params, state, batch):
+    def step(carry, batch):
+        params, state = carry
         value, grads = jax.value_and_grad(loss)(params, batch, 1.0)
         updates, state = tx.update(grads, state, params, value=value)
-        return optax.apply_updates(params, updates), state
+        told = state.lr_scale, state.recovery.restores
+        return (optax.apply_updates(params, updates), state), told
 
+    run = jax.jit(lambda carry, batches: jax.lax.scan(step, carry, batches))
     rows = np.concatenate([batches, batches[::-1]], axis=1)
-    scales = []
-    for t in range(450):
-        size = 64 if 150 <= t < 300 else 4
-        params, state = step(params, state, rows[t, :size])
-        scales.append(float(state.lr_scale))
-        assert int(state.recovery.restores) <= (t >= 300)
+    carry, scales = (params, state), []
+    for first, size in ((0, 4), (150, 64), (300, 4)):
+        # The same rows again and again are the small batch in the large one's program.
+        now = np.tile(rows[first : first + 150, :size], 64 // size)
+        carry, (scale, restores) = run(carry, now)
+        scales += scale.tolist()
+        assert restores[-1] <= (first == 300)
     assert max(scales[149:]) < 5 * min(scales[149:])
 
 
 def test_accumulated_gradients_are_one_step_of_the_loop():
     # The loss of the last micro-batch is the one that comes with the step.
     loss, params, batches = regression()
-    tx = ao.adaptive_scheduler(optax.sgd, 0.05)
+    tx = ao.adaptive_scheduler(optax.sgd, 0.05, average=False)
     parts = optax.MultiSteps(tx, every_k_schedule=2)
 
-    @jax.jit
     def whole(params, state, batch):
         halves = [
             jax.value_and_grad(loss)(params, half, 1.0) for half in jnp.split(batch, 2)
@@ -865,7 +881,6 @@ def test_accumulated_gradients_are_one_step_of_the_loop():
         updates, state = tx.update(grads, state, params, value=halves[1][0])
         return optax.apply_updates(params, updates), state
 
-    @jax.jit
     def in_parts(params, state, batch):
         def part(carry, half):
             params, state = carry
@@ -876,9 +891,16 @@ def test_accumulated_gradients_are_one_step_of_the_loop():
         halves = jnp.stack(jnp.split(batch, 2))
         return jax.lax.scan(part, (params, state), halves)[0]
 
-    one, other = (params, tx.init(params)), (params, parts.init(params))
-    for batch in batches[:80]:
-        one, other = whole(*one, batch), in_parts(*other, batch)
+    @jax.jit
+    def run():
+        def both(carry, batch):
+            one, other = carry
+            return (whole(*one, batch), in_parts(*other, batch)), None
+
+        start = (params, tx.init(params)), (params, parts.init(params))
+        return jax.lax.scan(both, start, batches[:80])[0]
+
+    one, other = run()
     inner = other[1].inner_opt_state
     assert int(inner.sensor.signal_count) == int(one[1].sensor.signal_count) == 80
     np.testing.assert_allclose(inner.learning_rate, one[1].learning_rate, rtol=1e-4)
@@ -889,17 +911,18 @@ def test_an_explosion_does_not_blind_the_guard_for_good():
     # Its noise was kept over the restore, and every later loss lay within it.
     rng = np.random.default_rng(0)
     params = {"w": jnp.ones(4)}
-    tx = ao.adaptive_scheduler(optax.sgd, 0.1)
-    state, update = tx.init(params), jax.jit(tx.update)
+    tx = ao.adaptive_scheduler(optax.sgd, 0.1, average=False)
     values = 1 + 0.1 * rng.normal(size=120)
     values[5:8] = 1e14  # the start fails
     values[100:103] = 50.0  # and much later the run diverges
-    restores = []
-    for value in np.float32(values):
-        grads = {"w": np.full(4, 1e-3, np.float32)}
-        updates, state = update(grads, state, params, value=value)
-        params = optax.apply_updates(params, updates)
-        restores.append(int(state.recovery.restores))
+
+    def step(carry, value):
+        params, state = carry
+        updates, state = tx.update({"w": jnp.full(4, 1e-3)}, state, params, value=value)
+        return (optax.apply_updates(params, updates), state), state.recovery.restores
+
+    start = params, tx.init(params)
+    _, restores = jax.jit(lambda v: jax.lax.scan(step, start, v))(np.float32(values))
     assert restores[99] == 1 and restores[-1] == 2
 
 
@@ -918,33 +941,25 @@ def test_a_copy_is_kept_whenever_the_losses_come(phase):
 @pytest.mark.parametrize("every", [1, 2, 5])
 def test_rewards_now_and_then_are_never_held_against_a_loss(every):
     # The surrogate lies about 0 and the negative reward at -35: neither is high.
-    rewarded = jax.jit(lambda s, p, v, r: TX.update(p, s, p, value=v, reward=r))
-    unrewarded = jax.jit(lambda s, p, v: TX.update(p, s, p, value=v))
     rng = np.random.default_rng(0)
     params, state = PARAMS, TX.init(PARAMS)
     for t in range(150):
         surrogate, reward = 0.1 * rng.normal(), 35 + rng.normal()
-        if t % every == every - 1:
-            updates, state = rewarded(state, params, surrogate, reward)
-        else:
-            updates, state = unrewarded(state, params, surrogate)
-        params = optax.apply_updates(params, jax.tree.map(lambda u: 0.01 * u, updates))
+        fed = {"reward": reward} if t % every == every - 1 else {}
+        params, state = slow_step(params, state, value=surrogate, **fed)
     assert int(state.recovery.restores) == 0
     assert float(state.recovery.lowest_value) < -30
 
 
 @pytest.mark.parametrize("every", [1, 2, 5])
 def test_a_reward_that_collapses_is_found_however_rarely_it_comes(every):
-    rewarded = jax.jit(lambda s, p, r: TX.update(p, s, p, value=0.1, reward=r))
-    unrewarded = jax.jit(lambda s, p: TX.update(p, s, p, value=0.1))
     rng = np.random.default_rng(0)
     params, state = PARAMS, TX.init(PARAMS)
     for t in range(100 * every):
+        fed = {}
         if t % every == every - 1:
-            reward = -500.0 if t > 80 * every else 35 + rng.normal()
-            _, state = rewarded(state, params, reward)
-        else:
-            _, state = unrewarded(state, params)
+            fed["reward"] = -500.0 if t > 80 * every else 35 + rng.normal()
+        _, state = slow_step(params, state, value=0.1, **fed)
     assert int(state.recovery.restores) > 0
 
 
@@ -952,9 +967,8 @@ def test_a_reward_that_collapses_is_found_however_rarely_it_comes(every):
 def test_rewards_that_begin_late_are_no_divergence(level):
     rng = np.random.default_rng(0)
     params, state = feed(calm(80))
-    rewarded = jax.jit(lambda s, p, r: TX.update(p, s, p, value=2.0, reward=r))
     for _ in range(60):
-        _, state = rewarded(state, params, level + rng.normal())
+        _, state = slow_step(params, state, value=2.0, reward=level + rng.normal())
     assert int(state.recovery.restores) == 0
     assert abs(float(state.recovery.good_value) + level) < 2.0
 

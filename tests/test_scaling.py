@@ -10,14 +10,10 @@ import optax
 import pytest
 
 import adaptive_optax as ao
-from adaptive_optax._types import Rule
+from tests.helpers import always
 
 PARAMS = {"w": jnp.ones((2, 3))}
 UPDATES = {"w": jnp.full((2, 3), -0.5)}
-
-
-def always(delta):
-    return Rule(lambda: (), lambda signals, state: (jnp.float32(delta), state))
 
 
 def run(tx, steps, updates=UPDATES, **feedback):

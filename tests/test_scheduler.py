@@ -12,24 +12,44 @@ import pytest
 
 import adaptive_optax as ao
 from adaptive_optax._types import Rule
+from tests.helpers import always
 
 PARAMS = {"w": jnp.linspace(-1.0, 1.0, 6).reshape(2, 3), "b": jnp.ones(3)}
 BARE = {"average": False, "recovery": False}
-
-
-def always(delta):
-    """A law that asks for the same change at every step."""
-    return Rule(lambda: (), lambda signals, state: (jnp.float32(delta), state))
+ADAM = ao.adaptive_scheduler(optax.adam, 0.1, **BARE)
+SAFE = ao.adaptive_scheduler(optax.sgd, 0.01, average=False, mode="safe")
+ONES = np.ones(25, np.float32)
 
 
 def run(tx, steps, *, params=PARAMS, state=None, value=1.0, **feedback):
     """Constant gradients: the last updates, and every state."""
-    state, states = tx.init(params) if state is None else state, []
-    update = jax.jit(tx.update)
-    for _ in range(steps):
-        updates, state = update(params, state, params, value=value, **feedback)
-        states.append(state)
-    return updates, states
+    state = tx.init(params) if state is None else state
+    fed = {name: jnp.full(steps, x) for name, x in feedback.items()}
+    if value is not None:
+        fed["value"] = jnp.full(steps, value)
+    updates, states = scan(tx, params, state, [params] * steps, **fed)
+    return jax.tree.map(lambda u: u[-1], updates), states
+
+
+def scan(tx, params, state, grads, **feedback):
+    """All updates, stacked, and a list of all states; ``params`` stay what they are."""
+    grads = jax.tree.map(lambda *g: np.stack(g), *grads)
+    updates, states = loop(tx)(params, state, grads, feedback)
+    leaves, structure = jax.tree.flatten(jax.device_get(states))
+    return updates, [structure.unflatten(each) for each in zip(*leaves, strict=True)]
+
+
+@functools.cache
+def loop(tx):
+    @jax.jit
+    def run(params, state, grads, feedback):
+        def step(state, now):
+            updates, state = tx.update(now[0], state, params, **now[1])
+            return state, (updates, state)
+
+        return jax.lax.scan(step, state, (grads, feedback))[1]
+
+    return run
 
 
 def rates(states):
@@ -96,7 +116,7 @@ class TestGains:
 
     def test_a_constant_schedule_is_the_number(self):
         ends = [
-            run(ao.adaptive_scheduler(optax.adam, rate, average=False), 12)
+            run(ao.adaptive_scheduler(optax.sgd, rate, average=False), 12)
             for rate in (1e-2, optax.constant_schedule(1e-2))
         ]
         chex.assert_trees_all_close(ends[0][0], ends[1][0], rtol=1e-6)
@@ -110,18 +130,20 @@ class TestGains:
         assert rates(states) == [0.0, 0.0]
         np.testing.assert_array_equal(updates["b"], 0.0)
 
-    @pytest.mark.parametrize("options", [{}, {"lr_bounds": (0.05, 0.2)}])
-    @pytest.mark.parametrize("inner", [optax.sgd, optax.sgd(0.1)])
+    @pytest.mark.parametrize(
+        "inner, options",
+        [(optax.sgd, {"lr_bounds": (0.05, 0.2)}), (optax.sgd(0.1), {})],
+    )
     def test_the_rate_rises_over_the_first_twenty_steps(self, inner, options):
         # A trial's first step is a tenth of the base rate, and no bound of it.
         tx = ao.adaptive_scheduler(inner, 0.1, mode="safe", average=False, **options)
-        state, update = tx.init(PARAMS), jax.jit(tx.update)
-        for t in range(25):
-            steps, state = update(PARAMS, state, PARAMS, value=1.0)
-            expected = 0.1 * min((t + 2) / 20, 1)
-            assert float(state.learning_rate) == pytest.approx(expected, rel=1e-6)
-            np.testing.assert_allclose(steps["b"], -expected, rtol=1e-5)
-            assert float(state.lr_scale) == 1.0
+        updates, states = scan(tx, PARAMS, tx.init(PARAMS), [PARAMS] * 25, value=ONES)
+        expected = 0.1 * np.minimum((np.arange(25) + 2) / 20, 1)
+        np.testing.assert_allclose(rates(states), expected, rtol=1e-6)
+        np.testing.assert_allclose(
+            updates["b"], -expected[:, None] * np.ones(3), rtol=1e-5
+        )
+        assert {float(state.lr_scale) for state in states} == {1.0}
 
     def test_a_schedule_rises_with_the_warm_up_as_well(self):
         schedule = optax.linear_schedule(1e-2, 0.0, 100)
@@ -173,13 +195,13 @@ class TestGains:
             **BARE,
         )
         fixed = factory(jnp.float32(0.1), jnp.float32(0.9))
-        state, other = tx.init(PARAMS), fixed.init(PARAMS)
-        update, update_fixed = jax.jit(tx.update), jax.jit(fixed.update)
-        for _ in range(40):
-            steps, state = update(PARAMS, state, PARAMS, value=1.0)
-            usual, other = update_fixed(PARAMS, other, PARAMS)
-            chex.assert_trees_all_close(steps, usual, rtol=1e-3, atol=1e-6)
-        assert float(state.momentum) == pytest.approx(0.99)
+        grads = [PARAMS] * 40
+        steps, states = scan(
+            tx, PARAMS, tx.init(PARAMS), grads, value=np.ones(40, np.float32)
+        )
+        usual, _ = scan(fixed, PARAMS, fixed.init(PARAMS), grads)
+        chex.assert_trees_all_close(steps, usual, rtol=1e-3, atol=1e-6)
+        assert float(states[-1].momentum) == pytest.approx(0.99)
 
     def test_a_linear_momentum_moves_as_the_theory_says(self):
         tx = ao.adaptive_scheduler(
@@ -225,6 +247,7 @@ class TestGains:
         assert "random" not in program() and "threefry" not in program()
 
     def test_the_seed_sets_the_noise(self):
+        @jax.jit
         def noise(seed):
             tx = ao.adaptive_scheduler(optax.sgd, 0.1, sigma=1e-3, seed=seed, **BARE)
             return tx.update(PARAMS, tx.init(PARAMS), PARAMS)[0]
@@ -284,15 +307,17 @@ class TestFeedback:
     @pytest.mark.parametrize("spoilt", ["value", "reward", "gradient"])
     def test_the_inner_optimizer_sees_no_gradient_of_a_step_not_taken(self, spoilt):
         # The gradient of a NaN loss is as broken as a NaN gradient.
-        tx = ao.adaptive_scheduler(optax.adam, 0.1, **BARE)
-        _, states = run(tx, 3)
+        _, states = run(ADAM, 3)
         fed = {"value": 1.0, "reward": 1.0}
         grads = PARAMS
         if spoilt == "gradient":
             grads = PARAMS | {"b": PARAMS["b"].at[0].set(jnp.nan)}
         else:
             fed[spoilt] = jnp.nan
-        _, after = tx.update(grads, states[-1], PARAMS, **fed)
+        _, after = scan(
+            ADAM, PARAMS, states[-1], [grads], **jax.tree.map(np.atleast_1d, fed)
+        )
+        after = after[-1]
         before = optax.tree.get(states[-1], "mu")
         expected = jax.tree.map(lambda m: 0.9 * m, before)
         chex.assert_trees_all_close(optax.tree.get(after, "mu"), expected, rtol=1e-6)
@@ -348,26 +373,21 @@ class TestFeedback:
     @pytest.mark.parametrize("which", ["value", "reward"])
     def test_the_judges_listen_to_the_reward_where_there_is_one(self, which):
         # The surrogate loss of a policy gradient says nothing of success.
-        tx = ao.adaptive_scheduler(optax.sgd, 0.01, average=False, mode="safe")
-        state, update = tx.init(PARAMS), jax.jit(tx.update)
-        wave = 0.05 * np.cos(np.arange(63) * 2.4)
+        wave = np.float32(0.05 * np.cos(np.arange(63) * 2.4))
         fed = {"value": 5.0 + wave, "reward": 3.0 - wave}
         fed[which][60:] += {"value": 1e4, "reward": -1e4}[which]
-        for value, reward in zip(*fed.values(), strict=True):
-            _, state = update(PARAMS, state, PARAMS, value=value, reward=reward)
+        _, states = scan(SAFE, PARAMS, SAFE.init(PARAMS), [PARAMS] * 63, **fed)
+        state = states[-1]
         assert int(state.recovery.restores) == (which == "reward")
         assert float(state.lr_scale) == (0.25 if which == "reward" else 1.0)
 
     def test_the_default_law_takes_a_reward_for_the_negative_loss(self):
-        rewards = np.linspace(0.0, 1.0, 90) ** 2
+        rewards = np.float32(np.linspace(0.0, 1.0, 90) ** 2)
         ends = []
         for fed in ({"value": -rewards}, {"value": rewards * 0, "reward": rewards}):
             tx = ao.adaptive_scheduler(optax.sgd, 1e-3, mode="search", average=False)
-            state, update = tx.init(PARAMS), jax.jit(tx.update)
-            for t in range(90):
-                now = {name: np.float32(each[t]) for name, each in fed.items()}
-                _, state = update(PARAMS, state, PARAMS, **now)
-            ends.append(state)
+            _, states = scan(tx, PARAMS, tx.init(PARAMS), [PARAMS] * 90, **fed)
+            ends.append(states[-1])
         assert float(ends[0].lr_scale) > 2.0
         assert float(ends[1].lr_scale) == float(ends[0].lr_scale)
         # Telemetry still tells them apart.
@@ -387,21 +407,34 @@ class TestFeedback:
 
 class TestModes:
     def test_a_mode_is_the_evidence_that_a_climb_needs(self):
-        noise = np.random.default_rng(0).normal(size=(130, 2, 3))
+        noise = np.float32(np.random.default_rng(0).normal(size=(130, 2, 3)))
+        values = np.float32(9 - np.arange(130) / 30)
+        grads = [{"w": PARAMS["w"] + 1.5 * each, "b": PARAMS["b"]} for each in noise]
 
+        grads = jax.tree.map(lambda *g: np.stack(g), *grads)
+
+        @jax.jit
+        @jax.vmap
         def climb(mode):
             tx = ao.adaptive_scheduler(optax.sgd, 1e-3, mode=mode, average=False)
-            state, update = tx.init(PARAMS), jax.jit(tx.update)
-            for t, each in enumerate(np.float32(noise)):
-                grads = {"w": PARAMS["w"] + 1.5 * each, "b": PARAMS["b"]}
-                _, state = update(grads, state, PARAMS, value=np.float32(9 - t / 30))
-            return state
+            feedback = {"value": values}
+            _, states = loop(tx)(PARAMS, tx.init(PARAMS), grads, feedback)
+            return states.lr_scale[-1]
 
-        by_name = [climb(mode) for mode in ("search", "nudge", "safe")]
-        by_number = [climb(mode) for mode in (3, 6.0, math.inf)]
-        chex.assert_trees_all_equal(by_name, by_number)
-        search, nudge, safe = (float(state.lr_scale) for state in by_name)
+        search, nudge, safe = climb(jnp.array([3.0, 6.0, math.inf]))
         assert search > 1.1 * nudge > 2.0 and safe == 1.0
+
+    @pytest.mark.parametrize(
+        "name, number", [("search", 3), ("nudge", 6.0), ("safe", math.inf)]
+    )
+    def test_a_mode_and_its_number_are_one_program(self, name, number):
+        def program(mode):
+            tx = ao.adaptive_scheduler(optax.sgd, 1e-3, mode=mode, average=False)
+            step = functools.partial(tx.update, value=1.0)
+            return str(jax.make_jaxpr(step)(PARAMS, tx.init(PARAMS), PARAMS))
+
+        assert program(name) == program(number)
+        assert program(name) != program(5.0)
 
     @pytest.mark.parametrize(
         "schedule",

@@ -13,6 +13,7 @@ import pytest
 import adaptive_optax as ao
 from adaptive_optax import signals as sensing
 from tests import sensor_twin
+from tests.rules.signal_streams import MEASURED
 
 PARAMS = {"w": jnp.zeros((3, 4)), "b": jnp.zeros(5)}
 COMPARED = (
@@ -42,7 +43,7 @@ COMPARED = (
     "heading_sem",
     "travel",
 )
-FLAGS = ("has_value", "has_reward", "has_gradient", "has_alignment")
+FLAGS = tuple(MEASURED)
 
 
 @functools.partial(jax.jit, static_argnames=("fraction", "by_reward"))
@@ -185,7 +186,7 @@ def test_the_offset_and_the_sign_of_the_loss_do_not_matter(scale, offset):
 
 @pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e12])
 def test_the_scale_of_the_gradient_does_not_matter(scale):
-    fed = stream(4, 100)
+    fed = stream(4)
     fed[2] = np.nan_to_num(fed[2], posinf=1.0)
     plain, _ = read(*fed)
     scaled, _ = read(*fed[:2], np.float32(fed[2] * scale), *fed[3:])
@@ -231,7 +232,7 @@ def test_the_progress_of_a_flat_noisy_loss_is_standard_normal(scale, offset):
 def test_the_progress_of_a_slow_fall_is_positive_at_its_own_age():
     # A fall of one noise in a hundred steps: no fixed horizon sees it at once.
     rng = np.random.default_rng(9)
-    noise = rng.normal(size=(50, 600))
+    noise = rng.normal(size=(400, 600))
     falling = progress_of(noise - 0.01 * np.arange(600))
     rising = progress_of(noise + 0.01 * np.arange(600))
     assert (falling[:, 300:] > 2).mean() > 0.9 and falling[:, 599].min() > 4
@@ -252,8 +253,8 @@ def test_the_progress_is_of_the_steps_since_a_restore():
 
 
 def test_a_rising_reward_reads_as_a_falling_loss():
-    line = np.arange(80.0) + np.random.default_rng(0).normal(size=80)
-    rising, _ = read(*quiet(np.zeros(80), rewards=line), by_reward=True)
+    line = np.arange(200.0) + np.random.default_rng(0).normal(size=200)
+    rising, _ = read(*quiet(np.zeros(200), rewards=line), by_reward=True)
     falling, _ = read(*quiet(-line))
     for name in COMPARED:
         if name.startswith(("loss_", "value", "success")):
@@ -267,12 +268,12 @@ def test_a_rising_reward_reads_as_a_falling_loss():
 
 @pytest.mark.parametrize("up", [True, False])
 def test_signs_mean_better_when_positive(up):
-    line = np.arange(60.0) * (1 if up else -1)
-    line = line + np.random.default_rng(0).normal(size=60)
+    line = np.arange(200.0) * (1 if up else -1)
+    line = line + np.random.default_rng(0).normal(size=200)
     signals, _ = read(*quiet(line, rewards=line))
     assert (signals.loss_trend[-1] < -2) == up
     assert (signals.reward_trend[-1] > 2) == up
-    opposed, _ = read(*quiet(line, steps=np.full((60, 17), 1.0)))
+    opposed, _ = read(*quiet(line, steps=np.full((200, 17), 1.0)))
     agreed, _ = read(*quiet(line))
     assert opposed.alignment[-1] == pytest.approx(-1.0, abs=1e-5)
     assert agreed.alignment[-1] == pytest.approx(1.0, abs=1e-5)
@@ -288,7 +289,7 @@ def test_a_spike_then_a_slow_fall_reads_as_a_fall():
 
 
 def test_one_outlier_does_not_unlearn_the_noise():
-    losses = 0.1 * np.random.default_rng(2).normal(size=120)
+    losses = 0.1 * np.random.default_rng(2).normal(size=200)
     losses[60] = 100.0
     signals, _ = read(*quiet(losses))
     assert signals.loss_noise[59] == pytest.approx(0.1, rel=0.5)

@@ -8,8 +8,10 @@ import pytest
 
 import adaptive_optax as ao
 from adaptive_optax.telemetry import History, snapshot
+from tests.helpers import few
 
 PARAMS = {"w": jnp.arange(6.0).reshape(2, 3), "b": jnp.ones(3)}
+BARE = {"average": False, "recovery": False}
 SCHEDULER_KEYS = {
     "learning_rate",
     "lr_scale",
@@ -82,7 +84,7 @@ def test_keys_and_values_of_a_scheduler():
 
 
 def test_nonfinite_feedback_is_counted_by_its_kind():
-    tx = scheduler()
+    tx = scheduler(**BARE)
     state, update = tx.init(PARAMS), jax.jit(tx.update)
     zeros = jax.tree.map(jnp.zeros_like, PARAMS)
     nans = jax.tree.map(lambda x: x * jnp.nan, PARAMS)
@@ -100,22 +102,28 @@ def test_nonfinite_feedback_is_counted_by_its_kind():
     assert shot["loss"] == 1.0
 
 
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda tx: optax.chain(optax.clip_by_global_norm(1.0), tx),
-        lambda tx: optax.named_chain(("clip", optax.clip(1.0)), ("loop", tx)),
-        lambda tx: optax.masked(tx, {"w": True, "b": False}),
-        lambda tx: optax.partition(
-            {"loop": tx, "rest": optax.sgd(0.1)}, {"w": "loop", "b": "rest"}
-        ),
-        lambda tx: optax.MultiSteps(tx, 1).gradient_transformation(),
-        lambda tx: optax.apply_if_finite(tx, 3),
-    ],
-    ids=["chain", "named_chain", "masked", "partition", "MultiSteps", "finite"],
-)
-def test_found_inside(wrap):
-    _, state = train(wrap(scheduler()), steps=2)
+WRAPPERS = {
+    "chain": lambda tx: optax.chain(optax.clip_by_global_norm(1.0), tx),
+    "named_chain": lambda tx: optax.named_chain(("clip", optax.clip(1)), ("loop", tx)),
+    "masked": lambda tx: optax.masked(tx, {"w": True, "b": False}),
+    "partition": lambda tx: optax.partition(
+        {"loop": tx, "rest": optax.sgd(0.1)}, {"w": "loop", "b": "rest"}
+    ),
+    "MultiSteps": lambda tx: optax.MultiSteps(tx, 1).gradient_transformation(),
+    "finite": lambda tx: optax.apply_if_finite(tx, 3),
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_found_inside_before_the_first_step(wrapper):
+    shot = snapshot(WRAPPERS[wrapper](scheduler()).init(PARAMS))
+    assert set(shot) == SCHEDULER_KEYS
+    assert shot["steps"] == 0 and shot["learning_rate"] == np.float32(0.1)
+
+
+@pytest.mark.parametrize("wrapper", few(WRAPPERS, ("chain", "partition")))
+def test_found_inside(wrapper):
+    _, state = train(WRAPPERS[wrapper](scheduler()), steps=2)
     shot = snapshot(state)
     assert set(shot) == SCHEDULER_KEYS
     assert shot["steps"] == 2
@@ -194,7 +202,7 @@ def test_no_adaptive_state_shows_the_call(state):
 
 
 def test_the_state_may_be_donated_afterwards():
-    tx = scheduler()
+    tx = scheduler(**BARE)
     state = tx.init(PARAMS)
     history = History()
     step = jax.jit(
@@ -209,7 +217,7 @@ def test_the_state_may_be_donated_afterwards():
 
 def test_nothing_waits_for_the_device():
     # A transfer would raise; the arguments of the first call are made outside.
-    tx = scheduler()
+    tx = scheduler(**BARE)
     _, state = train(tx)
     history = History()
     history.append(state)
@@ -220,7 +228,7 @@ def test_nothing_waits_for_the_device():
 
 
 def test_scan_and_vmap():
-    tx = scheduler()
+    tx = scheduler(**BARE)
 
     def run(scale):
         def step(carry, _):

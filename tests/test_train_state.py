@@ -23,6 +23,7 @@ def loss_fn(params):
 
 
 def adaptive(**options):
+    options = {"average": False, "recovery": False} | options
     return ao.adaptive_scheduler(optax.adam, learning_rate=0.01, **options)
 
 
@@ -112,7 +113,7 @@ def test_overwritten_with_gradient():
 
 def test_nnx_optimizer_passes_the_loss_on():
     model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
-    optimizer = nnx.Optimizer(model, adaptive(), wrt=nnx.Param)
+    optimizer = nnx.Optimizer(model, adaptive(average=True), wrt=nnx.Param)
 
     @nnx.jit
     def step(model, optimizer):

@@ -1,5 +1,6 @@
 """The window of the average: short where the average lags, whole where it does not."""
 
+import functools
 import math
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 
 import adaptive_optax as ao
 from adaptive_optax import averaging, window
+from tests.helpers import few
 
 SIZE = 40
 CURVATURE = np.geomspace(0.01, 1.0, SIZE).astype(np.float32)
@@ -99,9 +101,11 @@ def test_it_agrees_with_its_twin(seed):
     np.testing.assert_allclose(averages.average, expected, rtol=1e-3, atol=1e-4)
 
 
-def excess(inner, rate, noise, drift, steps=4000):
+@functools.partial(jax.jit, static_argnames="inner")
+def excess(inner, rate, noise, drift):
     """Mean loss of the last 200 steps: of θ, of our average and of a fixed one."""
-    tx = ao.adaptive_scheduler(inner, rate, mode="safe")
+    steps = 4000
+    tx = ao.adaptive_scheduler(inner, rate, mode="safe", recovery=False)
     fixed = ao.average_params(every=2)
 
     def step(carry, t):
@@ -126,17 +130,21 @@ def excess(inner, rate, noise, drift, steps=4000):
 
     params = jnp.ones(SIZE)
     start = params, tx.init(params), fixed.init(params)
-    _, losses = jax.jit(lambda: jax.lax.scan(step, start, jnp.arange(steps)))()
-    return np.asarray(losses)[-200:].mean(0)
+    _, losses = jax.lax.scan(step, start, jnp.arange(steps))
+    return losses[-200:].mean(0)
 
 
-@pytest.mark.parametrize("inner, rate", [(optax.sgd, 0.1), (optax.adam, 0.01)])
+# One program for both tests.
+SGD = optax.sgd, 0.1
+
+
+@pytest.mark.parametrize("inner, rate", few([SGD, (optax.adam, 0.01)], [SGD]))
 def test_a_run_that_has_arrived_keeps_its_average(inner, rate):
     last, ours, fixed = excess(inner, rate, noise=0.3, drift=0.0)
     assert ours < 1.15 * fixed and ours < 0.5 * last
 
 
-@pytest.mark.parametrize("size", [1, 4])
+@pytest.mark.parametrize("size", few([1, 4], [1]))
 def test_a_few_coordinates_keep_it_as_well(size):
     # Their cosines are all noise: half a standard error is seen all the time.
     tx = ao.adaptive_scheduler(optax.adam, 0.005, mode="safe", recovery=False)
@@ -173,7 +181,7 @@ def test_gradients_that_are_zero_tell_nothing():
     np.testing.assert_allclose(np.diff(state.window_age[309:]).sum(), 45, atol=0.01)
 
 
-@pytest.mark.parametrize("inner, rate", [(optax.sgd, 0.1), (optax.adagrad, 0.3)])
+@pytest.mark.parametrize("inner, rate", few([SGD, (optax.adagrad, 0.3)], [SGD]))
 def test_a_moving_minimum_is_followed(inner, rate):
     last, ours, fixed = excess(inner, rate, noise=0.1, drift=2e-3)
     assert ours < 0.3 * fixed and ours < 2 * last

@@ -37,6 +37,7 @@ def test_without_a_gpu_it_says_so_in_one_line(how, tmp_path):
     assert done.stdout == "" and not output.exists()
 
 
+# Half a minute of compiling: all that reads it is slow.
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     """Of the command, in a process whose compiler does not optimise."""
@@ -61,6 +62,7 @@ def ratios(section):
     }
 
 
+@pytest.mark.slow
 def test_every_section_is_measured(report):
     sections = report["sections"]
     assert list(sections) == [
@@ -77,6 +79,7 @@ def test_every_section_is_measured(report):
     assert report["environment"]["jax"] == jax.__version__
 
 
+@pytest.mark.slow
 def test_freezing_is_measured_by_mask_and_by_skipping(report):
     shares = ["nothing frozen", "half frozen", "all frozen"]
     assert list(ratios(report["sections"]["freezing"])) == [
@@ -84,6 +87,7 @@ def test_freezing_is_measured_by_mask_and_by_skipping(report):
     ]
 
 
+@pytest.mark.slow
 def test_the_training_run_trains(report):
     rows = report["sections"]["training"]["rows"]
     assert set(rows) == {"constant", "nudge"}

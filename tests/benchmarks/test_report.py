@@ -177,6 +177,7 @@ def test_a_failed_oracle_is_no_reference():
         summarised(broken)
 
 
+@pytest.mark.slow
 def test_a_crippled_controller_ranks_last(tmp_path):
     """A real run: whoever lets the rate die away must lose."""
     chosen = protocol.Suite(

@@ -22,6 +22,7 @@ from benchmarks.workloads import (
     shift,
     spikes,
 )
+from tests.helpers import few
 
 HELD_OUT = "label_noise cnn vae rnn tabular cartpole drift mixer".split()
 INNER = {"sgd", "adam", "adamw", "adagrad", "rmsprop", "lion", "muon"}
@@ -103,7 +104,12 @@ def equal(one, other) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", workloads.NAMES)
+# One of each kind: one batch for all steps, minibatches, a large model, a reward, and a
+# stream that changes.
+KINDS = ("quadratic", "digits_mlp", "char_transformer", "bandit", "drift")
+
+
+@pytest.mark.parametrize("name", few(workloads.NAMES, KINDS))
 def test_a_workload_keeps_the_contract(name):
     workload = workloads.get(name)
     assert workload.optimizer in INNER

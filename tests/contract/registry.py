@@ -119,6 +119,17 @@ PARTS = {
     "filters.adagrad": Case(lambda: ao.filters.adagrad(1e-2, momentum=0.9)),
 }
 TRANSFORMATIONS = SCHEDULERS | PARTS
+# By default these stand for all where each costs a program of its own: what the other
+# schedulers add is in "everything" or a number, what they leave out matters little.
+STANDING = (
+    "factory",
+    "built, injected",
+    "copy in half",
+    "literal",
+    "everything",
+    "online_adagrad",
+    *PARTS,
+)
 # Those that do not name leaves, for tests with parameters of their own.
 OF_ANY_TREE = [name for name in TRANSFORMATIONS if "by layers" not in name]
 

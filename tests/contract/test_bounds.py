@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import adaptive_optax as ao
 from tests.contract.registry import RULES
-from tests.rules.signal_streams import FLAGS, one_step
+from tests.rules.signal_streams import FLAGS, steps
 
 STEPS = 40
 LR, MU, SIGMA = (3e-3, 4e-2), (0.3, 0.95), (1e-4, 2e-3)
@@ -99,34 +99,49 @@ def test_gains_stay_in_bounds_and_parameters_finite(which, stream):
 numbers = st.floats(allow_nan=True, allow_infinity=True, width=32)
 
 
-@functools.cache
-def asked(name):
-    rule = RULES[name]()
-    return rule, jax.jit(rule.update)
+ALL_RULES = {name: make() for name, make in RULES.items()}
+ASKED = (
+    "loss_trend",
+    "loss_variance",
+    "grad_norm_z",
+    "success",
+    "alignment_mean",
+    "alignment_sem",
+    "value_change",
+    "reward_trend",
+    "coordinate",
+    "loss_fast",
+    *FLAGS,
+)
 
 
-@pytest.mark.parametrize("name", RULES)
-@settings(max_examples=25, deadline=None)
-@given(data=st.data())
-def test_a_rule_answers_any_signal_with_a_finite_change(name, data):
-    rule, update = asked(name)
-    state = rule.init()
-    for _ in range(4):
-        fields = {
-            field: data.draw(st.booleans() if field in FLAGS else numbers, label=field)
-            for field in (
-                "loss_trend",
-                "loss_variance",
-                "grad_norm_z",
-                "success",
-                "alignment_mean",
-                "alignment_sem",
-                "value_change",
-                "reward_trend",
-                "coordinate",
-                "loss_fast",
-                *FLAGS,
-            )
+@jax.jit
+def ask_all(stream):
+    """What every rule answers to the same four steps, in one program."""
+
+    def step(states, signals):
+        answers = {
+            name: rule.update(signals, states[name]) for name, rule in ALL_RULES.items()
         }
-        delta, state = update(one_step(**fields, alignment_count=9), state)
-        assert np.isfinite(delta), fields
+        states = {name: state for name, (_, state) in answers.items()}
+        return states, {name: delta for name, (delta, _) in answers.items()}
+
+    states = {name: rule.init() for name, rule in ALL_RULES.items()}
+    return jax.lax.scan(step, states, stream)[1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_every_rule_answers_any_signal_with_a_finite_change(data):
+    fields = {
+        field: data.draw(
+            st.lists(
+                st.booleans() if field in FLAGS else numbers, min_size=4, max_size=4
+            ),
+            label=field,
+        )
+        for field in ASKED
+    }
+    deltas = ask_all(steps(4, **fields, alignment_count=9))
+    for name, each in deltas.items():
+        assert np.isfinite(each).all(), (name, fields)

@@ -13,13 +13,18 @@ from tests.contract.driving import DRIVEN, QUICK, at, copy, driver, feedback
 from tests.contract.registry import (
     OPTIMIZERS,
     SCHEDULERS,
+    STANDING,
     TRANSFORMATIONS,
     some_params,
     wrap,
 )
+from tests.helpers import few
 
 STEPS = 56  # past the audit, and long enough for every rule to move
 every = pytest.mark.parametrize("name", DRIVEN)
+# Each compiles a step, which the tests marked with this share.
+COMPILED = [name for name in DRIVEN if name in STANDING]
+standing = pytest.mark.parametrize("name", few(DRIVEN, COMPILED))
 POPULATIONS = (
     "factory",
     "built",
@@ -45,7 +50,7 @@ def test_the_first_state_shares_no_buffer(name):
     assert not pointers(state) & pointers(params)
 
 
-@every
+@standing
 def test_one_trace_and_nothing_kept_of_what_was_donated(name):
     drive = driver(name)
     params, state = drive.start()
@@ -61,7 +66,17 @@ def test_one_trace_and_nothing_kept_of_what_was_donated(name):
     assert drive.traces == 1
 
 
-@pytest.mark.parametrize("name", POPULATIONS)
+@pytest.mark.parametrize(
+    "name",
+    few(
+        POPULATIONS,
+        (
+            "everything",
+            "freeze_by_grad_norm around adamw",
+            "scale_by_rule of a blend",
+        ),
+    ),
+)
 def test_scan_and_vmap_are_the_loop(name):
     drive = driver(name)
     streams = [feedback(seed, STEPS) for seed in (1, 2)]
@@ -86,7 +101,7 @@ def test_scan_and_vmap_are_the_loop(name):
     )
 
 
-@every
+@standing
 def test_a_pickled_state_goes_on_to_the_bit(name):
     drive = driver(name)
     params, state = drive.loop(feedback(3, 24))
@@ -115,7 +130,13 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in DRIVEN if name in SCHEDULERS])
+@pytest.mark.parametrize(
+    "name",
+    few(
+        [name for name in DRIVEN if name in SCHEDULERS],
+        [name for name in COMPILED if name in SCHEDULERS],
+    ),
+)
 def test_what_is_not_finite_moves_nothing_and_is_counted(name):
     drive = driver(name)
     warm = drive.loop(feedback(5, 30))
@@ -148,7 +169,7 @@ def test_what_is_not_finite_moves_nothing_and_is_counted(name):
     assert drive.traces == 1
 
 
-@pytest.mark.parametrize("name", TRANSFORMATIONS)
+@pytest.mark.parametrize("name", few(TRANSFORMATIONS, STANDING))
 def test_a_run_with_and_without_feedback_keeps_its_types(name):
     tx = driver(name).tx
     params, state = driver(name).start()
@@ -176,13 +197,16 @@ def rosenbrock(p):
 
 @pytest.mark.parametrize(
     "name, entry",
-    [
-        ("adam", "factory"),
-        ("adam", "built"),
-        ("adagrad", "factory"),
-        ("sgd with momentum", "factory"),
-        ("lion", "factory"),
-    ],
+    few(
+        [
+            ("adam", "factory"),
+            ("adam", "built"),
+            ("adagrad", "factory"),
+            ("sgd with momentum", "factory"),
+            ("lion", "factory"),
+        ],
+        [("adam", "built"), ("sgd with momentum", "factory"), ("lion", "factory")],
+    ),
 )
 def test_it_solves_what_optax_asks_of_its_optimizers(name, entry):
     tx = wrap(OPTIMIZERS[name], entry)

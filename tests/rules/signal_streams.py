@@ -1,6 +1,7 @@
 """Signals without a training loop: one quiet step, or a long and nasty stream."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
-from adaptive_optax._types import Signals
+from adaptive_optax._types import Rule, Signals
 
 FLAGS = (
     "has_value",
@@ -196,13 +197,18 @@ def poisoned(stream: Signals, bad: float) -> Signals:
     )
 
 
-def run_rule(rule: Any, stream: Signals, state: Any = None) -> tuple[np.ndarray, Any]:
-    """Every delta of a rule over a stream, and its last state."""
-    state = rule.init() if state is None else state
+@functools.cache
+def runner(rule: Rule) -> Callable[[Any, Signals], tuple[Any, jax.Array]]:
+    """(state, stream) to the last state and every delta, one program for all tests."""
 
     def step(state: Any, signals: Signals) -> tuple[Any, jax.Array]:
         delta, state = rule.update(signals, state)
         return state, delta
 
-    last, deltas = jax.lax.scan(step, state, stream)
+    return jax.jit(lambda state, stream: jax.lax.scan(step, state, stream))
+
+
+def run_rule(rule: Rule, stream: Signals, state: Any = None) -> tuple[np.ndarray, Any]:
+    """Every delta of a rule over a stream, and its last state."""
+    last, deltas = runner(rule)(rule.init() if state is None else state, stream)
     return np.asarray(deltas), last

@@ -13,6 +13,7 @@ from tests.rules.signal_streams import (
     poisoned,
     random_stream,
     run_rule,
+    runner,
     steps,
 )
 
@@ -32,6 +33,7 @@ RULES = {
     "blend": blend(rules.trend(), rules.variance(), rules.plateau(patience=4)),
     "blend with credit": blend(rules.trend(), rules.grad_norm(), credit=10.0),
 }
+STEPS = 50  # of most streams, so that one program serves most tests of a rule
 LISTENING = {name: rule for name, rule in RULES.items() if name != "cyclical"}
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
 listening_rule = pytest.mark.parametrize(
@@ -44,7 +46,8 @@ def types_of(tree):
 
 
 def at(stream: Signals, t: int) -> Signals:
-    return jax.tree.map(lambda x: x[t], stream)
+    # Of NumPy: each slice of a JAX array is a program that is run.
+    return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[t]), stream)
 
 
 @every_rule
@@ -61,24 +64,20 @@ def test_types_are_fixed_and_strong(rule, strict_types):
 
 @every_rule
 def test_scan_is_the_loop_and_vmap_too(rule):
-    streams = [random_stream(seed, 40) for seed in (4, 5)]
+    streams = [random_stream(seed, STEPS) for seed in (4, 5)]
     update = jax.jit(rule.update)
     looped = []
     for stream in streams:
         state, deltas = rule.init(), []
-        for t in range(40):
+        for t in range(STEPS):
             delta, state = update(at(stream, t), state)
             deltas.append(delta)
         looped.append(np.stack(deltas))
         np.testing.assert_allclose(run_rule(rule, stream)[0], looped[-1], atol=1e-6)
     states = jax.tree.map(lambda x: jnp.stack([x, x]), rule.init())
     both = jax.tree.map(lambda *x: jnp.stack(x), *streams)
-    answers = []
-    for t in range(40):
-        now = jax.tree.map(lambda x, t=t: x[:, t], both)
-        deltas, states = jax.vmap(rule.update)(now, states)
-        answers.append(deltas)
-    np.testing.assert_allclose(np.stack(answers, 1), np.stack(looped), atol=1e-6)
+    _, deltas = jax.vmap(runner(rule))(states, both)
+    np.testing.assert_allclose(deltas, np.stack(looped), atol=1e-6)
 
 
 @every_rule
@@ -120,8 +119,8 @@ def test_float64_mode_changes_no_type(rule):
 @listening_rule
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_non_finite_signals_move_nothing(rule, bad):
-    _, state = run_rule(rule, random_stream(7, 50, restores=0.0))
-    stream = random_stream(8, 20, restores=0.0)
+    _, state = run_rule(rule, random_stream(7, STEPS, restores=0.0))
+    stream = random_stream(8, STEPS, restores=0.0)
     deltas, following = run_rule(rule, poisoned(stream, bad), state)
     np.testing.assert_array_equal(deltas, 0.0)
     jax.tree.map(np.testing.assert_array_equal, following, state)
@@ -129,16 +128,17 @@ def test_non_finite_signals_move_nothing(rule, bad):
 
 @every_rule
 def test_a_restore_on_non_finite_signals_stays_finite(rule):
-    stream = poisoned(steps(5), np.nan)._replace(restored=jnp.ones(5, bool))
+    restored = jnp.ones(STEPS, bool)
+    stream = poisoned(steps(STEPS), np.nan)._replace(restored=restored)
     deltas, state = run_rule(rule, stream)
-    after, _ = run_rule(rule, random_stream(9, 50), state)
+    after, _ = run_rule(rule, random_stream(9, STEPS), state)
     assert np.isfinite(deltas).all() and np.isfinite(after).all()
 
 
 @listening_rule
 def test_without_any_measurement_everything_holds(rule):
-    _, state = run_rule(rule, random_stream(10, 50, restores=0.0))
-    stream = random_stream(11, 20, missing=1.1, restores=0.0)
+    _, state = run_rule(rule, random_stream(10, STEPS, restores=0.0))
+    stream = random_stream(11, STEPS, missing=1.1, restores=0.0)
     deltas, following = run_rule(rule, stream, state)
     np.testing.assert_array_equal(deltas, 0.0)
     jax.tree.map(np.testing.assert_array_equal, following, state)
