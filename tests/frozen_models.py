@@ -88,6 +88,22 @@ def nested(params, x):
     return jnp.mean(jnp.square(total @ params["head"])) + jnp.mean(each)
 
 
+def backwards(params, x):
+    """The last layer first: row i of a gradient is of another iteration."""
+    last_first = jax.tree.map(lambda w: 2 * jnp.flip(w, 0), params["blocks"])
+    return scanned({**params, "blocks": last_first}, x)
+
+
+def columns(params, x):
+    """Each layer scales by a sum of all rows: no row is of one iteration alone."""
+
+    def layer(x, gain):
+        return x + jnp.tanh(gain * (x @ params["embed"])), None
+
+    x, _ = jax.lax.scan(layer, x, params["blocks"]["gains"].sum(0))
+    return jnp.mean(jnp.square(x @ params["head"]))
+
+
 def recurrent(params, x):
     """Weights shared by all iterations: their gradients are carried."""
 
@@ -225,6 +241,14 @@ def models() -> dict[str, Callable[[], Model]]:
         "scan + remat": lambda: Model(
             stacked_layers(),
             functools.partial(scanned, layer=jax.checkpoint(dense)),
+            in_blocks,
+        ),
+        "scan over layers turned round": lambda: Model(
+            stacked_layers(), backwards, in_blocks
+        ),
+        "scan over sums of layers": lambda: Model(
+            {**layers(), "blocks": {"gains": matrix(4, LAYERS, LAYERS)}},
+            columns,
             in_blocks,
         ),
         "scan in a scan": lambda: Model(stacked_layers(), nested, in_blocks),

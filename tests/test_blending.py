@@ -27,7 +27,8 @@ DOWN = Rule(
     lambda: (), lambda s, state: (jnp.where(s.count % 2 == 1, -0.5, 0.0), state)
 )
 
-answers = st.floats(-5.0, 5.0, width=32)
+# What is subnormal is 0 to XLA on a CPU, and below it to NumPy.
+answers = st.floats(-5.0, 5.0, width=32, allow_subnormal=False)
 base_weights = st.floats(0.0, 100.0, width=32)
 members = st.lists(st.tuples(answers, base_weights), min_size=1, max_size=6).filter(
     lambda pairs: any(weight > 1e-3 for _, weight in pairs)

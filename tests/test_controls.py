@@ -123,7 +123,7 @@ class TestDrive:
     control = Control(LOG, 1e-3, 1e3)
     gain = jnp.float32(2.0)
 
-    def drive(self, rule, state, *, hold=False, jump=0.0, **fields):
+    def drive(self, rule, state, *, hold=False, jump=0.0, climb=0.0, **fields):
         return self.control.drive(
             rule,
             state,
@@ -132,6 +132,7 @@ class TestDrive:
             one_step(**fields),
             hold=jnp.asarray(hold),
             jump=jnp.float32(jump),
+            climb=jnp.float32(climb),
         )
 
     def test_the_rule_is_asked_and_obeyed(self):
@@ -151,6 +152,14 @@ class TestDrive:
     def test_a_jump_is_made_even_in_a_hold(self):
         gain, _ = self.drive(always_counted(0.5), jnp.int32(7), hold=True, jump=-1.0)
         assert float(gain) == pytest.approx(2.0 * math.exp(-1.0), rel=1e-6)
+
+    @pytest.mark.parametrize(
+        "delta, climb, change",
+        [(0.1, 0.2, 0.2), (0.5, 0.2, 0.5), (-0.5, 0.2, 0.2), (-0.5, 0.0, -0.5)],
+    )
+    def test_a_climb_is_the_least_that_the_rule_may_answer(self, delta, climb, change):
+        gain, _ = self.drive(always(delta), jnp.int32(7), climb=climb)
+        assert float(gain) == pytest.approx(2.0 * math.exp(change), rel=1e-6)
 
     def test_without_a_rule_the_gain_holds(self):
         gain, state = self.drive(None, ())

@@ -52,6 +52,14 @@ def test_the_scale_is_per_leaf():
     )
 
 
+def test_the_smallest_scale_is_a_floor_and_not_added():
+    params = {"small": jnp.full(8, 0.02), "zero": jnp.zeros(8)}
+    updates = jax.tree.map(jnp.zeros_like, params)
+    noisy = dither(params, updates, 0.5, seed=0, count=COUNT, distribution="rademacher")
+    np.testing.assert_allclose(jnp.abs(noisy["small"]), 0.01, rtol=1e-6)
+    np.testing.assert_allclose(jnp.abs(noisy["zero"]), 0.005, rtol=1e-6)
+
+
 def test_leaves_steps_and_seeds_are_independent():
     updates = {"a": jnp.zeros(5000), "b": jnp.zeros(5000)}
 

@@ -1,5 +1,7 @@
 """The gradient that skips is that of masking, for every construct and any graph."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import adaptive_optax as ao
-from tests.frozen_models import MOST_DIFFERENT, inputs, models, random_mask
+from tests.frozen_models import (
+    LAYERS,
+    MOST_DIFFERENT,
+    inputs,
+    models,
+    random_mask,
+)
 from tests.helpers import few
 from tests.masking import EVERY, assert_close, masking, quick_jit
 
@@ -33,6 +41,20 @@ def test_gradients_of_every_construct(name):
     known = jax.tree.map(np.asarray, random_mask(model, rng, 0.3))
     static = quick_jit(lambda params, x: vg(params, known, x))
     assert_close(static(model.params, x), want(model.params, known, x))
+
+
+@pytest.mark.parametrize("name", ["scan", "scan, backwards and unrolled"])
+def test_gradients_of_every_set_of_frozen_layers(name):
+    # With all else frozen a cotangent is for the layers before it alone.
+    model, x = MODELS[name](), inputs()
+    vg = ao.frozen_value_and_grad(model.loss, ao.block_labels(model.params), **EVERY)
+    ours, want = quick_jit(vg), quick_jit(masking(model.loss))
+    for frozen in itertools.product([False, True], repeat=LAYERS):
+        mask = jax.tree.map(lambda _: jnp.asarray(True), model.params)
+        mask["blocks"] = jax.tree.map(
+            lambda _, now=frozen: jnp.asarray(now), model.params["blocks"]
+        )
+        assert_close(ours(model.params, mask, x), want(model.params, mask, x))
 
 
 @st.composite

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import AxisType, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
 import adaptive_optax as ao
@@ -227,6 +227,18 @@ def test_inside_shard_map():
 )
 def test_a_scan_tells_its_operands_apart(params):
     assert program.scan_counts(SimpleNamespace(params=params)) == (2, 1)
+
+
+@pytest.mark.parametrize("which", ["in_shardings", "out_shardings"])
+def test_a_call_that_asks_for_a_sharding_is_not_unrolled(which):
+    # Of the operations in it nobody would ask it any more.
+    def names(**options):
+        sin = jax.jit(jnp.sin, **options)
+        return [op.name for op in program.flatten(jax.make_jaxpr(sin)(1.0)).ops]
+
+    assert names() == ["sin"]
+    (name,) = names(**{which: SingleDeviceSharding(jax.devices()[0])})
+    assert name in program.NESTED
 
 
 def test_a_scan_of_an_unknown_kind_is_left_to_the_mask():

@@ -99,6 +99,35 @@ def test_layers_of_a_stacked_leaf():
     assert np.all(state[0].mu["w"][1] != 0.0)
 
 
+def test_state_that_mixes_the_layers_is_held_once_all_are_frozen():
+    # SM3 keeps the largest square of every column, whichever layer it is of.
+    params = {"w": jnp.arange(6.0).reshape(3, 2) + 1}
+    masks = [[True, False, True], [True, True, True]]
+    masks = [{"w": jnp.asarray(mask)} for mask in masks]
+    history = steps(ao.hold_frozen(optax.sm3(0.1)), masks, params)
+    (some,), (none,) = (
+        [x for x in jax.tree.leaves(state) if x.shape == (2,)] for _, state in history
+    )
+    assert np.all(some > 0)
+    np.testing.assert_array_equal(none, some)
+
+
+def test_moments_that_are_one_array_are_held_apart():
+    def init(params):
+        return jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.ones_like, params)
+
+    def update(updates, state, params=None):
+        del params
+        twice = jax.tree.map(lambda g: 2 * g, updates)
+        return updates, (twice, twice)
+
+    tx = ao.hold_frozen(optax.GradientTransformation(init, update))
+    _, moments = tx.update(PARAMS, tx.init(PARAMS), PARAMS, frozen=A_FROZEN)
+    for before, moment in enumerate(moments):
+        np.testing.assert_array_equal(moment["a"], before)
+        np.testing.assert_array_equal(moment["b"], 2 * PARAMS["b"])
+
+
 def test_a_known_mask_aliases_what_is_frozen():
     tx = ao.hold_frozen(optax.adam(0.1))
     frozen = {"a": True, "b": False}

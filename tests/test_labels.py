@@ -39,6 +39,10 @@ def test_paths_and_blocks_of_containers():
     assert ao.block_labels(jnp.ones(2)) == "params"
 
 
+def test_leaves_that_are_numbered_themselves_are_of_one_block():
+    assert ao.block_labels({"tables": [0.0, 0.0]}) == {"tables": ["tables"] * 2}
+
+
 def test_linen_and_nnx():
     linen = {
         "params": {"Dense_0": {"kernel": 0.0, "bias": 0.0}, "norm": {"scale": 0.0}}

@@ -73,7 +73,8 @@ def test_lion_needs_no_correction():
 def test_degenerate_steps_give_one():
     silent = momentum_shadow(lambda mu: optax.set_to_zero(), 0.9)
     broken = momentum_shadow(lambda mu: optax.scale(jnp.nan), 0.9)
-    for shadow in (silent, broken):
+    silent_at_first = momentum_shadow(optax.scale, 0.0)
+    for shadow in (silent, broken, silent_at_first):
         ratio, _ = shadow.update(0.99, shadow.init())
         assert ratio == 1.0
 

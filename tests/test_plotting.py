@@ -59,6 +59,18 @@ def test_log_scale_only_where_the_loss_allows_it(loss, scale):
     assert plot_history({"loss": np.array(loss)}).axes[0].get_yscale() == scale
 
 
+def test_one_run_that_falls_below_zero_keeps_the_axis_of_all_linear():
+    losses = {"above": np.array([3.0, 2.0]), "below": np.array([1.0, -1.0])}
+    figure = plot_history({name: {"loss": loss} for name, loss in losses.items()})
+    assert figure.axes[0].get_yscale() == "linear"
+
+
+def test_a_first_step_that_is_not_finite_is_marked():
+    figure = plot_history(run(nonfinite_gradients=np.ones(120)))
+    crosses = [x for x in figure.axes[0].lines if x.get_marker() == "x"]
+    assert [list(x.get_xdata()) for x in crosses] == [[1], []]
+
+
 def test_runs_over_each_other():
     constant = {"loss": np.ones(120)}
     figure = plot_history(

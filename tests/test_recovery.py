@@ -195,6 +195,15 @@ def test_a_change_of_the_data_is_acquitted():
     assert int(state.recovery.restores) == 2
 
 
+def test_the_noise_of_before_a_restore_is_that_of_the_level_after_it():
+    # The first loss has none, and without any the guard would see nothing but rises.
+    params, state = feed(calm(80))
+    noise = float(state.recovery.good_noise)
+    _, state = feed([50.0, 50.0, 50.0, 2.0, 2.0], params, state)
+    assert float(state.recovery.good_value) == pytest.approx(2.0)
+    assert float(state.recovery.good_noise) == noise > 0
+
+
 @pytest.mark.parametrize("after", [2.0, 5.0, np.nan, None])
 def test_a_true_divergence_is_not_acquitted(after):
     # The good parameters' loss is as low as it was, or it says nothing.
@@ -277,6 +286,16 @@ def test_opposition_is_no_failure_once_the_loss_has_halved(gain, persistence, fa
     )
     state = recovery.init_recovery(PARAMS, ())._replace(first_value=signals.value)
     _, state, _ = judge_on(state, signals, 0.0, False)
+    assert int(state.audit_failures) == fails
+
+
+@pytest.mark.parametrize("trend, fails", [(0.7, 1), (0.9, 0)])
+def test_opposition_is_no_failure_while_the_loss_clearly_falls(trend, fails):
+    signals = one_step(
+        alignment_mean=-0.5, alignment_count=25, persistence=0.5, loss_trend=trend
+    )
+    state = recovery.init_recovery(PARAMS, ())._replace(first_value=signals.value)
+    _, state = recovery.judge(state, signals, 0.0, nonfinite=jnp.zeros((), bool))
     assert int(state.audit_failures) == fails
 
 
@@ -492,6 +511,13 @@ def test_no_retry(options):
         assert "failed" in verdicts and path[-1] == path.min() < 0
 
 
+def test_no_retry_begins_above_what_it_would_be_suspicious_at():
+    # Its copy would be kept where the loss is higher than that of the last one.
+    path, state, verdicts = retry([{}] * 2 + at(2.6, 60), wait=0)
+    assert "failed" in verdicts and "retry begins" not in verdicts
+    assert path[-1] == path.min() < 0 and int(state.retrying) == 0
+
+
 def test_a_first_loss_that_is_low_by_luck_fails_once():
     # Where the first batch is easy every later loss at the same parameters is high.
     state = recovery.init_recovery(PARAMS, ())
@@ -675,10 +701,12 @@ def test_an_audit_that_starts_over_starts_the_average_over():
     # Parameters of a start that was thrown away are no part of any mean.
     tx = ao.adaptive_scheduler(optax.sgd, 0.01, mode="safe")
     step = updater(tx)
-    params, state = feed([2.0, 2.0, np.nan, np.nan], step=step, tx=tx)
-    assert int(state.averaging.average_count) == 1
+    params, state = feed([*[2.0] * 6, np.nan, np.nan], step=step, tx=tx)
+    assert int(state.averaging.average_count) == 3
+    assert (ao.eval_params(state, params)["w"] < PARAMS["w"]).all()
     params, state = feed([np.nan, 2.0, 2.0], params, state, step=step, tx=tx)
     assert int(state.recovery.audit_failures) == 1
+    assert int(state.averaging.average_count) == 1
     chex.assert_trees_all_equal(ao.eval_params(state, params), PARAMS)
 
 

@@ -322,6 +322,15 @@ class TestFeedback:
         expected = jax.tree.map(lambda m: 0.9 * m, before)
         chex.assert_trees_all_close(optax.tree.get(after, "mu"), expected, rtol=1e-6)
 
+    def test_the_average_waits_for_the_next_step_that_is_taken(self):
+        # With no judge to call the others unhealthy, either.
+        tx = ao.adaptive_scheduler(optax.sgd, 0.1, recovery=False)
+        state, update, counts = tx.init(PARAMS), jax.jit(tx.update), []
+        for value in (1.0, 1.0, np.nan, np.nan, 1.0):
+            _, state = update(PARAMS, state, PARAMS, value=value)
+            counts.append(int(state.averaging.average_count))
+        assert counts == [1, 1, 1, 1, 2]
+
     @pytest.mark.parametrize("rate,sign", [(4.0, 1.0), (2.0, -1.0)])
     def test_entries_that_overflow_are_not_taken(self, rate, sign):
         # Of the step itself, and of the parameter; from infinity nothing returns.
@@ -423,6 +432,47 @@ class TestModes:
 
         search, nudge, safe = climb(jnp.array([3.0, 6.0, math.inf]))
         assert search > 1.1 * nudge > 2.0 and safe == 1.0
+
+    def test_the_law_knows_the_memory_of_a_filter_that_is_not_set(self):
+        # Its votes are late by that, and a climb lands where it was by then.
+        def rule_after(inner, **options):
+            tx = ao.adaptive_scheduler(inner, 1e-3, mode="search", **BARE, **options)
+            return run(tx, 30)[1][-1].lr_rule
+
+        own = rule_after(functools.partial(optax.sgd, momentum=0.5))
+        given = rule_after(optax.sgd, momentum=0.5)
+        assert (
+            0.1
+            < float(own.search_lagged)
+            == pytest.approx(float(given.search_lagged), rel=1e-5)
+        )
+
+    @pytest.mark.parametrize(
+        "schedule, retried",
+        [
+            (optax.constant_schedule(0.01), True),
+            (optax.exponential_decay(0.01, 10, 0.5), False),
+        ],
+        ids=["constant", "falls"],
+    )
+    def test_a_failed_rate_is_not_tried_again_where_the_schedule_falls(
+        self, schedule, retried
+    ):
+        # Its first steps carry on against the gradient; then the loss stands still.
+        tx = ao.adaptive_scheduler(
+            functools.partial(optax.sgd, momentum=0.9),
+            schedule,
+            mode="safe",
+            average=False,
+        )
+        state, update = tx.init(PARAMS), jax.jit(tx.update)
+        for t in range(60):
+            size = -0.05 if 0 < t < 9 else 1.0
+            grads = jax.tree.map(lambda p, size=size: jnp.full_like(p, size), PARAMS)
+            _, state = update(grads, state, PARAMS, value=2.0)
+        assert int(state.recovery.audit_failures) == 1
+        assert int(state.recovery.audit_left) == 0
+        assert (int(state.recovery.retrying) > 0) == retried
 
     @pytest.mark.parametrize(
         "name, number", [("search", 3), ("nudge", 6.0), ("safe", math.inf)]
@@ -690,6 +740,7 @@ BAD = [
     ({"mode": None}, TypeError, "`mode` must be a number, got None; try mode=.nudge"),
     ({"mode": -1.0}, ValueError, "`mode` must lie in .* got -1.0; try mode=.nudge"),
     ({"mode": math.nan}, ValueError, "`mode` must be finite, got nan"),
+    ({"mode": -math.inf}, ValueError, "`mode` must be finite, got -inf"),
     ({"mode": True}, TypeError, "`mode` must be a number, got True"),
     (
         {"rule": "trend"},
@@ -708,6 +759,7 @@ BAD = [
     # The rest.
     ({"slew": 0.0}, ValueError, r"`slew` must lie in \(0, inf\], got 0.0"),
     ({"slew": -1.0}, ValueError, r"`slew` must lie in \(0, inf\], got -1.0"),
+    ({"slew": -math.inf}, ValueError, "`slew` must be finite, got -inf"),
     ({"slew": math.nan}, ValueError, "`slew` must be finite, got nan"),
     ({"total_steps": 1}, ValueError, "`total_steps` must be at least 2, got 1"),
     (

@@ -306,6 +306,14 @@ def test_a_value_beyond_float32_differences_counts_as_not_finite(bad):
     assert int(after.nonfinite_values) == 1
 
 
+def test_gradients_whose_squares_add_up_beyond_float32_leave_a_travel():
+    # Over an infinite sum it would be 0, and stay so.
+    huge = np.full((20, 17), 2e18)
+    signals, state = read(*quiet(noisy_fall(20), gradients=huge))
+    assert signals.has_gradient.all() and np.isfinite(state.gradient_series).all()
+    assert (signals.travel[1:] > 0).all()
+
+
 @pytest.mark.parametrize("x64", [False, True])
 @pytest.mark.parametrize(
     "value", [1, 2.5, True, np.float64(2), np.int8(3), jnp.bfloat16(1.5)]

@@ -46,6 +46,12 @@ def test_a_large_leaf_keeps_little_more_than_its_share(shape, fraction):
     assert math.prod(kept.shape) <= 2.05 * fraction * math.prod(shape)
 
 
+@pytest.mark.parametrize("length", [31, 255, 4095])
+def test_no_axis_is_thinned_below_sixteen_entries(length):
+    kept = jax.eval_shape(lambda x: sketch.take(x, 1e-4), abstract([(length,)])[0])
+    assert 16 <= kept.shape[0] < 32
+
+
 def test_small_models_are_kept_whole():
     params = abstract([(32, 16), (16,)])
     assert sketch.fraction_of(params, 1 / 64) == 1.0

@@ -110,19 +110,26 @@ def test_a_set_is_compiled_once_it_has_stood_and_would_pay(monkeypatch):
     assert half["break_even_steps"] == pytest.approx(10 / 0.2)
 
 
+def test_a_set_waits_for_its_patience_where_it_would_pay_before(monkeypatch):
+    clock = Clock(monkeypatch)
+    staged = ao.StagedStep(clock.step, patience=40)
+    run(staged, clock, flags(0, 0, 0, 0), 2)
+    assert run(staged, clock, flags(1, 1, 0, 0), 50).index(2) == 39
+
+
 def test_a_probe_does_not_start_the_wait_anew_and_a_thaw_does(monkeypatch):
     clock = Clock(monkeypatch)
     staged = ao.StagedStep(clock.step, patience=5)
     run(staged, clock, flags(0, 0), 2)
     ran = []
     for _ in range(6):
-        ran += run(staged, clock, flags(1, 1), 5) + run(staged, clock, flags(0, 0), 1)
+        ran += run(staged, clock, flags(1, 1), 5) + run(staged, clock, flags(0, 0), 10)
     assert 2 in ran
     other = ao.StagedStep(clock.step, patience=5)
     run(other, clock, flags(0, 0), 2)
     ran = []
     for _ in range(6):
-        ran += run(other, clock, flags(1, 1), 5) + run(other, clock, flags(0, 0), 12)
+        ran += run(other, clock, flags(1, 1), 5) + run(other, clock, flags(0, 0), 11)
     assert 2 not in ran
 
 

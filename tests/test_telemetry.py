@@ -358,6 +358,17 @@ class TestHistory:
             ("train/weights/1", 0.5, 13),
         ]
 
+    def test_without_a_count_steps_are_written_from_one_on(self):
+        written = []
+
+        class Writer:
+            def add_scalar(self, tag, number, step):
+                written.append((tag, number, step))
+
+        history = History.from_stacked({"loss": np.array([3.0, 2.0])})
+        history.write_to(Writer())
+        assert written == [("loss", 3.0, 1), ("loss", 2.0, 2)]
+
     def test_tensorboard(self, tmp_path):
         tensorboard = pytest.importorskip("tensorboardX")
         with tensorboard.SummaryWriter(str(tmp_path)) as writer:

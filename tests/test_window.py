@@ -181,6 +181,25 @@ def test_gradients_that_are_zero_tell_nothing():
     np.testing.assert_allclose(np.diff(state.window_age[309:]).sum(), 45, atol=0.01)
 
 
+@pytest.mark.parametrize("hold", [False, True])
+def test_a_step_that_was_not_finite_tells_nothing(hold):
+    # The gradient of a loss that is not may be finite itself.
+    after = jax.tree.map(lambda x: x[-1], follow(*stream(0)))
+    averages, state = window.absorb(
+        after[1],
+        after[0],
+        jnp.ones(SIZE),
+        jnp.ones(SIZE),
+        healthy=jnp.asarray(not hold),
+        reset=jnp.zeros((), bool),
+        restored=jnp.zeros((), bool),
+        hold=jnp.asarray(hold),
+        every=2,
+        fraction=1.0,
+    )
+    assert np.array_equal(state.lag_series, after[1].lag_series) == hold
+
+
 @pytest.mark.parametrize("inner, rate", few([SGD, (optax.adagrad, 0.3)], [SGD]))
 def test_a_moving_minimum_is_followed(inner, rate):
     last, ours, fixed = excess(inner, rate, noise=0.1, drift=2e-3)

@@ -80,6 +80,11 @@ class TestGradNorm:
     def test_a_small_gradient_is_no_spike(self):
         assert not moves(rules.grad_norm(), 2, grad_norm_z=[-9.0, 2.9]).any()
 
+    def test_a_spike_that_overflows_holds_and_leaves_nothing_behind(self):
+        stream = steps(2, grad_norm_z=[1e30, 0.0])
+        deltas, state = run_rule(rules.grad_norm(strength=1e30), stream)
+        assert not deltas.any() and float(state.grad_norm_offset) == 0.0
+
 
 class TestCyclical:
     @pytest.mark.parametrize("shape", ["triangular", "sine"])
