@@ -158,7 +158,7 @@ class TestDrive:
         [(0.1, 0.2, 0.2), (0.5, 0.2, 0.5), (-0.5, 0.2, 0.2), (-0.5, 0.0, -0.5)],
     )
     def test_a_climb_is_the_least_that_the_rule_may_answer(self, delta, climb, change):
-        gain, _ = self.drive(always(delta), jnp.int32(7), climb=climb)
+        gain, _ = self.drive(always_counted(delta), jnp.int32(7), climb=climb)
         assert float(gain) == pytest.approx(2.0 * math.exp(change), rel=1e-6)
 
     def test_without_a_rule_the_gain_holds(self):
