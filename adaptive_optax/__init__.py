@@ -1,15 +1,17 @@
 """Training that regulates itself: controllers for any Optax optimizer."""
 
 # First of all the versions, before a module asks an old JAX for a new name.
-from adaptive_optax import _versions, filters, rules  # noqa: F401
+from adaptive_optax import _versions, rules  # noqa: F401
 from adaptive_optax._types import Rule, Signals
-from adaptive_optax.averaging import average_params, eval_params
-from adaptive_optax.blending import blend
-from adaptive_optax.dither import add_dither
-from adaptive_optax.freezing import freeze_by_grad_norm, frozen_mask, skip_mask
-from adaptive_optax.frozen_grad import frozen_value_and_grad
-from adaptive_optax.holding import apply_updates, hold_frozen
-from adaptive_optax.labels import block_labels
+from adaptive_optax.act import filters
+from adaptive_optax.act.average import average_params, eval_params
+from adaptive_optax.act.dither import add_dither
+from adaptive_optax.act.scale_by_rule import scale_by_rule
+from adaptive_optax.freeze.hold import apply_updates, hold_frozen
+from adaptive_optax.freeze.labels import block_labels
+from adaptive_optax.freeze.staged import StagedStep
+from adaptive_optax.freeze.transform import freeze_by_grad_norm, frozen_mask, skip_mask
+from adaptive_optax.freeze.value_and_grad import frozen_value_and_grad
 from adaptive_optax.optimizers import (
     adaptive_adam,
     adaptive_adamw,
@@ -18,11 +20,12 @@ from adaptive_optax.optimizers import (
     online_sgd,
     restore_on_divergence,
 )
-from adaptive_optax.plotting import plot_history
-from adaptive_optax.scaling import scale_by_rule
-from adaptive_optax.scheduler import AdaptiveSchedulerState, adaptive_scheduler
-from adaptive_optax.staged import StagedStep
-from adaptive_optax.telemetry import History, snapshot
+from adaptive_optax.rules.blend import blend
+from adaptive_optax.scheduler import adaptive_scheduler
+from adaptive_optax.state import AdaptiveSchedulerState
+from adaptive_optax.watch.history import History
+from adaptive_optax.watch.plot import plot_history
+from adaptive_optax.watch.snapshot import snapshot
 
 __version__ = "0.1.0"
 

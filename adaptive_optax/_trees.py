@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 StateType = TypeVar("StateType")
@@ -83,3 +84,13 @@ def next_count(count: jax.Array) -> jax.Array:
 def over(mask: Any, leaf: Any) -> Any:
     """A mask of shape () or (L,) with axes added, to be broadcast over a leaf."""
     return jnp.reshape(mask, jnp.shape(mask) + (1,) * (jnp.ndim(leaf) - jnp.ndim(mask)))
+
+
+def is_array(x: Any) -> bool:
+    """Whether JAX takes it for numbers: an array, or a number of Python or NumPy."""
+    return isinstance(x, jax.Array | np.ndarray | np.generic | int | float | complex)
+
+
+def f32(x: Any) -> jax.Array:
+    """A copy in float32, so that a donated state shares no buffer with its origin."""
+    return jnp.array(x, jnp.float32)

@@ -1,8 +1,8 @@
 """The vocabulary of the control loop: what is measured, and what a rule may ask for.
 
 A step's measurements travel as `Signals`; a `Rule` answers with an additive change of
-one gain's unconstrained coordinate (see `controls`), so that "hold" is exactly 0 and a
-blend of rules is a convex sum.
+one gain's unconstrained coordinate (see `act.controls`), so that "hold" is exactly 0
+and a blend of rules is a convex sum.
 """
 
 from collections.abc import Callable

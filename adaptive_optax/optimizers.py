@@ -5,8 +5,8 @@ from typing import Any
 
 import optax
 
-from adaptive_optax import filters
 from adaptive_optax._types import Schedule
+from adaptive_optax.act import filters
 from adaptive_optax.scheduler import adaptive_scheduler
 
 Rate = float | Schedule
@@ -183,8 +183,8 @@ def restore_on_divergence(
     """Only the safety net: watch any optimizer, and take a divergence back.
 
     Parameters and optimizer state return to the last good ones and later updates are
-    scaled down: see `recovery` for what counts as a divergence. Nothing else moves the
-    rate and nothing is averaged; this is `adaptive_scheduler` in its safe mode.
+    scaled down: see `supervise.evidence` for what counts as a divergence. Nothing else
+    moves the rate and nothing is averaged; it is `adaptive_scheduler` in its safe mode.
 
     Args:
       inner: A built transformation, or a factory with ``learning_rate=`` among the

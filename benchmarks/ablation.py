@@ -29,26 +29,32 @@ PAIRS = (
 HEADLESS = "lambda s, state: (s._replace(heading=jnp.float32(-jnp.inf)), state)"
 HOLD = "Rule(lambda: (), lambda signals, state: (jnp.zeros((), jnp.float32), state))"
 PARTS = {
-    "the warm-up of the audit": ("recovery", "WARMUP_STEPS = 1"),
-    "the audit": ("recovery", "AUDIT_STEPS = WARMUP_STEPS = 1"),
-    "its patience beyond the warm-up": ("recovery", "AUDIT_STEPS = WARMUP_STEPS"),
-    "its cut after a late pass": ("recovery", "PASSED_LATE = 0.0"),
-    "its test for dead gradients": ("recovery", "DEAD = 0.0"),
-    "its test for steps that carry on": ("recovery", "OVERSHOT = AGREED = math.inf"),
-    "its ear for agreement that ends": ("recovery", "AGREED = math.inf"),
-    "the second try of its rate": ("recovery", "STILL = -math.inf"),
-    "the guard": ("recovery", "GUARD_LEVELS = math.inf"),
-    "the guard's acquittal": ("recovery", "ACQUITTED_AT = math.inf"),
+    "the warm-up of the audit": ("supervise/audit", "WARMUP_STEPS = 1"),
+    "the audit": ("supervise/audit", "AUDIT_STEPS = WARMUP_STEPS = 1"),
+    "its patience beyond the warm-up": (
+        "supervise/audit",
+        "AUDIT_STEPS = WARMUP_STEPS",
+    ),
+    "its cut after a late pass": ("supervise/audit", "PASSED_LATE = 0.0"),
+    "its test for dead gradients": ("supervise/evidence", "DEAD = 0.0"),
+    "its test for steps that carry on": (
+        "supervise/audit",
+        "OVERSHOT = AGREED = math.inf",
+    ),
+    "its ear for agreement that ends": ("supervise/audit", "AGREED = math.inf"),
+    "the second try of its rate": ("supervise/retry", "STILL = -jnp.inf"),
+    "the guard": ("supervise/evidence", "GUARD_LEVELS = math.inf"),
+    "the guard's acquittal": ("supervise/guard", "ACQUITTED_AT = math.inf"),
     "its early climb": ("rules/search", "UNMOVED = 0.0"),
     "the heading": (
-        "signals",
+        "sense/sensor",
         f"measure = (lambda old: lambda *a, **k: ({HEADLESS})(*old(*a, **k)))(measure)",
     ),
     "the climb's waiting": ("rules/search", "RECEDED = math.inf"),
     "search": ("rules/search", "search = lambda then, **_: then"),
     "nudge": ("rules/search", f"alignment = lambda **_: {HOLD}"),
     "settle": ("rules/search", f"settle = lambda: {HOLD}"),
-    "the average's window": ("window", "SHRINK = 0.0"),
+    "the average's window": ("act/window", "SHRINK = 0.0"),
 }
 STRENGTHS = {
     "1.5": "ours(mode=1.5)",

@@ -123,7 +123,7 @@ def key(cell: Cell) -> str:
         [
             problem_hash(cell.workload),
             # The judge's average is the package's; no oracle looks at it.
-            syntax_hash(ROOT / "adaptive_optax" / "averaging.py"),
+            syntax_hash(ROOT / "adaptive_optax" / "act" / "average.py"),
             *cell.workload.removeprefix(workloads.own_name(cell.workload)).split(),
             cell.peer,
             syntax_hash(source),

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adaptive_optax import averaging
+from adaptive_optax.act import average as averaging
 from benchmarks.contract import EVALUATIONS, Peer, Workload
 
 TRACED = ("learning_rate", "momentum", "sigma")  # what is kept of a peer's trace

@@ -21,75 +21,108 @@ def of(file: str, tests: str, *faults: tuple[str, str]) -> tuple[Mutant, ...]:
     return tuple(Mutant(file, old, new, tuple(tests.split())) for old, new in faults)
 
 
-PRIOR = "rules/test_behaviour.py contract/test_prior_twins.py"
-RULES = "rules/test_behaviour.py rules/test_twins.py rules/test_every_rule.py"
-GRADIENTS = "test_frozen_gradients.py test_frozen_program.py test_frozen_grad.py"
-
 MUTANTS = (
     *of(
-        "recovery.py",
-        "test_recovery.py test_law.py",
-        (" & (s.loss_trend < 0.8)", ""),
-        ("(jnp.isnan(old.first_value) | replayed)", "jnp.isnan(old.first_value)"),
-        ("failed & nonfinite, FAILED", "failed & nonfinite, DIVERGED"),
-        (
-            "jnp.maximum(old.trial_coordinate, old.trial_trusted) - coordinate",
-            "old.trial_coordinate - coordinate",
-        ),
-        (
-            "settled &= ~known | (s.loss_fast <= good + 3 * fast_error)",
-            "settled &= True",
-        ),
-        ("learns_level & (known | jnp.isnan(old.first_value))", "learns_level"),
-        ("back = verdict.restore | (before.restoring > 0)", "back = verdict.restore"),
-        ("back, structure = restoring == 1,", "back, structure = restoring == 2,"),
-        (
-            "still &= s.loss_fast <= good + share + RETRY_ERRORS * fast_error",
-            "still &= True",
-        ),
-        ("~held & ~retried & (coordinate < target)", "~held & (coordinate < target)"),
+        "supervise/audit.py",
+        "supervise/test_recovery.py test_law.py",
+        ("    opposed &= s.loss_trend < FALLING\n", ""),
+        ("failed & e.nonfinite, FAILED", "failed & e.nonfinite, PASSED_LATE"),
     ),
     *of(
-        "signals.py",
-        "test_signals.py",
+        "supervise/evidence.py",
+        "supervise/test_recovery.py test_law.py",
+        ("(jnp.isnan(levels.first_value) | replayed)", "jnp.isnan(levels.first_value)"),
+        ("learns & (e.known | ~e.started)", "learns"),
+    ),
+    *of(
+        "supervise/guard.py",
+        "supervise/test_recovery.py test_law.py",
+        (
+            "jnp.maximum(old.trial_coordinate, old.trial_trusted) - e.coordinate",
+            "old.trial_coordinate - e.coordinate",
+        ),
+    ),
+    *of(
+        "supervise/supervisor.py",
+        "supervise/test_recovery.py test_law.py",
+        ("(signals.loss_fast <= e.good + SETTLED * e.fast_error)", "True"),
+    ),
+    *of(
+        "supervise/stage.py",
+        "supervise/test_recovery.py test_law.py",
+        ("going = verdict.restore | (before.restoring > 0)", "going = verdict.restore"),
+    ),
+    *of(
+        "supervise/rollback.py",
+        "supervise/test_recovery.py test_law.py",
+        ("back, structure = restoring == 1,", "back, structure = restoring == 2,"),
+    ),
+    *of(
+        "supervise/retry.py",
+        "supervise/test_recovery.py test_law.py",
+        ("still &= s.loss_fast <= e.good + e.allowance", "still &= True"),
+        (
+            "~e.held & ~retried & (e.coordinate < target)",
+            "~e.held & (e.coordinate < target)",
+        ),
+    ),
+    *of(
+        "sense/gradient.py",
+        "sense/test_sensor.py",
         (
             "jnp.minimum(g.total + jnp.where(ok, norms.square, 0.0), LARGEST)",
             "g.total + jnp.where(ok, norms.square, 0.0)",
         ),
-        ("usable = jnp.abs(x) < LARGEST", "usable = jnp.isfinite(x)"),
-        ("counts = jnp.where(s.seen > 0, 1.0, 0.0)", "counts = jnp.ones_like(s.seen)"),
         ("age = jnp.maximum(g.norms_seen - 1, 0.0)", "age = g.norms_seen"),
+    ),
+    *of(
+        "sense/sensor.py",
+        "sense/test_sensor.py",
+        ("usable = jnp.abs(x) < LARGEST", "usable = jnp.isfinite(x)"),
         (
             "heading_series=state.heading_series * again",
             "heading_series=state.heading_series",
         ),
     ),
     *of(
-        "scheduler.py",
-        "test_scheduler.py test_recovery.py",
-        ("held=rising if schedule is None else rising | falling", "held=rising"),
+        "sense/series.py",
+        "sense/test_sensor.py",
+        ("counts = jnp.where(s.seen > 0, 1.0, 0.0)", "counts = jnp.ones_like(s.seen)"),
+    ),
+    *of(
+        "loop.py",
+        "test_loop.py supervise/test_recovery.py",
+        (" | base.falling(count)", ""),
         ("reset=verdict.restart", "reset=jnp.zeros((), bool)"),
+        ("hold | parts.base.rising(count)", "hold"),
+        (
+            "parts.supervision.share(state.recovery)",
+            "parts.supervision.share(before.recovery)",
+        ),
+        ("alpha * ratio, scale", "alpha / ratio, scale"),
+        ("healthy=verdict.healthy & ~seen.nonfinite", "healthy=verdict.healthy"),
+    ),
+    *of(
+        "scheduler.py",
+        "test_loop.py supervise/test_recovery.py",
         (
             "adapter.memory if momentum is None else momentum",
             "0.9 if momentum is None else momentum",
         ),
-        ("hold | (base(count + 1) > base(count))", "hold"),
-        (
-            "hold = hold | (count > (1 - ANNEAL) * total_steps)",
-            "hold = hold | (count > total_steps)",
-        ),
-        ("recovering.warm_up(guard)", "recovering.warm_up(state.recovery)"),
-        ("inner_rate = alpha * ratio", "inner_rate = alpha / ratio"),
-        ("healthy=verdict.healthy & ~nonfinite", "healthy=verdict.healthy"),
     ),
     *of(
-        "scheduler.py",
+        "act/rate.py",
+        "test_loop.py supervise/test_recovery.py",
+        ("count > (1 - ANNEAL) * self.total_steps", "count > self.total_steps"),
+    ),
+    *of(
+        "loop.py",
         "contract/test_running.py",
-        ("jnp.where(taken, sigma_now, 0.0)", "sigma_now"),
+        ("jnp.where(taken, state.sigma, 0.0)", "state.sigma"),
     ),
     *of(
-        "window.py",
-        "test_window.py",
+        "act/window.py",
+        "act/test_window.py",
         (
             "known &= (averages.average_count > 0) & ~hold",
             "known &= averages.average_count > 0",
@@ -100,20 +133,20 @@ MUTANTS = (
         ),
     ),
     *of(
-        "averaging.py",
-        "test_averaging.py",
+        "act/average.py",
+        "act/test_average.py",
         ("jnp.where(count == 0, leaf, moved)", "moved"),
         ("jnp.where(count > 0, mean.astype(dtype), leaf)", "mean.astype(dtype)"),
     ),
     *of(
-        "controls.py",
-        "test_controls.py",
+        "act/controls.py",
+        "act/test_controls.py",
         ("jnp.where(delta == 0, gain, moved)", "moved"),
         ("jnp.where(climb > 0, jnp.fmax(delta, climb), delta)", "delta + climb"),
     ),
     *of(
-        "injection.py",
-        "test_injection.py",
+        "act/injection.py",
+        "act/test_injection.py",
         ("new_state = _with_hyperparams(new_state, own)", "pass"),
         (
             "_memory(momentum) if arg in parameters else USUAL_MOMENTUM",
@@ -121,31 +154,31 @@ MUTANTS = (
         ),
     ),
     *of(
-        "filters.py",
-        "test_filters.py",
+        "act/filters.py",
+        "act/test_filters.py",
         ("adam_moments(b1, b2, eps, eps_root)", "adam_moments(b1, b2, eps_root, eps)"),
     ),
     *of(
-        "_moments.py",
-        "test_filters.py",
+        "act/moments.py",
+        "act/test_filters.py",
         (
             "_average(square_decay, state.second_weight, 1.0)",
             "_average(decay, state.second_weight, 1.0)",
         ),
     ),
     *of(
-        "momentum_shadow.py",
-        "test_momentum_shadow.py",
+        "act/momentum_shadow.py",
+        "act/test_momentum_shadow.py",
         ("(sizes[0] > 0) & (sizes[1] > 0) &", "(sizes[0] > 0) &"),
     ),
     *of(
-        "scaling.py",
-        "test_scaling.py",
+        "act/scale_by_rule.py",
+        "act/test_scale_by_rule.py",
         ("sensing.missed(sensor, state.rule_sensor)", "~signals.has_gradient"),
     ),
     *of(
-        "sketch.py",
-        "test_sketch.py",
+        "sense/sketch.py",
+        "sense/test_sketch.py",
         (" * (jnp.ndim(part) - jnp.ndim(leaf) + 1)", ""),
         ("if extent >= 2 * _MIN_EXTENT", "if extent >= _MIN_EXTENT"),
     ),
@@ -159,27 +192,27 @@ MUTANTS = (
         ('{"mode": "safe", "recovery": True}', '{"mode": "nudge", "recovery": True}'),
     ),
     *of(
-        "blending.py",
-        "test_blending.py",
+        "rules/blend.py",
+        "rules/test_blend.py",
         ("(1.0 - floor) * believed + floor * base", "believed"),
         ("jnp.tanh(z - state.blend_trend)", "jnp.tanh(z)"),
     ),
     *of(
-        "dither.py",
-        "test_dither.py",
+        "act/dither.py",
+        "act/test_dither.py",
         ("jnp.maximum(_rms(param), SMALLEST_RMS)", "_rms(param) + SMALLEST_RMS"),
         ("jnp.isfinite(strength) & (strength > 0)", "strength != 0"),
     ),
     *of(
-        "holding.py",
-        "test_holding.py",
+        "freeze/hold.py",
+        "freeze/test_hold.py",
         ("mask = jnp.all(mask)", "mask = jnp.any(mask)"),
         ("return zero_frozen(steps, mask), state", "return steps, state"),
         (" and moments.count(slot) == 1", ""),
     ),
     *of(
-        "freezing.py",
-        "test_freezing.py",
+        "freeze/transform.py",
+        "freeze/test_transform.py",
         ("frozen & resting", "frozen"),
         (
             "entry_norms(updates if grad is None else grad, layout)",
@@ -187,8 +220,8 @@ MUTANTS = (
         ),
     ),
     *of(
-        "_freeze_law.py",
-        "test_freezing.py",
+        "freeze/law.py",
+        "freeze/test_transform.py",
         ("norm > config.hysteresis * threshold", "norm > threshold"),
         (
             "(count < config.warmup) | (state.freeze_norm_weight == 0)",
@@ -197,36 +230,40 @@ MUTANTS = (
         ("min(1, config.min_dwell), stayed", "0, stayed"),
     ),
     *of(
-        "_freeze_layout.py",
-        "test_freezing.py",
+        "freeze/layout.py",
+        "freeze/test_transform.py",
         ("never_at = np.isin(group, group[never_at])", "pass"),
     ),
     *of(
-        "frozen_grad.py",
-        GRADIENTS,
+        "freeze/masks.py",
+        "freeze/test_gradients.py freeze/test_program.py freeze/test_value_and_grad.py",
         ("rows = rows | mask", "rows = mask"),
+    ),
+    *of(
+        "freeze/value_and_grad.py",
+        "freeze/test_gradients.py freeze/test_program.py freeze/test_value_and_grad.py",
         ("by_row.append(True)", "by_row.append(False)"),
     ),
     *of(
-        "_backward/flops.py",
-        GRADIENTS,
+        "freeze/backward/flops.py",
+        "freeze/test_gradients.py freeze/test_program.py freeze/test_value_and_grad.py",
         ("if key <= set(frozen)", "if key & set(frozen)"),
     ),
     *of(
-        "_backward/liveness.py",
-        GRADIENTS,
+        "freeze/backward/liveness.py",
+        "freeze/test_gradients.py freeze/test_program.py freeze/test_value_and_grad.py",
         ("rows.get(slot, True) and kept and", "rows.get(slot, True) and"),
         ('params["broadcast_dimensions"][:1] == (0,)', "True"),
     ),
     *of(
-        "_backward/plan.py",
-        GRADIENTS,
+        "freeze/backward/plan.py",
+        "freeze/test_gradients.py freeze/test_program.py freeze/test_value_and_grad.py",
         ("now=NOBODY.union(*(keys[j] for j in heirs))", "now=keys[place]"),
         ("if program.ops[index].name in CHEAP:", "if True:"),
     ),
     *of(
-        "_backward/program.py",
-        GRADIENTS,
+        "freeze/backward/program.py",
+        "freeze/test_gradients.py freeze/test_program.py freeze/test_value_and_grad.py",
         (
             'if any(type(s).__name__ != "UnspecifiedValue" for s in shardings):',
             "if False:",
@@ -234,8 +271,8 @@ MUTANTS = (
         ("            _check_effects(eqn)\n", ""),
     ),
     *of(
-        "_backward/run.py",
-        GRADIENTS,
+        "freeze/backward/run.py",
+        "freeze/test_gradients.py freeze/test_program.py freeze/test_value_and_grad.py",
         ("jnp.roll(later, 1 if reverse else -1)", "jnp.roll(later, -1)"),
         (
             "if any(truth is True for truth in truths):",
@@ -243,8 +280,8 @@ MUTANTS = (
         ),
     ),
     *of(
-        "staged.py",
-        "test_staged.py",
+        "freeze/staged.py",
+        "freeze/test_staged.py",
         ("self._live_calls > PROBE_CALLS", "self._live_calls >= PROBE_CALLS"),
         ("self._variants.move_to_end(key)", "pass"),
         ("now & (self._age >= self._patience)", "now & (self._age > self._patience)"),
@@ -255,18 +292,22 @@ MUTANTS = (
         ('{"tx": self.tx, **kwargs}', "kwargs"),
     ),
     *of(
-        "telemetry.py",
-        "test_telemetry.py",
+        "watch/history.py",
+        "watch/test_snapshot.py",
         (
             'flat.pop("steps", 1 + np.arange(self._length))',
             'flat.pop("steps", np.arange(self._length))',
         ),
         ("*shape), np.nan, np.float32)", "*shape), 0.0, np.float32)"),
+    ),
+    *of(
+        "watch/snapshot.py",
+        "watch/test_snapshot.py",
         ('("sigma_", node.sigma_rule)', '("sigma_", node.momentum_rule)'),
     ),
     *of(
-        "plotting.py",
-        "test_plotting.py",
+        "watch/panels.py",
+        "watch/test_plot.py",
         ("np.diff(total, prepend=0) > 0", "np.diff(total, prepend=total[0]) > 0"),
         (
             "if losses and all(np.nanmin(loss) > 0 for loss in losses):",
@@ -274,8 +315,8 @@ MUTANTS = (
         ),
     ),
     *of(
-        "labels.py",
-        "test_labels.py test_freezing.py",
+        "freeze/labels.py",
+        "freeze/test_labels.py freeze/test_transform.py",
         ("enumerate(parts[:-1])", "enumerate(parts)"),
         (
             "any(fnmatchcase(p, pattern) for p in prefixes",
@@ -284,13 +325,13 @@ MUTANTS = (
     ),
     *of(
         "_checks.py",
-        "test_scheduler.py",
+        "test_loop.py",
         ("float(value[0]) > float(value[1])", "float(value[0]) >= float(value[1])"),
         ("known and float(value) == math.inf", "known and math.isinf(float(value))"),
     ),
     *of(
         "_trees.py",
-        "test_signals.py test_averaging.py",
+        "sense/test_sensor.py act/test_average.py",
         (
             "jnp.promote_types(jnp.result_type(leaf), jnp.float32)",
             "jnp.promote_types(jnp.result_type(leaf), jnp.bfloat16)",
@@ -298,13 +339,13 @@ MUTANTS = (
     ),
     *of(
         "rules/_answer.py",
-        RULES,
+        "rules/test_behaviour.py rules/test_twins.py rules/test_every_rule.py",
         ("sound & jnp.isfinite(measurement)", "sound"),
         ("jnp.where(moves, new, old)", "jnp.where(allowed, new, old)"),
     ),
     *of(
         "rules/alignment.py",
-        PRIOR,
+        "rules/test_behaviour.py contract/test_prior_twins.py",
         (" & (s.alignment_mean > UP_MARGIN)", ""),
         (
             "(s.loss_trend < down_trend) & (s.persistence > 0)",
@@ -313,7 +354,7 @@ MUTANTS = (
     ),
     *of(
         "rules/cyclical.py",
-        RULES,
+        "rules/test_behaviour.py rules/test_twins.py rules/test_every_rule.py",
         (
             "jnp.mod(count, period).astype(jnp.float32)",
             "jnp.mod(count.astype(jnp.float32), period)",
@@ -321,17 +362,17 @@ MUTANTS = (
     ),
     *of(
         "rules/grad_norm.py",
-        RULES,
+        "rules/test_behaviour.py rules/test_twins.py rules/test_every_rule.py",
         ("offset = jnp.minimum(floor, returning)", "offset = floor"),
     ),
     *of(
         "rules/literal.py",
-        RULES,
+        "rules/test_behaviour.py rules/test_twins.py rules/test_every_rule.py",
         ("move = step * jnp.sign(choice)", "move = step * choice"),
     ),
     *of(
         "rules/plateau.py",
-        RULES,
+        "rules/test_behaviour.py rules/test_twins.py rules/test_every_rule.py",
         (
             "jnp.where(improved | resting | cut, loss, best)",
             "jnp.where(improved | resting, loss, best)",
@@ -339,12 +380,12 @@ MUTANTS = (
     ),
     *of(
         "rules/reward.py",
-        RULES,
+        "rules/test_behaviour.py rules/test_twins.py rules/test_every_rule.py",
         ("_answer.heard(signals.has_reward, z)", "_answer.heard(signals.has_value, z)"),
     ),
     *of(
         "rules/search.py",
-        PRIOR,
+        "rules/test_behaviour.py contract/test_prior_twins.py",
         ("ready & overwhelming & ~recedes", "ready & overwhelming"),
         ("landing = jnp.where(s.failures > 0, back, landing)", "pass"),
         ("stop = (ready & ~s.warming) &", "stop = ready &"),
@@ -358,20 +399,94 @@ MUTANTS = (
     ),
     *of(
         "rules/success.py",
-        RULES,
+        "rules/test_behaviour.py rules/test_twins.py rules/test_every_rule.py",
         ("(share < low) & (jnp.abs(z) <= deadzone)", "share < low"),
     ),
     *of(
         "rules/trend.py",
-        RULES,
+        "rules/test_behaviour.py rules/test_twins.py rules/test_every_rule.py",
         ("lower = 1.0 / up if down is None", "lower = 2.0 - up if down is None"),
     ),
     *of(
         "rules/variance.py",
-        RULES,
+        "rules/test_behaviour.py rules/test_twins.py rules/test_every_rule.py",
         (
             "jnp.maximum(signals.loss_variance - deadzone, 0.0)",
             "signals.loss_variance - deadzone",
         ),
+    ),
+    *of(
+        "_versions.py",
+        "test_versions.py",
+        ("_numbers(found) < _numbers(oldest)", "_numbers(found) <= _numbers(oldest)"),
+    ),
+    *of(
+        "act/gains.py",
+        "test_loop.py",
+        (
+            "self.rule, state, gain, self.start, signals",
+            "self.rule, state, gain, gain, signals",
+        ),
+    ),
+    *of(
+        "act/stages.py",
+        "test_loop.py",
+        ("if make is None:", "if make is not None:"),
+    ),
+    *of(
+        "act/step.py",
+        "test_loop.py",
+        ("jnp.where(taken & ok, u", "jnp.where(ok, u"),
+    ),
+    *of(
+        "sense/cosines.py",
+        "sense/test_sensor.py",
+        ("1 / jnp.maximum(a.seen, 1.0)", "0.0"),
+    ),
+    *of(
+        "sense/estimators.py",
+        "sense/test_sensor.py",
+        ("-jnp.expm1(n * math.log(decay))", "1.0 - decay ** (n + 1)"),
+    ),
+    *of(
+        "sense/motion.py",
+        "sense/test_sensor.py",
+        (
+            "count = jnp.where(restored, 0.0, state.anchor_count + moved)",
+            "count = state.anchor_count + moved",
+        ),
+    ),
+    *of(
+        "sense/stage.py",
+        "test_loop.py",
+        ("grads=_zero_unless(~nonfinite, grads)", "grads=grads"),
+    ),
+    *of(
+        "options.py",
+        "test_loop.py",
+        ("if ends < 0.5 * peak", "if ends < 0.0 * peak"),
+    ),
+    *of(
+        "loop.py",
+        "test_loop.py",
+        (
+            "heard = seen.objective if parts.by_objective else seen.signals",
+            "heard = seen.signals",
+        ),
+    ),
+    *of(
+        "freeze/stage.py",
+        "test_loop.py freeze/test_transform.py",
+        ("jax.tree.map(hold.select, mask, old, new)", "hold.zero_frozen(new, mask)"),
+    ),
+    *of(
+        "supervise/supervisor.py",
+        "test_loop.py supervise/test_recovery.py",
+        ("warming=audit.warming(state.audit), ", "ceiling=state.ceiling_coordinate, "),
+    ),
+    *of(
+        "watch/plot.py",
+        "watch/test_plot.py",
+        ("percent * run[key]", "run[key]"),
     ),
 )

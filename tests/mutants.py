@@ -37,6 +37,7 @@ NEEDED = (
     "benchmarks",
     "examples",
     "docs",
+    ".github",
     ".ci",
     "README.md",
     "pyproject.toml",

@@ -16,9 +16,9 @@ import optax
 import pytest
 
 import adaptive_optax as ao
-from tests import sensor_twin
-from tests.judges_twin import Judges
 from tests.rules import twins
+from tests.sense import sensor_twin
+from tests.supervise.judges_twin import Judges
 
 STEPS = 400
 STRENGTHS = {"nudge": 6.0, "search": 3.0, "safe": math.inf}

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 import adaptive_optax as ao
-from adaptive_optax.telemetry import snapshot
+from adaptive_optax.watch.snapshot import snapshot
 
 pytest.importorskip("flax")
 import flax.linen as nn

@@ -168,7 +168,7 @@ def prior(strength: float, momentum: float | jax.Array = 0.9) -> Rule:
 
     One number says how far the base rate is trusted: a climb needs ``strength``
     standard errors, a nudge upwards half as many; and so much opposition as a quarter
-    of it fails the start (`recovery`).
+    of it fails the start (`supervise.audit`).
 
     Args:
       strength: Standard errors, >= 0; infinite for a base rate that only an audit or a

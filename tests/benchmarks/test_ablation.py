@@ -19,8 +19,8 @@ def test_without_a_part_the_law_is_another_one_that_still_imports(part, tmp_path
 
 
 def test_a_copy_is_what_its_child_imports(tmp_path):
-    folder = ablation.without("recovery", "WARMUP_STEPS = 1", tmp_path)
-    code = "from adaptive_optax import recovery; print(recovery.WARMUP_STEPS)"
+    folder = ablation.without("supervise/audit", "WARMUP_STEPS = 1", tmp_path)
+    code = "from adaptive_optax.supervise import audit; print(audit.WARMUP_STEPS)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder,

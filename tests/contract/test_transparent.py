@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import adaptive_optax as ao
-from adaptive_optax import injection
+from adaptive_optax.act import injection
 from tests.contract.driving import at, feedback
 from tests.contract.registry import BARE, OPTIMIZERS, entries, some_params, wrap
 from tests.helpers import few

@@ -7,7 +7,7 @@ import pytest
 
 from adaptive_optax import rules
 from adaptive_optax._types import Rule, Signals
-from adaptive_optax.blending import blend
+from adaptive_optax.rules.blend import blend
 from tests.rules.signal_streams import (
     one_step,
     poisoned,

@@ -1,0 +1,1 @@
+"""What the verdict and the rules ask for is done to the parameters."""

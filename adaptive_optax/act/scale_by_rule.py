@@ -1,0 +1,119 @@
+"""One rule as a link of a chain: updates times a gain that the rule drives."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from adaptive_optax import _checks
+from adaptive_optax._types import Rule, RuleState
+from adaptive_optax.act.controls import LOG, Control
+from adaptive_optax.sense import sensor as sensing
+
+
+class ScaleByRuleState(NamedTuple):
+    """State of `scale_by_rule`."""
+
+    rule_scale: jax.Array  # f32[] what updates are multiplied with, 1 at the start
+    rule_sensor: sensing.SignalsState
+    rule_state: RuleState
+
+
+def scale_by_rule(
+    rule: Rule,
+    *,
+    bounds: tuple[float, float] = (1e-4, 1e4),
+    slew: float = math.inf,
+    sketch: float = 1 / 64,
+) -> optax.GradientTransformationExtraArgs:
+    """Multiply updates by a gain that one rule, or a blend, drives.
+
+    ``scale' = clip(scale exp(rule(signals)))``, moved by the feedback of
+    ``update(..., value=loss, reward=r)`` and held without any. This is the bare control
+    law: no audit, no restore, no average.
+
+    Args:
+      rule: Control law; see `rules` and `blend`.
+      bounds: (low, high) for the scale, 0 < low <= 1 <= high.
+      slew: Largest change of log scale in one step, > 0.
+      sketch: As in `adaptive_scheduler`.
+
+    Returns:
+      A transformation for the end of a chain. Alignment needs the gradient: it is taken
+      from the extra argument ``grad=`` where that is given, else from the incoming
+      update reversed, which is the preconditioned gradient. Where either it or the loss
+      is not finite the gain holds; the updates pass on as they came.
+
+    Raises:
+      TypeError: If ``rule`` is no `Rule`.
+      ValueError: If ``bounds`` are reversed or do not hold 1.
+
+    Example:
+      >>> import adaptive_optax as ao
+      >>> tx = optax.chain(
+      ...     optax.clip_by_global_norm(1.0),
+      ...     optax.sgd(0.1, momentum=0.9),
+      ...     ao.scale_by_rule(ao.rules.alignment()),
+      ... )
+    """
+    if not isinstance(rule, Rule):
+        raise TypeError(
+            f"`rule` must be a Rule, got {rule!r}; try "
+            "scale_by_rule(rules.alignment())."
+        )
+    _checks.bounds("bounds", bounds, 0.0, math.inf, example="bounds=(1e-4, 1e4)")
+    _checks.positive("bounds[0]", bounds[0], example="bounds=(1e-4, 1e4)")
+    _checks.within("the scale's start", 1.0, *bounds, example="bounds=(1e-4, 1e4)")
+    if not _checks.is_infinite(slew):
+        _checks.positive("slew", slew, example="slew=0.1")
+    _checks.within("sketch", sketch, 0.0, 1.0, open_low=True, example="sketch=1/64")
+    control = Control(LOG, *bounds, slew)
+
+    def init(params: optax.Params) -> ScaleByRuleState:
+        return ScaleByRuleState(
+            rule_scale=jnp.ones((), jnp.float32),
+            rule_sensor=sensing.init_signals(params, sketch),
+            rule_state=rule.init(),
+        )
+
+    def update(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        *,
+        value: Any = None,
+        reward: Any = None,
+        grad: optax.Updates | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, ScaleByRuleState]:
+        del params, extra_args
+        for name, feedback in (("value", value), ("reward", reward)):
+            if feedback is not None:
+                _checks.scalar_feedback(name, feedback)
+        gradient = jax.tree.map(jnp.negative, updates) if grad is None else grad
+        norms = sensing.gradient_norms(gradient)
+        signals, sensor = sensing.measure(
+            state.rule_sensor,
+            gradient,
+            norms,
+            value=value,
+            reward=reward,
+            fraction=sketch,
+        )
+        scale, rule_state = state.rule_scale, state.rule_state
+        if value is not None or reward is not None:
+            scale, rule_state = control.drive(
+                rule,
+                rule_state,
+                scale,
+                1.0,
+                signals,
+                hold=sensing.missed(sensor, state.rule_sensor),
+            )
+        steps = jax.tree.map(lambda u: (scale * u).astype(u.dtype), updates)
+        sensor = sensing.record_step(sensor, steps, signals.restored, fraction=sketch)
+        return steps, ScaleByRuleState(scale, sensor, rule_state)
+
+    return optax.GradientTransformationExtraArgs(init, update)

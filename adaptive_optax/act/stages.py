@@ -1,0 +1,94 @@
+"""The optional parts of acting, each as a stage and as one that does nothing."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from adaptive_optax.act import average, dither, window
+from adaptive_optax.act.injection import Gains, Inner
+from adaptive_optax.act.momentum_shadow import momentum_shadow
+
+
+class Averaging(NamedTuple):
+    """The average of the parameters; where there is none, its states are ()."""
+
+    init: Callable[[Any], tuple[Any, Any]]  # params -> the average, its window
+    update: Callable[..., tuple[Any, Any]]
+
+
+def averaged(fraction: float) -> Averaging:
+    """The polynomial average, as far back as it pays (`window`)."""
+
+    def update(averages, reach, params, grads, **verdict):
+        return window.absorb(
+            reach,
+            averages,
+            params,
+            grads,
+            every=average.EVERY,
+            fraction=fraction,
+            **verdict,
+        )
+
+    return Averaging(
+        init=lambda params: (
+            average.init_average(params),
+            window.init_window(params, fraction),
+        ),
+        update=update,
+    )
+
+
+def unaveraged() -> Averaging:
+    """Nothing is averaged."""
+
+    def update(averages, reach, params, grads, **verdict):
+        del params, grads, verdict
+        return averages, reach
+
+    return Averaging(init=lambda params: ((), ()), update=update)
+
+
+Noise = Callable[..., Any]
+"""(params, steps, f32[] sigma, i32[] count) -> steps."""
+
+
+def dithered(seed: Any, scale: Any) -> Noise:
+    """Noise of size sigma D(theta) is added to every step."""
+
+    def update(params, steps, sigma, count):
+        return dither.dither(params, steps, sigma, seed=seed, count=count, scale=scale)
+
+    return update
+
+
+def undithered(params: Any, steps: Any, sigma: Any, count: Any) -> Any:
+    """No noise is drawn."""
+    del params, sigma, count
+    return steps
+
+
+class Shadow(NamedTuple):
+    """What a moving momentum does to the size of a step; ``()`` while it is held."""
+
+    init: Callable[[], Any]
+    update: Callable[[jax.Array, Any], tuple[Any, Any]]  # -> factor of the rate, state
+
+
+def shadowed(adapter: Inner, base_momentum: float | jax.Array) -> Shadow:
+    """The rate is corrected for the momentum that has moved (`momentum_shadow`)."""
+    make, one = adapter.make, jnp.array(1.0, jnp.float32)
+    if make is None:
+        return unshadowed()
+    return Shadow(
+        *momentum_shadow(
+            lambda momentum: make(Gains(one, one, momentum)), base_momentum
+        )
+    )
+
+
+def unshadowed() -> Shadow:
+    """The momentum is held, and the rate is what it is."""
+    return Shadow(init=lambda: (), update=lambda momentum, state: (1.0, state))

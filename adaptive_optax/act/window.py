@@ -1,0 +1,156 @@
+"""How far back the evaluation average reaches: no further than it pays.
+
+The mean of about the last ninth of a run is right for a run that has arrived, and late
+for one that is still under way: with a moving minimum the last parameters can be four
+times better. Which of the two it is the gradient knows. With the average theta_avg and
+the mean theta_lvl of that average itself (Brown's double smoothing),
+
+    lag = cos(-g, theta_avg - theta_lvl)
+
+is positive where the average still travels downhill, and so is behind. Where it only
+wavers about a minimum it has no way to go and the lag is 0, or a little below. (The
+gradient's own noise is fresh at every step and averages out. That of the parameters is
+not, which is why theta - theta_avg would not do in place of the average's way.) Then
+
+    n <- n (1 - .05 clip((lag / error - 1) / 2, 0, 1))    at every step that tells
+    n <- n + 1                                            at every absorbed one
+
+is the count by which the next parameters are weighted, (p + 1) / (n + p + 1). The lag
+is averaged over 50 steps, or over those of the last ninth of n where that is more, and
+counts beyond its error only, so that a long average is not given up for noise: of a few
+coordinates half an error is seen all the time.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from adaptive_optax.act import average as averaging
+from adaptive_optax.sense import sketch as sketching
+
+POWER = 8.0  # of the average and of its mean
+MEMORY = 0.02  # weight of the newest lag while the average is young
+SHRINK, EVIDENCE, FULL_VOTE = 0.05, 1.0, 2.0
+
+
+class _Lag(NamedTuple):
+    """One packed f32[4]; sums are biased, ``mass`` is that of as many ones."""
+
+    mean: jax.Array
+    square: jax.Array
+    mass: jax.Array
+    seen: jax.Array
+
+
+class WindowState(NamedTuple):
+    """State of the average's window."""
+
+    window_age: jax.Array  # f32[] n, the count that weights go by
+    window_level: Any  # like params, sliced, float32: the mean of the average
+    lag_series: jax.Array  # f32[4], see `_Lag`
+
+
+def init_window(params: Any, fraction: float) -> WindowState:
+    """The window of an average that has absorbed nothing.
+
+    Args:
+      params: Parameters, or their `jax.ShapeDtypeStruct`s.
+      fraction: Share of the coordinates that the sketch keeps, in (0, 1].
+    """
+    fraction = sketching.fraction_of(params, fraction)
+    return WindowState(
+        window_age=jnp.zeros((), jnp.float32),
+        window_level=sketching.zeros(params, fraction, jnp.float32),
+        lag_series=jnp.zeros(len(_Lag._fields), jnp.float32),
+    )
+
+
+def absorb(
+    state: WindowState,
+    averages: averaging.AverageState,
+    params: Any,
+    grads: Any,
+    *,
+    healthy: jax.Array,
+    reset: jax.Array,
+    restored: jax.Array,
+    hold: jax.Array,
+    every: int,
+    fraction: float,
+) -> tuple[averaging.AverageState, WindowState]:
+    """One step of the average, within a window that follows the lag.
+
+    Args:
+      state: From `init_window` or the step before.
+      averages: The average.
+      params: As are the next three, for `averaging.absorb`.
+      grads: The gradient at ``params``.
+      healthy: bool[].
+      reset: bool[].
+      restored: bool[]; parameters go back at this step, and the lag is forgotten.
+      hold: bool[]; something was not finite at this step, which tells nothing.
+      every: Steps between two absorptions, at least 1.
+      fraction: As given to `init_window`.
+
+    Returns:
+      The next average and window.
+    """
+    fraction = sketching.fraction_of(grads, fraction)
+    seen = sketching.take(grads, fraction)
+    way = jax.tree.map(
+        jnp.subtract, sketching.take(averages.average, fraction), state.window_level
+    )
+    against, known = sketching.cosine(seen, way, sketching.scales(grads, seen))
+    known &= (averages.average_count > 0) & ~hold
+    steps = every * state.window_age
+    lag, z = _extend(_Lag(*state.lag_series), -against, known, steps)
+    vote = jnp.clip((z - EVIDENCE) / FULL_VOTE, 0, 1)
+    shrink = jnp.where(known, SHRINK * vote, 0.0)
+    age = jnp.where(reset, 0.0, state.window_age * (1 - shrink))
+
+    # A count of 0 is that of an average that has absorbed nothing.
+    least = jnp.minimum(averages.average_count, 1)
+    count = jnp.maximum(jnp.round(age).astype(jnp.int32), least)
+    count = jnp.where(reset, 0, count)
+    averages = averaging.absorb(
+        averages._replace(average_count=count),
+        params,
+        healthy=healthy,
+        reset=reset,
+        power=POWER,
+        every=every,
+    )
+    taken = averages.average_count > count
+    share = jnp.where(taken, (POWER + 1) / (count + (POWER + 1)), 0.0)
+    first = taken & (count == 0)  # exactly: there is no way yet
+    level = jax.tree.map(
+        lambda mean, now: jnp.where(first, now, mean + share * (now - mean)),
+        state.window_level,
+        sketching.take(averages.average, fraction),
+    )
+    return averages, WindowState(
+        window_age=age + taken,
+        window_level=level,
+        lag_series=jnp.where(restored, 0.0, jnp.stack(lag)),
+    )
+
+
+def _extend(
+    s: _Lag, cosine: jax.Array, ok: jax.Array, steps: jax.Array
+) -> tuple[_Lag, jax.Array]:
+    """One more cosine, and the lag in its standard errors; held where not ``ok``."""
+    weight = jnp.minimum(MEMORY, (POWER + 1) / (steps + (POWER + 1)))
+    known = s.mass > 0
+    deviation = cosine - jnp.where(known, s.mean / jnp.where(known, s.mass, 1.0), 0.0)
+    new = _Lag(
+        mean=s.mean + weight * (cosine - s.mean),
+        square=s.square + weight * (deviation**2 - s.square),
+        mass=s.mass + weight * (1 - s.mass),
+        seen=s.seen + 1,
+    )
+    new = _Lag(*jnp.where(ok, jnp.stack(new), jnp.stack(s)))
+    mass = jnp.where(new.mass > 0, new.mass, 1.0)
+    share = jnp.maximum(weight / (2 - weight), 1 / jnp.maximum(new.seen, 1.0))
+    error = jnp.sqrt(new.square / mass * share) + 1e-6
+    return new, new.mean / mass / error

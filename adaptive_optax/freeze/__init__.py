@@ -1,0 +1,1 @@
+"""Parameters whose gradients die away rest, and their work is not done."""

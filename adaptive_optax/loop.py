@@ -1,0 +1,246 @@
+"""The loop, wired: sense -> supervise -> decide -> act.
+
+One step reads like the theory::
+
+    signals   <- measure(loss, reward, gradient, last step)
+    verdict   <- judge(signals)                            a divergence goes back
+    alpha     <- clip(alpha exp(rule(signals)))            mu, sigma likewise
+    u, h      <- inner(gradient, h; alpha, mu)             any Optax optimizer
+    theta     <- theta + (1 - frozen) (u + sigma D(theta) noise)
+    averages  <- theta, as far back as it pays
+
+Each line is a stage, in a room of its own. One that is off has () for its state.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from adaptive_optax import _checks, options
+from adaptive_optax._trees import f32
+from adaptive_optax.act import injection, stages, step
+from adaptive_optax.act.gains import Driven
+from adaptive_optax.act.rate import BaseRate
+from adaptive_optax.freeze.stage import Freezing
+from adaptive_optax.sense import sensor
+from adaptive_optax.sense import stage as sensing
+from adaptive_optax.sense.stage import Seen
+from adaptive_optax.state import READINGS, AdaptiveSchedulerState
+from adaptive_optax.supervise.stage import Supervision
+from adaptive_optax.supervise.supervisor import Verdict
+
+
+class Stages(NamedTuple):
+    """What the loop is made of. Static: nothing here changes from step to step."""
+
+    base: BaseRate
+    rate: Driven  # of the multiplier
+    momentum: Driven
+    sigma: Driven
+    by_objective: bool  # the rate's law hears the reward in the loss's stead
+    supervision: Supervision
+    averaging: stages.Averaging
+    freezing: Freezing
+    shadow: stages.Shadow
+    dither: stages.Noise
+    inner: injection.Inner
+    needs_params: bool
+    fraction: float  # of the coordinates that the sketch keeps
+
+
+def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
+    """The loop of these stages."""
+
+    def init(params: optax.Params) -> AdaptiveSchedulerState:
+        inner_state = parts.inner.init(params)
+        averaging, window = parts.averaging.init(params)
+        return AdaptiveSchedulerState(
+            learning_rate=f32(parts.base.at(jnp.zeros((), jnp.int32))),
+            momentum=f32(parts.momentum.start),
+            sigma=f32(parts.sigma.start),
+            lr_scale=jnp.ones((), jnp.float32),
+            sensor=sensor.init_signals(params, parts.fraction),
+            readings=jnp.zeros(len(READINGS), jnp.float32),
+            lr_rule=parts.rate.init(),
+            momentum_rule=parts.momentum.init(),
+            sigma_rule=parts.sigma.init(),
+            shadow=parts.shadow.init(),
+            freezing=parts.freezing.init(params),
+            frozen_fraction=jnp.zeros((), jnp.float32),
+            nonfinite_steps=jnp.zeros((), jnp.int32),
+            recovery=parts.supervision.init(params, inner_state),
+            averaging=averaging,
+            window=window,
+            inner_state=inner_state,
+        )
+
+    def update(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        *,
+        value: Any = None,
+        loss: Any = None,
+        reward: Any = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, AdaptiveSchedulerState]:
+        value = options.feedback(value, loss, reward)
+        if parts.needs_params:
+            _checks.params_given(params, "adaptive_scheduler")
+        if value is not None:
+            extra_args["value"] = value
+
+        seen, measured = sensing.sense(
+            parts.freezing,
+            updates,
+            state.sensor,
+            state.freezing,
+            value=value,
+            reward=reward,
+            fraction=parts.fraction,
+        )
+        after = state._replace(sensor=measured)
+        verdict, seen, after = _supervise(parts, seen, after, params)
+        after = _average(parts, seen, verdict, after, params)
+        rates, after = _decide(parts, seen, verdict, state, after)
+        steps, after = _act(
+            parts, seen, verdict, rates, state, after, params, extra_args
+        )
+        readings = [getattr(seen.signals, name) for name in READINGS]
+        return steps, after._replace(readings=jnp.stack(readings))
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _supervise(
+    parts: Stages, seen: Seen, state: AdaptiveSchedulerState, params: Any
+) -> tuple[Verdict, Seen, AdaptiveSchedulerState]:
+    """Is this still a sound run, or is it time to go back?"""
+    base, count = parts.base, seen.signals.count
+    verdict, signals, objective, recovery = parts.supervision.update(
+        seen.signals,
+        seen.objective,
+        state.recovery,
+        has_feedback=seen.has_feedback,
+        coordinate=parts.rate.control.distance(state.lr_scale, 1.0),
+        nonfinite=seen.nonfinite,
+        held=_held(parts, seen) | base.rising(count) | base.falling(count),
+        new_objective=seen.new_objective,
+        params=params,
+        inner_state=state.inner_state,
+    )
+    seen = seen._replace(signals=signals, objective=objective)
+    return verdict, seen, state._replace(recovery=recovery)
+
+
+def _average(
+    parts: Stages, seen: Seen, verdict: Verdict, state: AdaptiveSchedulerState, params
+) -> AdaptiveSchedulerState:
+    """The parameters that this step's loss was measured at join the average."""
+    averaging, window = parts.averaging.update(
+        state.averaging,
+        state.window,
+        params,
+        seen.live_grads,
+        healthy=verdict.healthy & ~seen.nonfinite,
+        reset=verdict.restart,
+        restored=seen.signals.restored,
+        hold=seen.nonfinite,
+    )
+    return state._replace(averaging=averaging, window=window)
+
+
+def _decide(
+    parts: Stages,
+    seen: Seen,
+    verdict: Verdict,
+    before: AdaptiveSchedulerState,
+    state: AdaptiveSchedulerState,
+) -> tuple[tuple[jax.Array, jax.Array], AdaptiveSchedulerState]:
+    """Move the gains. Returns the rate and multiplier for the inner optimizer too."""
+    count, hold = seen.signals.count, _held(parts, seen)
+    scale, momentum, sigma = state.lr_scale, state.momentum, state.sigma
+    laws = state.lr_rule, state.momentum_rule, state.sigma_rule
+    if seen.has_feedback:
+        heard = seen.objective if parts.by_objective else seen.signals
+        scale, lr_rule = parts.rate.update(
+            scale,
+            laws[0],
+            # Of the rate alone: other gains have not diverged with it.
+            parts.supervision.standing(heard, before.recovery),
+            hold=hold | parts.base.rising(count),
+            jump=verdict.jump,
+            climb=verdict.climb,
+        )
+        momentum, momentum_rule = parts.momentum.update(
+            momentum, laws[1], seen.signals, hold=hold
+        )
+        sigma, sigma_rule = parts.sigma.update(sigma, laws[2], seen.signals, hold=hold)
+        laws = lr_rule, momentum_rule, sigma_rule
+    scale = parts.base.limit(scale, state.lr_scale, count)
+    alpha = parts.base.bound(parts.base.at(count) * scale, count)
+    share = parts.base.anneal(count) * parts.supervision.share(state.recovery)
+    alpha = alpha * share
+    ratio, shadow = parts.shadow.update(momentum, state.shadow)
+    return (alpha * ratio, scale * share), state._replace(
+        learning_rate=alpha,
+        lr_scale=scale,
+        momentum=momentum,
+        sigma=sigma,
+        lr_rule=laws[0],
+        momentum_rule=laws[1],
+        sigma_rule=laws[2],
+        shadow=shadow,
+    )
+
+
+def _act(
+    parts: Stages,
+    seen: Seen,
+    verdict: Verdict,
+    rates: tuple[jax.Array, jax.Array],
+    before: AdaptiveSchedulerState,
+    state: AdaptiveSchedulerState,
+    params: Any,
+    extra_args: dict[str, Any],
+) -> tuple[Any, AdaptiveSchedulerState]:
+    """The filter under these gains, the way back, dither; and what is remembered."""
+    supervision, freezing = parts.supervision, parts.freezing
+    inner_state = supervision.inner(before.recovery, state.recovery, state.inner_state)
+    mask, frozen_fraction, frozen = freezing.update(
+        seen.leaf_norms, seen.grads, state.freezing
+    )
+    steps, inner_state = freezing.filter(
+        parts.inner,
+        mask,
+        seen.grads,
+        inner_state,
+        params,
+        injection.Gains(*rates, state.momentum),
+        **extra_args,
+    )
+    taken = ~(seen.nonfinite | verdict.restore | verdict.repeat)
+    steps, spoilt = step.take(
+        params, freezing.still(steps, mask), taken, fraction=parts.fraction
+    )
+    steps = supervision.finish(before.recovery, state.recovery, verdict, params, steps)
+    # Before dither, which no alignment is to see.
+    recorded = sensor.record_step(
+        state.sensor, steps, seen.signals.restored, fraction=parts.fraction
+    )
+    sigma = jnp.where(taken, state.sigma, 0.0)
+    noisy = parts.dither(params, steps, sigma, seen.signals.count)
+    return freezing.only_live(mask, steps, noisy), state._replace(
+        sensor=recorded,
+        freezing=frozen,
+        frozen_fraction=frozen_fraction,
+        nonfinite_steps=state.nonfinite_steps + spoilt,
+        inner_state=inner_state,
+    )
+
+
+def _held(parts: Stages, seen: Seen) -> jax.Array:
+    """Whether every gain holds at this step, bool[]."""
+    return seen.nonfinite | parts.base.ending(seen.signals.count)

@@ -1,0 +1,174 @@
+"""The options of `adaptive_scheduler`, checked before anything is traced."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from adaptive_optax import _checks
+from adaptive_optax._types import Rule, Schedule
+from adaptive_optax.act import dither
+from adaptive_optax.act.controls import HORIZON, LINEAR
+from adaptive_optax.freeze import transform
+from adaptive_optax.supervise import audit
+
+MODES = {"nudge": 6.0, "search": 3.0, "safe": math.inf}
+"""How strongly the base rate is believed, in standard errors (see `rules.prior`)."""
+
+SCHEDULED = "learning_rate=optax.warmup_constant_schedule(0.0, 3e-4, 1000)"
+
+MOMENTUM_COORDINATES = {"horizon": HORIZON, "linear": LINEAR}
+
+
+def base_rate_of(
+    inner: Any, learning_rate: Any, lr_bounds: tuple[float, float] | None
+) -> Any:
+    """The constant base rate, or 1 for a schedule and an unnamed built one."""
+    example = "adaptive_scheduler(optax.adamw, learning_rate=3e-4)"
+    if lr_bounds is not None:
+        _checks.bounds(
+            "lr_bounds", lr_bounds, 0.0, math.inf, example="lr_bounds=(1e-6, 1e-1)"
+        )
+        _checks.positive("lr_bounds[0]", lr_bounds[0], example="lr_bounds=(1e-6, 0.1)")
+    if callable(learning_rate):
+        first = learning_rate(jnp.zeros((), jnp.int32))
+        _checks.within("learning_rate(0)", first, 0.0, example=SCHEDULED)
+        return 1.0
+    if learning_rate is None:
+        if lr_bounds is not None:
+            raise ValueError(
+                f"`lr_bounds`={lr_bounds} needs the base rate of the built optimizer "
+                "as well; try adaptive_scheduler(optax.sgd(0.01), learning_rate=0.01, "
+                "lr_bounds=(1e-4, 0.1))."
+            )
+        if not isinstance(inner, optax.GradientTransformation):
+            raise ValueError(
+                f"a factory needs a base `learning_rate`, got None; try {example}."
+            )
+        return 1.0
+    _checks.positive("learning_rate", learning_rate, example=example)
+    if lr_bounds is not None:
+        _checks.within("learning_rate", learning_rate, *lr_bounds, example=example)
+    return learning_rate
+
+
+def check_options(
+    *,
+    mode: str | float,
+    rules: dict[str, Rule | None],
+    sigma: Any,
+    mu_bounds: Any,
+    sigma_bounds: Any,
+    slew: Any,
+    momentum_coordinate: str,
+    dither_scale: Any,
+    sketch: Any,
+) -> bool:
+    """Check what no part checks by itself; whether there will be dither."""
+    if isinstance(mode, str):
+        _checks.one_of("mode", mode, tuple(MODES), example='mode="search" or mode=6.0')
+    else:
+        _checks.evidence("mode", mode, example='mode="nudge" or mode=6.0')
+    for name, rule in rules.items():
+        if rule is not None and not isinstance(rule, Rule):
+            raise TypeError(
+                f"`{name}` must be a Rule, got {rule!r}; try {name}=rules.trend()."
+            )
+    _checks.bounds(
+        "mu_bounds", mu_bounds, 0.0, 1.0, open_high=True, example="mu_bounds=(0, 0.999)"
+    )
+    _checks.bounds(
+        "sigma_bounds", sigma_bounds, 0.0, math.inf, example="sigma_bounds=(0, 0.01)"
+    )
+    _checks.within("sigma", sigma, *sigma_bounds, example="sigma=1e-3")
+    if not _checks.is_infinite(slew):
+        _checks.positive("slew", slew, example="slew=0.1")
+    _checks.one_of(
+        "momentum_coordinate", momentum_coordinate, tuple(MOMENTUM_COORDINATES)
+    )
+    if not callable(dither_scale):
+        _checks.one_of("dither_scale", dither_scale, dither.SCALES)
+    _checks.within("sketch", sketch, 0.0, 1.0, open_low=True, example="sketch=1/64")
+    return (
+        _checks.is_traced(sigma) or float(sigma) > 0 or rules["sigma_rule"] is not None
+    )
+
+
+def check_horizon(total_steps: Any, schedule: Schedule | None, audited: bool) -> None:
+    """A horizon that is no shorter than the audit, and is annealed once."""
+    example = "total_steps=10_000"
+    if _checks.is_traced(total_steps):
+        raise TypeError(
+            "`total_steps` must be known before anything is traced, got "
+            f"{total_steps}; try {example}, outside of jit and vmap."
+        )
+    _checks.whole("total_steps", total_steps, 2, example=example)
+    if audited and total_steps < audit.AUDIT_STEPS:
+        raise ValueError(
+            f"`total_steps` must be at least {audit.AUDIT_STEPS}, the steps of "
+            f"the audit, got {total_steps}; try {example}, or recovery=False, "
+            "which audits nothing."
+        )
+    if schedule is None:
+        return
+    with jax.ensure_compile_time_eval():
+        steps = jnp.linspace(0, total_steps, 21).astype(jnp.int32)
+        rates = [jnp.asarray(schedule(step)) for step in steps]
+    if any(map(_checks.is_traced, rates)):
+        return  # built from a traced rate: its numbers are not known yet
+    peak, ends = max(map(float, rates)), float(rates[-1])
+    if ends < 0.5 * peak:
+        raise ValueError(
+            "the schedule and `total_steps` would both lower the rate: the schedule "
+            f"falls from {peak:g} to {ends:g} within {total_steps} steps; "
+            "leave out total_steps, or give a schedule that only warms up, such as "
+            f"{SCHEDULED}."
+        )
+
+
+def check_dtype(dtype: Any, recovery: bool) -> None:
+    """A dtype of the good copy needs a copy, and holds its numbers."""
+    if not recovery:
+        raise ValueError(
+            f"`recovery_dtype`={dtype!r} is of a copy that recovery=False does not "
+            "keep; leave one of them out."
+        )
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(
+            f"`recovery_dtype` must be a floating-point dtype, got {dtype!r}; try "
+            "recovery_dtype=jnp.bfloat16."
+        )
+
+
+def freeze_config(threshold: Any, options: Mapping[str, Any] | None) -> Any:
+    """The checked settings of freezing, or None where nothing is to freeze."""
+    if threshold is None:
+        if options:
+            raise ValueError(
+                f"`freeze_options`={dict(options)!r} say how to freeze, but nothing is "
+                "to; add freeze_threshold=1e-4."
+            )
+        return None
+    return transform.freeze_config(threshold=threshold, **(options or {}))
+
+
+def feedback(value: Any, loss: Any, reward: Any) -> Any:
+    """The loss under either of its names; both feedbacks are scalars.
+
+    Raises:
+      TypeError: If one is no real number.
+      ValueError: If both names are used, or one is no scalar.
+    """
+    if value is not None and loss is not None:
+        raise ValueError(
+            "`value` and `loss` are two names of one feedback, got both; call "
+            "update(grads, state, params, value=loss)."
+        )
+    value = loss if value is None else value
+    for name, given in (("value", value), ("reward", reward)):
+        if given is not None:
+            _checks.scalar_feedback(name, given)
+    return value

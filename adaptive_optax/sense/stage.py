@@ -1,0 +1,68 @@
+"""Sensing as a stage of the loop: raw feedback in, what the step has brought out."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from adaptive_optax._types import Signals
+from adaptive_optax.sense import sensor as sensing
+
+
+class Seen(NamedTuple):
+    """What one step has brought."""
+
+    signals: Signals
+    objective: Signals  # the same, with what is judged in the loss's place
+    has_feedback: bool  # a loss or a reward came
+    nonfinite: jax.Array  # bool[] something of it was not finite
+    new_objective: jax.Array  # bool[] the first reward came
+    grads: Any  # finite; zero where the step is not to be taken
+    live_grads: Any  # the same without frozen leaves
+    leaf_norms: jax.Array  # f32[n]
+
+
+def sense(
+    freezing: Any,
+    updates: Any,
+    sensor: sensing.SignalsState,
+    freeze_state: Any,
+    *,
+    value: Any,
+    reward: Any,
+    fraction: float,
+) -> tuple[Seen, sensing.SignalsState]:
+    """Measure, without what is frozen: it may have been skipped, or be in a probe.
+
+    Args:
+      freezing: A `freeze.stage.Freezing`.
+      updates: The gradients, as they came.
+      sensor: The sensor.
+      freeze_state: State of ``freezing``.
+      value: Scalar loss, or None.
+      reward: Scalar reward, or None.
+      fraction: Share of the coordinates that the sketch keeps.
+    """
+    stacked, ignored = freezing.entries(updates, freeze_state)
+    norms = sensing.gradient_norms(updates, stacked, ignored)
+    # A gradient that is not finite goes no further than its norm.
+    grads = _zero_unless(norms.finite, updates)
+    live = freezing.live(grads, freeze_state)
+    signals, after = sensing.measure(
+        sensor, live, norms, value=value, reward=reward, fraction=fraction
+    )
+    nonfinite = sensing.missed(after, sensor)
+    return Seen(
+        signals=signals,
+        objective=sensing.by_reward(signals, after),
+        has_feedback=value is not None or reward is not None,
+        nonfinite=nonfinite,
+        new_objective=sensing.rewarded(after) & ~sensing.rewarded(sensor),
+        grads=_zero_unless(~nonfinite, grads),
+        live_grads=live,
+        leaf_norms=norms.leaf_norms,
+    ), after
+
+
+def _zero_unless(sound: jax.Array, tree: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.where(sound, x, jnp.zeros_like(x)), tree)

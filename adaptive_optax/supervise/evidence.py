@@ -1,0 +1,218 @@
+"""What one step says of the run, computed once for the audit, the guard and the retry.
+
+A step is *suspicious* if its loss or gradient is not finite or its loss is far above a
+level. Each adds a strike, each other step takes one away, and three strikes are a
+divergence. So no single batch, however bad, and no isolated NaN is ever punished: a
+fault of the batch is not a fault of the rate. What is far above::
+
+    in the audit   loss > l0 + max(|l0| / 2, 2 jitter)
+                   or ||g|| < ||g0|| / 10 and loss > l0 - jitter: units have died
+    from then on   loss > good + 2 |good| + 6 noise
+    in a retry     loss and its fast average > good + .12 |good| + 2 standard errors
+
+l0 is the highest loss at theta_0, good the loss of the good parameters, the jitter the
+largest change between calm steps. The shares of |l0| and |good| depend on the loss's
+own zero. A loss that has been at or below 0 has none; then the noise alone says what is
+high, with the range that the loss has covered in place of |good|.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from adaptive_optax._types import Signals
+
+STRIKES = 3
+START_SHARE, START_JITTERS = 0.5, 2.0  # of the first loss, above it
+CALM_CHANGES = 3  # calm steps before the jitter alone may judge
+DEAD = 0.1  # share of its first norm below which a gradient has died
+GUARD_LEVELS, GUARD_NOISES = 2.0, 6.0  # of the good loss, above it
+RETRY_LEVELS, RETRY_ERRORS = 0.12, 2.0  # the same, for the averaged loss
+
+
+class Levels(NamedTuple):
+    """How high the loss has been: what it is compared with."""
+
+    first_value: jax.Array  # f32[] the highest at theta_0; NaN until there is one
+    lowest_value: jax.Array  # f32[]
+    first_norm: jax.Array  # f32[] of the gradient; NaN until there is one
+    audit_jitter: jax.Array  # f32[] largest change between calm steps of the audit
+    audit_calm: jax.Array  # i32[] calm changes seen
+    good_value: jax.Array  # f32[] loss of the copy; inf: take the next settled one
+    good_noise: jax.Array  # f32[] its standard deviation
+
+
+class Evidence(NamedTuple):
+    """What one step says. Scalars, bool[] unless a comment says otherwise."""
+
+    signals: Signals
+    coordinate: Any  # f32[] of the rate, minus where it started
+    strength: Any  # f32[] of the prior, in standard errors
+    held: Any  # no retry is to begin or to climb
+    auditing: Any
+    repeat: Any  # the step after a restore: the good parameters are back
+    resting: Any  # no restore is under way
+    nonfinite: Any  # something came and was not finite
+    seen: Any  # a loss came, and this step is no repeat
+    started: Any  # a loss came before this step
+    first: Any  # f32[] the first loss, this step's included
+    lowest: Any  # f32[] the lowest one, likewise
+    first_norm: Any  # f32[] the first gradient's, likewise
+    above_start: Any  # the loss is far above the first, or the gradient has died
+    known: Any  # the good parameters have a loss
+    good: Any  # f32[] that loss; 0 where it is not known
+    fast_error: Any  # f32[] standard error of the fast average
+    allowance: Any  # f32[] by which the average may exceed the good loss in a retry
+    judged: Any  # there is a loss, and a level to judge it by
+    rise: Any  # f32[] above the good loss, in units of what is suspicious
+    suspicious: Any
+    strikes: Any  # i32[] with this step's
+    out: Any  # three of them
+
+
+def init_levels() -> Levels:
+    """No level is known."""
+    return Levels(
+        first_value=jnp.asarray(jnp.nan, jnp.float32),
+        lowest_value=jnp.asarray(jnp.inf, jnp.float32),
+        first_norm=jnp.asarray(jnp.nan, jnp.float32),
+        audit_jitter=jnp.zeros((), jnp.float32),
+        audit_calm=jnp.zeros((), jnp.int32),
+        good_value=jnp.asarray(jnp.inf, jnp.float32),
+        good_noise=jnp.zeros((), jnp.float32),
+    )
+
+
+def weigh(
+    signals: Signals,
+    levels: Levels,
+    *,
+    coordinate: jax.Array,
+    strength: float | jax.Array,
+    held: bool | jax.Array,
+    nonfinite: jax.Array,
+    restoring: jax.Array,
+    strikes: jax.Array,
+    auditing: jax.Array,
+    untouched: jax.Array,
+    retrying: jax.Array,
+) -> Evidence:
+    """Compute the evidence of one step.
+
+    Args:
+      signals: The step's measurements.
+      levels: What the loss is compared with.
+      coordinate: f32[] the learning rate's coordinate minus where it started.
+      strength: Of the prior, >= 0, in standard errors.
+      held: bool[] no retry is to begin or to climb.
+      nonfinite: bool[] the loss, reward or gradient came and was not finite.
+      restoring: i32[] steps until the parameters are back to the bit.
+      strikes: i32[] before this step.
+      auditing: bool[] the start is on probation.
+      untouched: bool[] no good step has been made since theta_0: what is not finite
+        there is no fault of the rate.
+      retrying: bool[] a rate that failed is being tried again.
+    """
+    s = signals
+    repeat = restoring == 2
+    seen = s.has_value & ~repeat
+    # A first loss may be low by luck: each replay is one more look at theta_0.
+    replayed = auditing & (restoring == 1)
+    first = jnp.where(
+        seen & (jnp.isnan(levels.first_value) | replayed),
+        jnp.fmax(levels.first_value, s.value),
+        levels.first_value,
+    )
+    lowest = jnp.where(
+        seen, jnp.minimum(levels.lowest_value, s.value), levels.lowest_value
+    )
+    signed = lowest <= 0  # the loss has no zero of its own
+    first_norm = jnp.where(
+        jnp.isnan(levels.first_norm) & (s.grad_norm > 0),
+        s.grad_norm,
+        levels.first_norm,
+    )
+
+    margin = jnp.maximum(
+        jnp.where(signed, 0.0, START_SHARE * jnp.abs(first)),
+        START_JITTERS * levels.audit_jitter,
+    )
+    jitter_known = levels.audit_calm >= CALM_CHANGES
+    above_start = seen & (s.value > first + margin) & (~signed | jitter_known)
+    dead = s.grad_norm < DEAD * first_norm  # False while there is no first one
+    dead &= seen & s.has_gradient & (s.value > first - levels.audit_jitter)
+    above_start |= dead
+
+    known = jnp.isfinite(levels.good_value)
+    good = jnp.where(known, levels.good_value, 0.0)
+    size = jnp.where(signed, 0.5 * (first - lowest), jnp.abs(good))
+    allowed = GUARD_LEVELS * size + GUARD_NOISES * levels.good_noise
+    rise = (s.value - good) / allowed
+    fast_error = s.loss_noise * math.sqrt(0.1 / 1.9)
+    share = jnp.where(signed, 0.0, RETRY_LEVELS * size)
+    # Both, for the average remembers a single bad batch for many steps; and with the
+    # good parameters back there is one loss to judge by.
+    lower = jnp.where(repeat, s.value, jnp.minimum(s.value, s.loss_fast))
+    error = jnp.where(repeat, levels.good_noise, fast_error)
+    rise = jnp.where(retrying, (lower - good) / (share + RETRY_ERRORS * error), rise)
+    judged = s.has_value & known & ((size > 0) | (levels.good_noise > 0))
+    above_good = judged & ~repeat & (rise > 1)
+
+    high = jnp.where(auditing, above_start, above_good)
+    suspicious = (nonfinite & ~untouched | high) & ~repeat
+    calmer = jnp.where(s.has_value, one_less(strikes), strikes)
+    strikes = jnp.where(suspicious, strikes + 1, calmer)
+    return Evidence(
+        signals=s,
+        coordinate=coordinate,
+        strength=strength,
+        held=jnp.asarray(held),
+        auditing=auditing,
+        repeat=repeat,
+        resting=restoring == 0,
+        nonfinite=nonfinite,
+        seen=seen,
+        started=~jnp.isnan(levels.first_value),
+        first=first,
+        lowest=lowest,
+        first_norm=first_norm,
+        above_start=above_start,
+        known=known,
+        good=good,
+        fast_error=fast_error,
+        allowance=share + RETRY_ERRORS * fast_error,
+        judged=judged,
+        rise=rise,
+        suspicious=suspicious,
+        strikes=strikes,
+        out=~repeat & (strikes >= STRIKES),
+    )
+
+
+def learn(
+    e: Evidence, old: Levels, settled: jax.Array, healthy: jax.Array, calm: jax.Array
+) -> Levels:
+    """The levels with this step's loss."""
+    s = e.signals
+    learns = e.seen & (settled | ~e.started | (~e.known & healthy & ~e.auditing))
+    calm &= ~e.suspicious
+    change = jnp.maximum(old.audit_jitter, jnp.abs(s.value_change))
+    return Levels(
+        first_value=e.first,
+        lowest_value=e.lowest,
+        first_norm=e.first_norm,
+        audit_jitter=jnp.where(calm, change, old.audit_jitter),
+        audit_calm=old.audit_calm + (calm & (s.value_change != 0)),
+        good_value=jnp.where(learns, s.loss_fast, old.good_value),
+        # Right after a restore there is no noise to measure; it is what it was.
+        good_noise=jnp.where(
+            learns & (e.known | ~e.started), s.loss_noise, old.good_noise
+        ),
+    )
+
+
+def one_less(count: jax.Array) -> jax.Array:
+    """A countdown's next value, at least 0."""
+    return jnp.maximum(count - 1, 0)

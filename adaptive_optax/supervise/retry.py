@@ -1,0 +1,102 @@
+"""A rate whose start failed because gradients opposed it is tried again, once.
+
+At some sound rates gradients oppose the steps, and no statistic of the start tells::
+
+    begins     with a new copy of the good parameters, where at the lower rate the loss
+               stands still and has not halved; not where a schedule rises or has halved
+               since half the run, nor where the horizon is near
+    climbs     back to the coordinate that failed, by .06 a step, and then lets it be
+    fails      on three strikes, see `evidence`: the good parameters and the lower rate
+               return; whether the data have changed is judged as by the guard
+    is over    150 losses after the climb, or when the loss has halved
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from adaptive_optax.supervise.audit import HALVED, AuditRuling
+from adaptive_optax.supervise.evidence import Evidence, one_less
+from adaptive_optax.supervise.guard import GuardRuling
+
+PACE = 0.06  # change of the coordinate per step of a retry
+WATCH = 150  # losses by which it is judged after the climb
+STILL, STILL_AFTER = 2.0, 31  # trends of a loss that stands still, after as many losses
+
+
+class RetryState(NamedTuple):
+    """State of the retry."""
+
+    retrying: jax.Array  # i32[] losses that it is still judged by; 0: there is none
+    retry_from: jax.Array  # f32[] the coordinate before
+    retry_coordinate: jax.Array  # f32[] the one to try again; -inf: none
+
+
+class RetryRuling(NamedTuple):
+    """What the retry makes of a step. Scalars."""
+
+    begins: Any  # bool[]
+    climb: Any  # f32[] the least that the coordinate is to rise by
+    falls_back: Any  # bool[] it has failed above where it came from
+    fall: Any  # f32[] the way back from there
+
+
+def init_retry() -> RetryState:
+    """The retry before the first step."""
+    return RetryState(
+        retrying=jnp.zeros((), jnp.int32),
+        retry_from=jnp.zeros((), jnp.float32),
+        retry_coordinate=jnp.asarray(-jnp.inf, jnp.float32),
+    )
+
+
+def update(
+    evidence: Evidence,
+    state: RetryState,
+    audit: AuditRuling,
+    guard: GuardRuling,
+    *,
+    on_trial: jax.Array,
+    free: jax.Array,
+) -> tuple[RetryRuling, RetryState]:
+    """Weigh one step.
+
+    Args:
+      evidence: Of the step.
+      state: The retry.
+      audit: The audit's ruling on the step.
+      guard: The guard's.
+      on_trial: bool[] the guard went back at the step before.
+      free: bool[] a healthy step with a loss, after the audit.
+    """
+    e, old, s = evidence, state, evidence.signals
+    target = jnp.where(
+        audit.failed & ~audit.only_opposed, -jnp.inf, old.retry_coordinate
+    )
+    target = jnp.where(audit.only_opposed, jnp.maximum(target, e.coordinate), target)
+    still = (jnp.abs(s.loss_trend) < STILL) & (s.loss_progress < STILL)
+    still &= (s.loss_gain < HALVED) & (s.loss_count >= STILL_AFTER)
+    still &= s.loss_fast <= e.good + e.allowance
+    retried = old.retrying > 0
+    begins = free & e.known & still & ~e.held & ~retried & (e.coordinate < target)
+
+    gap = jnp.where(begins, target - e.coordinate, 0.0)
+    watch = jnp.ceil(gap / PACE).astype(jnp.int32) + WATCH
+    retrying = jnp.where(e.seen, one_less(old.retrying), old.retrying)
+    retrying = jnp.where(begins, watch, retrying)
+    judged_again = e.repeat & on_trial  # by the good parameters
+    retrying = jnp.where((s.loss_gain >= HALVED) | judged_again, 0, retrying)
+    retry_from = jnp.where(begins, e.coordinate, old.retry_from)
+
+    climbs = free & (retrying > 0) & ~e.held
+    climb = jnp.where(climbs, jnp.clip(target - e.coordinate, 0.0, PACE), 0.0)
+    arrives = climbs & (target - e.coordinate <= PACE)
+    spent = retried & (retrying == 0) & ~(judged_again & guard.acquitted)
+    convicted = judged_again & ~guard.acquitted
+    target = jnp.where(arrives | spent | convicted, -jnp.inf, target)
+    falls_back = retried & guard.diverged & (e.coordinate > old.retry_from)
+    ruling = RetryRuling(
+        begins, climb.astype(jnp.float32), falls_back, old.retry_from - e.coordinate
+    )
+    return ruling, RetryState(retrying, retry_from, target)

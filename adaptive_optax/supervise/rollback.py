@@ -1,0 +1,117 @@
+"""The last good copy of parameters and optimizer state, and the way back to it."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class CopyState(NamedTuple):
+    """What a restore goes back to."""
+
+    good_params: Any  # like params
+    good_inner: Any  # the inner optimizer's state of the same step, names dropped
+
+
+def init_copy(params: Any, inner_state: Any, dtype: Any = None) -> CopyState:
+    """The first parameters and state, floating-point arrays in ``dtype`` if given."""
+    return CopyState(
+        good_params=_copies(params, dtype),
+        good_inner=_copies(without_names(inner_state, params), dtype),
+    )
+
+
+def keep_copy(
+    state: CopyState, keep: jax.Array, params: Any, inner_state: Any
+) -> CopyState:
+    """Copy the good parameters and optimizer state where ``keep`` is True.
+
+    Call it before the inner optimizer's update: one conditional over the whole tree,
+    ahead of the update that writes over its operands, costs nothing while it is not
+    taken; selects after the update cost several Adam updates.
+    """
+    good = (state.good_params, state.good_inner)
+    now = (params, without_names(inner_state, params))
+    params, inner = jax.lax.cond(
+        keep, lambda old, new: _like(new, old), lambda old, new: old, good, now
+    )
+    return CopyState(good_params=params, good_inner=inner)
+
+
+def good_inner(state: CopyState, restoring: jax.Array, inner_state: Any) -> Any:
+    """The inner optimizer's state to go on from: the good one after a restore.
+
+    The momentum of a divergence diverges again, so it goes back with the parameters.
+    A select, which XLA makes a part of the inner optimizer's update: a conditional
+    would copy all of it at every step, and let a GPU wait for the host.
+
+    Args:
+      state: The copy after `keep_copy`, which keeps nothing while a restore is under
+        way. That it comes first lets XLA write its copy in place: with a reader of the
+        copy before, every step would copy it.
+      restoring: i32[], `RecoveryState.restoring` before this step was judged.
+      inner_state: The inner optimizer's state.
+    """
+    back, structure = restoring == 1, jax.tree.structure(inner_state)
+    kept = jax.tree.unflatten(structure, jax.tree.leaves(state.good_inner))
+    return jax.tree.map(
+        lambda good, now: jnp.where(back, good, now),
+        _like(kept, inner_state),
+        inner_state,
+    )
+
+
+def go_back(state: CopyState, going: jax.Array, params: Any, steps: Any) -> Any:
+    """The steps, and in a restore also what makes the parameters the good ones.
+
+    A sum is rounded at the size of the parameters that were lost. So the way back is
+    gone twice, and once more with the first step after: what was lost at 1e7 times
+    the size of the good ones is back to the last bit.
+    """
+    return jax.tree.map(
+        lambda good, now, u: jnp.where(
+            going, u + (good.astype(now.dtype) - now).astype(u.dtype), u
+        ),
+        state.good_params,
+        params,
+        steps,
+    )
+
+
+def without_names(state: Any, params: Any) -> Any:
+    """The same tree with plain tuples for the optimizer's NamedTuples.
+
+    A copy under the same field names would make `optax.tree.get(state, "mu")`
+    ambiguous. Parts with the structure of the parameters stay as they are.
+    """
+    structure = jax.tree.structure(params)
+
+    def strip(node: Any) -> Any:
+        if jax.tree.structure(node) == structure:
+            return node
+        if isinstance(node, tuple):
+            return tuple(strip(item) for item in node)
+        if isinstance(node, list):
+            return [strip(item) for item in node]
+        if isinstance(node, dict):
+            return type(node)((key, strip(item)) for key, item in node.items())
+        return node
+
+    return strip(state)
+
+
+def _copies(tree: Any, dtype: Any) -> Any:
+    """Copies in buffers of their own, floating-point ones in ``dtype``."""
+
+    def copy(leaf: Any) -> Any:
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            leaf = jnp.zeros_like(leaf)
+        narrows = dtype is not None and jnp.issubdtype(leaf.dtype, jnp.floating)
+        return jnp.array(leaf, dtype if narrows else leaf.dtype, copy=True)
+
+    return jax.tree.map(copy, tree)
+
+
+def _like(tree: Any, other: Any) -> Any:
+    """Copies in the dtypes of another tree of the same structure."""
+    return jax.tree.map(lambda x, o: jnp.array(x, o.dtype, copy=True), tree, other)

@@ -1,0 +1,237 @@
+"""Is this still a sound run, and what is to be done if not?
+
+The evidence of a step is computed once (`evidence`). Three small machines rule on it:
+`audit` on the start, `guard` on all that follows, `retry` on a rate that may have been
+thrown away for nothing. Here their rulings are folded into one `Verdict`; the copy that
+a restore goes back to is in `rollback`.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adaptive_optax._types import Signals
+from adaptive_optax.supervise import audit, evidence, guard, retry, rollback
+from adaptive_optax.supervise.evidence import Evidence, Levels, one_less
+
+TRUST = 6.0  # the prior's strength by default
+KEEP_EVERY = 20  # steps between two copies
+SETTLED = 3.0  # standard errors above its level at which a loss may be copied
+DIVERGED_ABOVE = 0.7  # log distance below a divergence that counts as its ceiling
+
+
+class RecoveryState(NamedTuple):
+    """State of the supervisor."""
+
+    copy: rollback.CopyState
+    levels: Levels
+    audit: audit.AuditState
+    guard: guard.GuardState
+    retry: retry.RetryState
+    keep_wait: jax.Array  # i32[] steps until the next copy is due
+    strikes: jax.Array  # i32[]
+    restoring: jax.Array  # i32[] steps until the parameters are back to the bit
+    restores: jax.Array  # i32[] times that parameters went back
+    trusted_coordinate: jax.Array  # f32[] see `Signals.trusted`
+    ceiling_coordinate: jax.Array  # f32[] see `Signals.ceiling`
+
+
+class Verdict(NamedTuple):
+    """What a step's signals mean for the run. Scalars."""
+
+    restore: Any  # bool[] go back now
+    repeat: Any  # bool[] the step after one: go back once more
+    keep: Any  # bool[] this step's parameters are the new good ones
+    healthy: Any  # bool[] fit to be averaged
+    restart: Any  # bool[] the first parameters return, and with them the average
+    jump: Any  # f32[] change of the rate's coordinate that this calls for
+    climb: Any  # f32[] the least that it is to rise by, as far as the slew allows
+
+
+ACQUITTED = Verdict(
+    restore=np.False_,
+    repeat=np.False_,
+    keep=np.False_,
+    healthy=np.True_,
+    restart=np.False_,
+    jump=np.float32(0.0),
+    climb=np.float32(0.0),
+)
+"""The verdict where there is no judge."""
+
+
+def init_recovery(
+    params: Any, inner_state: Any, *, audited: bool = True, dtype: Any = None
+) -> RecoveryState:
+    """The supervisor before the first step.
+
+    Args:
+      params: Parameters, or their `jax.ShapeDtypeStruct`s.
+      inner_state: The inner optimizer's first state.
+      audited: Whether the start is on probation.
+      dtype: Of the copies of floating-point arrays; None copies them as they are.
+    """
+    return RecoveryState(
+        copy=rollback.init_copy(params, inner_state, dtype),
+        levels=evidence.init_levels(),
+        audit=audit.init_audit(audited),
+        guard=guard.init_guard(),
+        retry=retry.init_retry(),
+        keep_wait=jnp.zeros((), jnp.int32),
+        strikes=jnp.zeros((), jnp.int32),
+        restoring=jnp.zeros((), jnp.int32),
+        restores=jnp.zeros((), jnp.int32),
+        trusted_coordinate=jnp.zeros((), jnp.float32),
+        ceiling_coordinate=jnp.asarray(jnp.inf, jnp.float32),
+    )
+
+
+def reset_levels(state: RecoveryState, when: jax.Array) -> RecoveryState:
+    """No level is known from now on: another objective is judged."""
+
+    def reset(old, value):
+        return jnp.where(when, jnp.asarray(value, old.dtype), old)
+
+    fresh = evidence.init_levels()._replace(first_norm=state.levels.first_norm)
+    return state._replace(
+        levels=jax.tree.map(reset, state.levels, fresh),
+        keep_wait=reset(state.keep_wait, evidence.CALM_CHANGES),
+        strikes=reset(state.strikes, 0),
+        retry=state.retry._replace(retrying=reset(state.retry.retrying, 0)),
+    )
+
+
+def annotate(signals: Signals, state: RecoveryState) -> Signals:
+    """The signals with what the supervisor knows of the run."""
+    return signals._replace(
+        warming=audit.warming(state.audit), failures=state.audit.audit_failures
+    )
+
+
+def standing(signals: Signals, state: RecoveryState) -> Signals:
+    """The signals for the rate's own rule: with what is known of the rate alone."""
+    return signals._replace(
+        trusted=state.trusted_coordinate, ceiling=state.ceiling_coordinate
+    )
+
+
+def judge(
+    state: RecoveryState,
+    signals: Signals,
+    coordinate: jax.Array,
+    *,
+    nonfinite: jax.Array,
+    strength: float | jax.Array = TRUST,
+    held: bool | jax.Array = False,
+) -> tuple[Verdict, RecoveryState]:
+    """Weigh one step.
+
+    Args:
+      state: The supervisor.
+      signals: The step's measurements.
+      coordinate: f32[] the learning rate's coordinate minus where it started.
+      nonfinite: bool[] the loss, reward or gradient came and was not finite.
+      strength: Of the prior, >= 0: how far the base rate is believed against gradients
+        that oppose its steps; see `rules.prior`.
+      held: bool[] no retry is to begin or to climb.
+
+    Returns:
+      The verdict, and the new state (its copy is kept by `rollback.keep_copy`).
+    """
+    e = evidence.weigh(
+        signals,
+        state.levels,
+        coordinate=coordinate,
+        strength=strength,
+        held=held,
+        nonfinite=nonfinite,
+        restoring=state.restoring,
+        strikes=state.strikes,
+        auditing=state.audit.audit_left > 0,
+        untouched=audit.untouched(state.audit, state.strikes),
+        retrying=state.retry.retrying > 0,
+    )
+    start, audited = audit.update(e, state.audit)
+    later, guarded = guard.update(e, state.guard, state.trusted_coordinate)
+    to_start = start.failed | start.again
+    restore = to_start | later.diverged
+    healthy = ~e.suspicious & ~nonfinite & ~e.repeat & ~restore & (e.strikes == 0)
+    free = healthy & signals.has_value & ~e.auditing & e.resting
+    again, retried = retry.update(
+        e, state.retry, start, later, on_trial=state.guard.on_trial, free=free
+    )
+    settled = free & (state.keep_wait == 0)
+    settled &= ~e.known | (signals.loss_fast <= e.good + SETTLED * e.fast_error)
+    settled |= again.begins
+    jump = (start.jump + later.jump).astype(jnp.float32)
+    jump = jnp.where(again.falls_back, again.fall, jump)
+
+    levels = evidence.learn(
+        e, state.levels, settled, healthy, calm=e.seen & e.auditing & ~restore
+    )
+    verdict = Verdict(restore, e.repeat, settled, healthy, to_start, jump, again.climb)
+    # What follows a trial is taken as it comes.
+    good_value = jnp.where(state.guard.on_trial, jnp.inf, levels.good_value)
+    trusted, ceiling = _standing(e, state, start, later, again, coordinate + jump)
+    return verdict, RecoveryState(
+        copy=state.copy,
+        levels=levels._replace(good_value=good_value),
+        audit=audited,
+        guard=guarded,
+        retry=retried,
+        keep_wait=jnp.where(settled, KEEP_EVERY - 1, one_less(state.keep_wait)),
+        strikes=jnp.where(restore, 0, e.strikes),
+        restoring=jnp.where(restore, 2, one_less(state.restoring)),
+        restores=state.restores + restore,
+        trusted_coordinate=trusted,
+        ceiling_coordinate=ceiling,
+    )
+
+
+def _standing(
+    e: Evidence,
+    old: RecoveryState,
+    start: audit.AuditRuling,
+    later: guard.GuardRuling,
+    again: retry.RetryRuling,
+    after: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """The coordinate that is trusted, and the ceiling of a divergence."""
+    lowered = start.failed | start.again | (later.diverged & ~again.falls_back)
+    trusted = jnp.where(
+        lowered | start.late,
+        jnp.minimum(old.trusted_coordinate, after),
+        jnp.where(later.acquitted, old.guard.trial_trusted, old.trusted_coordinate),
+    )
+    ceiling = jnp.where(
+        later.diverged & ~again.falls_back,
+        e.coordinate - DIVERGED_ABOVE,
+        jnp.where(later.acquitted, jnp.inf, old.ceiling_coordinate),
+    )
+    return trusted, ceiling
+
+
+def proceed(
+    state: RecoveryState, *, nonfinite: jax.Array
+) -> tuple[Verdict, RecoveryState]:
+    """A step without feedback: nothing is judged, a restore under way is finished.
+
+    An audit is of the first steps, whether or not they have a loss; but only a step
+    with one ends it.
+    """
+    repeat = state.restoring == 2
+    verdict = ACQUITTED._replace(repeat=repeat, healthy=~repeat)
+    return verdict, state._replace(
+        audit=audit.proceed(
+            state.audit, nonfinite=nonfinite, repeat=repeat, strikes=state.strikes
+        ),
+        restoring=one_less(state.restoring),
+        keep_wait=one_less(state.keep_wait),
+    )
+
+
+def warm_up(state: RecoveryState) -> jax.Array:
+    """Share of the rate that this step takes, f32[] in (0, 1]; see `audit.warm_up`."""
+    return audit.warm_up(state.audit, ~jnp.isnan(state.levels.first_value))

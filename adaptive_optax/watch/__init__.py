@@ -1,0 +1,1 @@
+"""What the loop did and why, read from its state."""

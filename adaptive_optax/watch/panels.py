@@ -1,0 +1,173 @@
+"""What `plot_history` draws: one panel a quantity, on one axis of steps."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's palette: told apart by everyone, in print too.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+_INK, _GRID = "#333333", "#E6E6E6"
+_SKIPS = tuple(
+    f"nonfinite_{what}" for what in ("values", "rewards", "gradients", "steps")
+)
+
+
+def steps_of(run: dict[str, np.ndarray]) -> np.ndarray:
+    """The x axis: the optimizer's own count, else the position."""
+    return np.asarray(run.get("steps", 1 + np.arange(len(next(iter(run.values()))))))
+
+
+def has(run: dict[str, np.ndarray], key: str) -> bool:
+    """Whether a run holds a quantity."""
+    return key in run and bool(np.isfinite(run[key]).any())
+
+
+def cycle(n: int) -> list[str]:
+    """As many colours, again from the first where they end."""
+    return [_COLORS[i % len(_COLORS)] for i in range(n)]
+
+
+def rises(run: dict[str, np.ndarray], *keys: str) -> np.ndarray:
+    """The steps at which one of the counters went up."""
+    present = [np.nan_to_num(run[key]) for key in keys if key in run]
+    if not present:
+        return np.array([])
+    total = np.sum(present, axis=0)
+    return steps_of(run)[np.diff(total, prepend=0) > 0]
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Debiased running mean over about 2 % of the run, geometric on a log axis."""
+    if np.nanmin(values) > 0:
+        return np.exp(_smooth_linear(np.log(values)))
+    return _smooth_linear(values)
+
+
+def _smooth_linear(values: np.ndarray) -> np.ndarray:
+    decay = 1.0 - 1.0 / max(1.0, 0.02 * len(values))
+    total, weight, out = 0.0, 0.0, np.full(len(values), np.nan)
+    for i, value in enumerate(values):
+        if math.isfinite(value):
+            total = decay * total + (1 - decay) * value
+            weight = decay * weight + (1 - decay)
+        out[i] = total / weight if weight else np.nan
+    return out
+
+
+def dress(axes: "Axes") -> None:
+    """Quiet spines and a grid."""
+    axes.grid(color=_GRID, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_INK)
+    axes.tick_params(colors=_INK, labelsize=9)
+    axes.margins(x=0.01)
+
+
+def draw_loss(axes: "Axes", run: dict, name: str, color: str) -> None:
+    """The loss, thin where there are many steps, and its running mean."""
+    axes.set_ylabel("loss")
+    if not has(run, "loss"):
+        return
+    steps, loss = steps_of(run), np.asarray(run["loss"], float)
+    if len(loss) > 50:
+        axes.plot(steps, loss, color=color, lw=0.6, alpha=0.3)
+        loss = _smooth(loss)
+    axes.plot(steps, loss, color=color, lw=1.8, label=name or None)
+
+
+def set_scale(axes: "Axes", key: str, scale: str, runs: dict) -> None:
+    """A log axis where every value allows one, and room around a flat line."""
+    values = np.concatenate([np.ravel(r[key]) for r in runs.values() if key in r])
+    values = values[np.isfinite(values)]
+    if scale == "log" and values.min() > 0:
+        _log_axis(axes)
+        if values.max() < 2 * values.min():
+            axes.set_ylim(values.min() / 2, values.max() * 2)
+    elif key == "frozen_fraction":
+        axes.set_ylim(-4, 104)
+    elif values.max() == values.min():
+        room = abs(values[0]) / 10
+        axes.set_ylim(
+            *((values[0] - room, values[0] + room) if room else (-1e-4, 1e-3))
+        )
+
+
+def _log_axis(axes: "Axes") -> None:
+    """Plain numbers at 1, 2 and 5 in place of powers of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+    axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def draw_weights(axes: "Axes", runs: dict, blends: dict, labels: Any) -> None:
+    """The weights of a blend, one line a rule."""
+    n_rules = max(weights.shape[-1] for weights in blends.values())
+    labels = [f"rule {i + 1}" for i in range(n_rules)] if labels is None else labels
+    if len(labels) != n_rules:
+        raise ValueError(
+            f"`labels` must name the {n_rules} blended rules, got {list(labels)!r}; "
+            f"try labels={[f'rule {i + 1}' for i in range(n_rules)]!r}."
+        )
+    for n, (name, weights) in enumerate(blends.items()):
+        for i, color in zip(range(weights.shape[-1]), cycle(n_rules), strict=False):
+            axes.plot(
+                steps_of(runs[name]),
+                weights[:, i],
+                color=color,
+                ls=("-", "--", ":")[n % 3],
+                lw=1.6,
+                label=labels[i] if n == 0 else None,
+            )
+    axes.set_ylabel("weight")
+    axes.set_ylim(-0.04, 1.04)
+    _legend(axes)
+
+
+def mark_events(axes: "Axes", runs: dict) -> None:
+    """The loss's scale, its crosses, and one legend that explains every mark."""
+    losses = [r["loss"] for r in runs.values() if has(r, "loss")]
+    if losses and all(np.nanmin(loss) > 0 for loss in losses):
+        _log_axis(axes)
+    skipped = restored = False
+    for color, run in zip(cycle(len(runs)), runs.values(), strict=True):
+        steps = rises(run, *_SKIPS)
+        if len(steps):
+            axes.plot(
+                steps,
+                np.full(len(steps), 0.03),
+                "x",
+                ms=6,
+                color=color,
+                transform=axes.get_xaxis_transform(),
+                clip_on=False,
+            )
+        skipped |= len(steps) > 0
+        restored |= len(rises(run, "restores")) > 0
+    if skipped:
+        axes.plot([], [], "x", color=_INK, ms=6, label="not finite")
+    if restored:
+        axes.plot([], [], color=_INK, lw=0.9, ls=(0, (4, 3)), label="restored")
+    _legend(axes)
+
+
+def _legend(axes: "Axes") -> None:
+    handles, names = axes.get_legend_handles_labels()
+    if handles:
+        axes.legend(
+            handles,
+            names,
+            frameon=False,
+            fontsize=9,
+            ncols=min(len(handles), 5),
+            loc="lower right",
+            bbox_to_anchor=(1.0, 1.0),
+            borderaxespad=0.2,
+        )

@@ -1,0 +1,128 @@
+"""The loop on one page: the loss, and beneath it every gain that answered it."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adaptive_optax.watch import panels
+from adaptive_optax.watch.history import History
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_GAINS = (
+    ("learning_rate", "rate α", "log"),
+    ("momentum", "momentum μ", "linear"),
+    ("sigma", "dither σ", "linear"),
+    ("frozen_fraction", "frozen (%)", "linear"),
+)
+
+
+def plot_history(
+    history: History | Mapping[str, Any],
+    *,
+    labels: Sequence[str] | None = None,
+    path: str | os.PathLike[str] | None = None,
+) -> "Figure":
+    """Draw the loss with the learning rate, momentum, sigma and freezing beneath it.
+
+    One x axis, the step, for all. The loss is drawn thin, its running mean bold, on a
+    log scale where it stays positive. A dashed line marks a restore of the last good
+    parameters, a cross under the loss a step that was not finite, or whose feedback was
+    not. A panel appears where a history holds its quantity; the weights of a blend are
+    drawn where there is one.
+
+    Args:
+      history: A `History`, its ``as_dict()``, or several of either by name, which are
+        drawn over each other.
+      labels: Names of the blended rules, in the blend's order; by default numbers.
+      path: Where to save the picture (the suffix picks the format); None does not.
+
+    Returns:
+      The Matplotlib figure; no window is opened and `pyplot` is left alone.
+
+    Raises:
+      ImportError: If Matplotlib is not installed.
+      ValueError: If there is no step to draw, or the labels do not fit the weights.
+
+    Example:
+      >>> from adaptive_optax.watch.history import History
+      >>> history = History()
+      >>> for loss in (2.0, 1.5, 1.2):
+      ...     history.append({"loss": loss, "learning_rate": 1e-3})
+      >>> figure = plot_history({"closed loop": history})
+      >>> [axes.get_ylabel() for axes in figure.axes]
+      ['loss', 'rate α']
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "`plot_history` needs Matplotlib; "
+            'install it with pip install "adaptive_optax[plot]".'
+        ) from error
+
+    runs = _named_runs(history)
+    gains = [
+        gain
+        for gain in _GAINS
+        if any(panels.has(run, gain[0]) for run in runs.values())
+    ]
+    blends = {name: run["weights"] for name, run in runs.items() if "weights" in run}
+    n_rows = 1 + len(gains) + bool(blends)
+
+    figure = Figure(figsize=(8.0, 2.6 + 1.25 * (n_rows - 1)), layout="constrained")
+    FigureCanvasAgg(figure)
+    rows = figure.subplots(
+        n_rows,
+        1,
+        sharex=True,
+        squeeze=False,
+        height_ratios=[2.4] + [1.0] * (n_rows - 1),
+    )[:, 0]
+    for axes in rows:
+        panels.dress(axes)
+
+    for color, (name, run) in zip(panels.cycle(len(runs)), runs.items(), strict=True):
+        panels.draw_loss(rows[0], run, name, color)
+        for axes, (key, label, scale) in zip(rows[1:], gains, strict=False):
+            axes.set_ylabel(label)
+            if panels.has(run, key):
+                percent = 100.0 if key == "frozen_fraction" else 1.0
+                axes.plot(panels.steps_of(run), percent * run[key], color=color, lw=1.6)
+                panels.set_scale(axes, key, scale, runs)
+        for step in panels.rises(run, "restores"):
+            for axes in rows:
+                axes.axvline(step, color=color, lw=0.9, ls=(0, (4, 3)), alpha=0.7)
+    if blends:
+        panels.draw_weights(rows[-1], runs, blends, labels)
+    panels.mark_events(rows[0], runs)
+    rows[-1].set_xlabel("step")
+    figure.align_ylabels(rows)
+    if path is not None:
+        figure.savefig(path, dpi=150)
+    return figure
+
+
+def _named_runs(history: Any) -> dict[str, dict[str, np.ndarray]]:
+    """Bring every accepted form to {name: {key: numbers}}."""
+    named = history
+    if isinstance(history, History):
+        named = {"": history}
+    elif isinstance(history, Mapping) and not any(
+        isinstance(run, History | Mapping) for run in history.values()
+    ):
+        named = {"": history}
+    runs = {
+        name: run.as_dict() if isinstance(run, History) else dict(run)
+        for name, run in named.items()
+    }
+    if not runs or not any(np.size(x) for run in runs.values() for x in run.values()):
+        raise ValueError(
+            "`plot_history` got no steps to draw; collect some first with "
+            "history.append(opt_state)."
+        )
+    return runs

@@ -1,0 +1,174 @@
+"""What the loop holds now, from anywhere in an optimizer state.
+
+`snapshot` never waits for the device, so it may stand in the jitted step.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from adaptive_optax import _trees
+from adaptive_optax.act.average import AverageState
+from adaptive_optax.act.dither import DitherState
+from adaptive_optax.act.scale_by_rule import ScaleByRuleState
+from adaptive_optax.freeze.law import FreezeState
+from adaptive_optax.rules.blend import BlendState
+from adaptive_optax.state import READINGS, AdaptiveSchedulerState
+from adaptive_optax.supervise.supervisor import RecoveryState
+
+_PIECES = (
+    AdaptiveSchedulerState,
+    ScaleByRuleState,
+    FreezeState,
+    AverageState,
+    RecoveryState,
+    DitherState,
+)
+
+
+def snapshot(state: Any) -> dict[str, jax.Array]:
+    """Read what the loop holds, from anywhere in an optimizer state.
+
+    Keys, as far as the state holds them; the loss, the reward and what is derived from
+    them are 0 before the first:
+
+    - ``learning_rate``, ``momentum``, ``sigma``: the gains of the last update, and
+      ``lr_scale``, what the controller multiplies the base rate with;
+    - ``loss``, ``loss_fast``, ``loss_trend``, ``loss_variance``, ``success``,
+      ``reward``, ``reward_trend``, ``grad_norm``, ``grad_norm_z``, ``alignment``,
+      ``alignment_mean``, ``alignment_sem``, ``travel``: the signals, see `Signals`;
+    - ``frozen_fraction``: share of the parameters that are frozen
+      (``frozen_leaves``, share of the leaves, for `freeze_by_grad_norm` by itself);
+    - ``weights``, ``momentum_weights``, ``sigma_weights``: f32[n], of a blend;
+    - ``steps``, and of these ``nonfinite_values``, ``nonfinite_rewards``,
+      ``nonfinite_gradients``, and ``nonfinite_steps``, in which the inner optimizer
+      made something that is not finite of a finite gradient (as the sketch shows it);
+    - ``restores``, ``strikes``, ``audit_left``, ``audit_failures``, ``retrying``: see
+      `supervise`;
+    - ``average_count``: parameters that the evaluation average reaches back to;
+    - ``dither_count``: steps of `add_dither` by itself.
+
+    Args:
+      state: Of `adaptive_scheduler` or any of its parts, in whatever holds it: a chain,
+        a mask, a partition, `optax.MultiSteps`, a train state, a Flax nnx optimizer.
+        Where several pieces have a key in common (two schedulers in a partition), the
+        keys of each are prefixed with its label or place: ``"encoder/learning_rate"``.
+
+    Returns:
+      New arrays, so the state may be donated to the next step. Nothing waits for the
+      device; call it inside or outside of `jax.jit`, `jax.lax.scan` and `jax.vmap`.
+
+    Raises:
+      ValueError: If there is no state of this package in ``state``.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> import adaptive_optax as ao
+      >>> tx = optax.chain(optax.clip(1.0), ao.adaptive_adam(1e-3))
+      >>> state = tx.init(jnp.ones(3))
+      >>> print(f"{ao.snapshot(state)['learning_rate']:.4f}")
+      0.0010
+    """
+    paths, _ = jax.tree_util.tree_flatten_with_path(
+        state, is_leaf=lambda node: isinstance(node, _PIECES)
+    )
+    found = [(path, node) for path, node in paths if isinstance(node, _PIECES)]
+    if not found:
+        raise ValueError(
+            f"`state` holds nothing of adaptive_optax, got {type(state).__name__}; "
+            "try snapshot(opt_state) with the state that tx.update returned, "
+            "tx = adaptive_scheduler(optax.adamw, learning_rate=3e-4)."
+        )
+    pieces = [_fields(node) for _, node in found]
+    keys = [key for piece in pieces for key in piece]
+    if len(set(keys)) < len(keys):
+        pieces = [
+            {f"{_place(path)}{key}": x for key, x in piece.items()}
+            for (path, _), piece in zip(found, pieces, strict=True)
+        ]
+    merged = {key: x for piece in pieces for key, x in piece.items()}
+    return _read({key: _trees.scalar_of(x) for key, x in merged.items()})
+
+
+def _fields(node: Any) -> dict[str, Any]:
+    """The readings of one piece, under the names that users see."""
+    if isinstance(node, AdaptiveSchedulerState):
+        fields: dict[str, Any] = {
+            "learning_rate": node.learning_rate,
+            "momentum": node.momentum,
+            "sigma": node.sigma,
+            "frozen_fraction": node.frozen_fraction,
+            "lr_scale": node.lr_scale,
+            "nonfinite_steps": node.nonfinite_steps,
+            "readings": node.readings,
+            **_sensor(node.sensor),
+        }
+        for prefix, rule in (
+            ("", node.lr_rule),
+            ("momentum_", node.momentum_rule),
+            ("sigma_", node.sigma_rule),
+        ):
+            fields |= _weights(rule, prefix)
+        for part in (node.recovery, node.averaging):
+            fields |= _fields(part)
+        return fields
+    if isinstance(node, ScaleByRuleState):
+        return {
+            "lr_scale": node.rule_scale,
+            **_sensor(node.rule_sensor),
+            **_weights(node.rule_state, ""),
+        }
+    if isinstance(node, FreezeState):
+        return {"frozen_leaves": node.freeze_mask}
+    if isinstance(node, AverageState):
+        return {"average_count": node.average_count}
+    if isinstance(node, RecoveryState):
+        return {
+            "restores": node.restores,
+            "strikes": node.strikes,
+            "audit_left": node.audit.audit_left,
+            "audit_failures": node.audit.audit_failures,
+            "retrying": node.retry.retrying,
+        }
+    if isinstance(node, DitherState):
+        return {"dither_count": node.dither_count}
+    return {}
+
+
+@functools.partial(jax.jit, inline=True)
+def _read(fields: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Unpack and copy, in one dispatch: what is returned shares no buffer."""
+    result = {}
+    for key, x in fields.items():
+        prefix, name = key[: key.rfind("/") + 1], key[key.rfind("/") + 1 :]
+        if name == "readings":
+            for i, reading in enumerate(READINGS):
+                reading = "loss" if reading == "value" else reading
+                result[prefix + reading] = x[..., i]
+        elif name == "frozen_leaves":
+            result[key] = jnp.mean(x.astype(jnp.float32), axis=-1)
+        else:
+            result[key] = jnp.copy(x)
+    return result
+
+
+def _sensor(sensor: Any) -> dict[str, Any]:
+    return {
+        "steps": sensor.signal_count,
+        "nonfinite_values": sensor.nonfinite_values,
+        "nonfinite_rewards": sensor.nonfinite_rewards,
+        "nonfinite_gradients": sensor.nonfinite_gradients,
+    }
+
+
+def _weights(rule: Any, prefix: str) -> dict[str, Any]:
+    blends = _trees.find_states(rule, BlendState)
+    return {f"{prefix}weights": blends[0].weights} if blends else {}
+
+
+def _place(path: Any) -> str:
+    """A partition's label or a chain's index, as far as the path has any."""
+    names = (getattr(key, "key", getattr(key, "idx", None)) for key in path)
+    return "".join(f"{name}/" for name in names if name is not None)

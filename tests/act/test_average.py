@@ -1,0 +1,230 @@
+"""The evaluation average: its equation, what it refuses, and where it is found."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from adaptive_optax.act.average import absorb, average_params, eval_params, init_average
+
+
+def twin(values, power=8.0, every=10):
+    mean, t, wait = np.nan, 0, 0
+    for theta in values:
+        if wait == 0 and np.isfinite(theta):
+            weight = (power + 1) / (t + power + 1)
+            mean = theta if t == 0 else mean + weight * (theta - mean)
+            t, wait = t + 1, every
+        wait = max(wait - 1, 0)
+    return mean, t
+
+
+@pytest.mark.parametrize("every", [1, 3, 10])
+@pytest.mark.parametrize("power", [0.0, 2.5, 8.0])
+def test_matches_its_equation(power, every):
+    values = np.random.default_rng(0).normal(2.0, 1.0, 300)
+    values[[0, 7, 40]] = np.nan, np.inf, -np.inf
+
+    def step(state, value):
+        return absorb(state, {"w": value}, power=power, every=every), None
+
+    init = init_average({"w": jnp.zeros(())})
+    state, _ = jax.lax.scan(step, init, jnp.asarray(values, jnp.float32))
+    mean, t = twin(values, power, every)
+    np.testing.assert_allclose(state.average["w"], mean, rtol=1e-5)
+    assert state.average_count == t
+
+
+def test_power_zero_is_the_plain_mean():
+    state = init_average(jnp.zeros(()))
+    for value in (1.0, 2.0, 6.0):
+        state = absorb(state, jnp.float32(value), power=0.0, every=1)
+    np.testing.assert_allclose(state.average, 3.0, rtol=1e-6)
+
+
+def test_unhealthy_parameters_wait_for_the_next_healthy_step():
+    state = init_average(jnp.zeros(()))
+    for value, healthy in ((1.0, False), (2.0, True), (3.0, True), (9.0, False)):
+        state = absorb(
+            state, jnp.float32(value), healthy=jnp.asarray(healthy), every=10
+        )
+    assert state.average_count == 1
+    assert state.average == 2.0
+
+
+def test_reset_restarts_from_the_parameters():
+    state = init_average(jnp.zeros(()))
+    state = absorb(state, jnp.float32(5.0), every=2)
+    again = absorb(state, jnp.float32(3.0), reset=jnp.asarray(True), every=2)
+    assert again.average == 3.0 and again.average_count == 1
+    assert again.average_wait == 1
+    # Nothing of the old average survives, healthy or not.
+    empty = absorb(state, jnp.float32(jnp.nan), reset=jnp.asarray(True))
+    assert empty.average_count == 0
+    assert eval_params(empty, jnp.float32(7.0)) == 7.0
+    far = absorb(state, jnp.float32(1e30), reset=jnp.asarray(True))
+    back = absorb(far, jnp.float32(1.5), reset=jnp.asarray(True))
+    assert back.average == 1.5  # 1e30 + (1.5 - 1e30) would be 0
+
+
+def test_one_bad_leaf_keeps_the_whole_tree_out():
+    state = init_average({"a": jnp.zeros(2), "b": jnp.zeros(2)})
+    bad = {"a": jnp.ones(2), "b": jnp.asarray([1.0, jnp.nan])}
+    state = absorb(state, bad)
+    assert state.average_count == 0
+    np.testing.assert_array_equal(state.average["a"], 0.0)
+
+
+def test_only_the_condition_touches_the_tree():
+    params = jnp.ones(1000)
+    program = jax.make_jaxpr(absorb)(init_average(params), params)
+    for equation in program.eqns:
+        if equation.primitive.name != "cond":
+            assert all(v.aval.shape == () for v in equation.outvars), equation
+
+
+def test_low_precision_parameters_are_averaged_in_float32():
+    values = jnp.asarray(np.random.default_rng(1).uniform(400, 600, 300), jnp.bfloat16)
+
+    def step(state, value):
+        return absorb(state, value, power=0.0, every=1), None
+
+    state, _ = jax.lax.scan(step, init_average(values[0]), values)
+    assert state.average.dtype == jnp.float32
+    mean = np.asarray(values, np.float64).mean()
+    np.testing.assert_allclose(state.average, mean, rtol=1e-5)
+    assert eval_params(state, values[0]).dtype == jnp.bfloat16
+
+
+def run(tx, params, steps=5):
+    state = tx.init(params)
+    for _ in range(steps):
+        updates, state = tx.update(jax.tree.map(jnp.ones_like, params), state, params)
+        params = optax.apply_updates(params, updates)
+    return state, params
+
+
+PARAMS = {"w": jnp.ones((2, 2)), "b": jnp.zeros(3)}
+AVERAGE = average_params(every=1, power=0.0)
+
+
+def average_of(tx, **kwargs):
+    state, params = run(tx, PARAMS, **kwargs)
+    return eval_params(state, params), params
+
+
+WRAPPERS = {
+    "chain": lambda tx: tx,
+    "nested chain": lambda tx: optax.chain(optax.chain(tx), optax.identity()),
+    "named_chain": lambda tx: optax.named_chain(("inner", tx)),
+    "MultiSteps": lambda tx: optax.MultiSteps(tx, 1),
+    "apply_if_finite": lambda tx: optax.apply_if_finite(tx, 3),
+    "inject": lambda tx: optax.inject_hyperparams(lambda lr: tx)(lr=1.0),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_found_anywhere_in_a_state(name):
+    tx = WRAPPERS[name](optax.chain(optax.sgd(0.1), AVERAGE))
+    averaged, _ = average_of(tx)
+    # Parameters of steps 0 to 4, each before its update: 1, .9, .8, .7, .6.
+    np.testing.assert_allclose(averaged["w"], 0.8, rtol=1e-6)
+    np.testing.assert_allclose(averaged["b"], -0.2, rtol=1e-6)
+
+
+def test_masked_leaves_come_from_the_parameters():
+    masked = optax.masked(AVERAGE, {"w": True, "b": False})
+    averaged, params = average_of(optax.chain(optax.sgd(0.1), masked))
+    np.testing.assert_allclose(averaged["w"], 0.8, rtol=1e-6)
+    np.testing.assert_array_equal(averaged["b"], params["b"])
+
+
+def test_partition_brings_its_averages_together():
+    fast, slow = (optax.chain(optax.sgd(rate), AVERAGE) for rate in (0.1, 0.01))
+    tx = optax.partition({"fast": fast, "slow": slow}, {"w": "fast", "b": "slow"})
+    averaged, _ = average_of(tx)
+    np.testing.assert_allclose(averaged["w"], 0.8, rtol=1e-6)
+    np.testing.assert_allclose(averaged["b"], -0.02, rtol=1e-5)
+
+
+def test_nnx_optimizer():
+    model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    start = jax.tree.map(jnp.copy, nnx.state(model, nnx.Param))
+    tx = optax.chain(optax.sgd(0.1), AVERAGE)
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    for _ in range(5):
+        optimizer.update(model, jax.tree.map(jnp.ones_like, start))
+    averaged = eval_params(optimizer.opt_state, nnx.state(model, nnx.Param))
+    assert jax.tree.structure(averaged) == jax.tree.structure(start)
+    for mean, first in zip(
+        jax.tree.leaves(averaged), jax.tree.leaves(start), strict=True
+    ):
+        np.testing.assert_allclose(mean, first - 0.2, rtol=1e-5)
+    nnx.update(model, averaged)
+
+
+def test_before_the_first_the_parameters_themselves():
+    tx = optax.chain(optax.sgd(0.1), AVERAGE)
+    out = jax.jit(lambda p: eval_params(tx.init(p), p))(PARAMS)
+    jax.tree.map(np.testing.assert_array_equal, out, PARAMS)
+
+
+def test_integer_and_missing_leaves():
+    params = {"w": jnp.ones(2), "steps": jnp.int32(7), "none": None}
+    state = absorb(init_average(params), params)
+    later = {"w": jnp.zeros(2), "steps": jnp.int32(9), "none": None}
+    out = eval_params(state, later)
+    assert out["steps"] == 9 and out["none"] is None
+    np.testing.assert_array_equal(out["w"], 1.0)
+
+
+def test_the_state_does_not_alias_the_parameters():
+    tx = optax.chain(optax.sgd(0.1), average_params(every=1))
+    step = jax.jit(
+        lambda p, s: tx.update(jax.tree.map(jnp.ones_like, p), s, p), donate_argnums=1
+    )
+    params = jax.tree.map(jnp.copy, PARAMS)
+    _, state = step(params, tx.init(params))
+    step(params, state)
+    np.testing.assert_array_equal(params["w"], 1.0)
+
+
+def test_updates_pass_through_untouched():
+    updates = {"w": jnp.asarray([-0.0, jnp.nan])}
+    out, _ = AVERAGE.update(updates, AVERAGE.init(updates), updates, value=1.0, x=2)
+    assert out is updates
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "match"),
+    [
+        (lambda: average_params(power=-1.0), ValueError, r"`power`.*-1\.0.*power=8"),
+        (lambda: average_params(every=0), ValueError, "`every`.*0.*every=2"),
+        (lambda: average_params(every=2.5), TypeError, r"`every`.*2\.5"),
+        (
+            lambda: AVERAGE.update(PARAMS, AVERAGE.init(PARAMS)),
+            ValueError,
+            "average_params.*params=None",
+        ),
+        (
+            lambda: eval_params(optax.adam(0.1).init(PARAMS), PARAMS),
+            ValueError,
+            "no average.*average=True",
+        ),
+        (
+            lambda: eval_params(AVERAGE.init(PARAMS), {"w": PARAMS["w"]}),
+            ValueError,
+            r"shape \(3,\) at \['b'\]",
+        ),
+        (
+            lambda: eval_params(AVERAGE.init(PARAMS), {**PARAMS, "b": jnp.ones(4)}),
+            ValueError,
+            "params given to init",
+        ),
+    ],
+)
+def test_bad_arguments(call, error, match):
+    with pytest.raises(error, match=match):
+        call()

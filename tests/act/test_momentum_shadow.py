@@ -1,0 +1,110 @@
+"""The shadow: a moving momentum, compensated, for optimizers that are not ours."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from adaptive_optax.act.momentum_shadow import momentum_shadow
+
+# What each does to a constant gradient differs: sums, averages, signs, ratios.
+OPTIMIZERS = {
+    "sgd": lambda mu: optax.sgd(1.0, mu),
+    "nesterov": lambda mu: optax.sgd(1.0, mu, nesterov=True),
+    "adam": lambda mu: optax.adam(1.0, b1=mu),
+    "adamw": lambda mu: optax.adamw(1.0, b1=mu),
+    "nadam": lambda mu: optax.nadam(1.0, b1=mu),
+    "rmsprop": lambda mu: optax.rmsprop(1.0, momentum=mu),
+    "lion": lambda mu: optax.lion(1.0, b1=mu),
+    "lamb": lambda mu: optax.lamb(1.0, b1=mu),
+    "lars": lambda mu: optax.lars(1.0, momentum=mu),
+    "sm3": lambda mu: optax.sm3(1.0, momentum=mu),
+    "novograd": lambda mu: optax.novograd(1.0, b1=mu),
+    "adan": lambda mu: optax.adan(1.0, b1=mu),
+    "yogi": lambda mu: optax.yogi(1.0, b1=mu),
+    "adamax": lambda mu: optax.adamax(1.0, b1=mu),
+}
+PATH = [0.9] * 20 + [0.99] * 20 + [0.999] * 20 + [0.5] * 20
+
+
+def steps_and_ratios(make, base, path):
+    """|step| on another parameter and another constant gradient, and the ratios."""
+    params, grads = jnp.full((3,), 0.5), jnp.full((3,), 0.02)
+    shadow = momentum_shadow(make, base)
+
+    def step(carry, mu):
+        inner, state = carry
+        ratio, state = shadow.update(mu, state)
+        updates, new = make(mu).update(grads, inner, params)
+        new = jax.tree.map(lambda n, o: jnp.asarray(n, o.dtype), new, inner)
+        return (new, state), (jnp.max(jnp.abs(updates)), ratio)
+
+    @jax.jit
+    def run(path):
+        carry = make(path[0]).init(params), shadow.init()
+        return jax.lax.scan(step, carry, path)[1]
+
+    steps, ratios = run(jnp.asarray(path, jnp.float32))
+    return np.asarray(steps), np.asarray(ratios)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_moving_momentum_never_enlarges_the_step(name):
+    fixed, ones = steps_and_ratios(OPTIMIZERS[name], 0.9, [0.9] * len(PATH))
+    np.testing.assert_array_equal(ones, 1.0)  # exactly: nothing has moved
+    moving, ratios = steps_and_ratios(OPTIMIZERS[name], 0.9, PATH)
+    assert np.all(moving * ratios <= fixed * (1 + 1e-3))
+    np.testing.assert_allclose(moving * ratios, fixed, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "rmsprop", "adan"])
+def test_the_property_needs_the_ratio(name):
+    fixed, _ = steps_and_ratios(OPTIMIZERS[name], 0.9, [0.9] * len(PATH))
+    moving, _ = steps_and_ratios(OPTIMIZERS[name], 0.9, PATH)
+    assert np.max(moving / fixed) > 1.5
+
+
+def test_lion_needs_no_correction():
+    _, ratios = steps_and_ratios(OPTIMIZERS["lion"], 0.9, PATH)
+    np.testing.assert_allclose(ratios, 1.0, rtol=1e-6)
+
+
+def test_degenerate_steps_give_one():
+    silent = momentum_shadow(lambda mu: optax.set_to_zero(), 0.9)
+    broken = momentum_shadow(lambda mu: optax.scale(jnp.nan), 0.9)
+    silent_at_first = momentum_shadow(optax.scale, 0.0)
+    for shadow in (silent, broken, silent_at_first):
+        ratio, _ = shadow.update(0.99, shadow.init())
+        assert ratio == 1.0
+
+
+def test_state_types_hold_and_one_trace_serves():
+    shadow = momentum_shadow(OPTIMIZERS["nadam"], 0.9)
+    state = shadow.init()
+    types = jax.tree.map(jax.typeof, state)
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves(state))
+    update = jax.jit(shadow.update)
+    for mu in (0.9, 0.95, 0.5):
+        _, state = update(jnp.float32(mu), state)
+        assert jax.tree.map(jax.typeof, state) == types
+    assert update._cache_size() == 1
+    # A buffer that occurs twice in a state could not be donated.
+    donated = jax.jit(shadow.update, donate_argnums=1)
+    donated(jnp.float32(0.9), shadow.init())
+
+
+def test_extra_arguments_reach_the_optimizer():
+    seen = []
+
+    def make(mu):
+        def update(updates, state, params=None, *, value):
+            seen.append(value)
+            return jax.tree.map(lambda g: mu * g, updates), state
+
+        return optax.GradientTransformationExtraArgs(lambda p: (), update)
+
+    shadow = momentum_shadow(make, 0.5)
+    ratio, _ = shadow.update(0.25, shadow.init(), value=3.0)
+    assert ratio == 2.0
+    assert seen == [3.0]

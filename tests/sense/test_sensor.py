@@ -1,0 +1,434 @@
+"""The sensor against a slow twin, its invariances, and what it does with bad input."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import optax
+import pytest
+
+import adaptive_optax as ao
+from adaptive_optax.sense import sensor as sensing
+from tests.rules.signal_streams import MEASURED
+from tests.sense import sensor_twin
+
+PARAMS = {"w": jnp.zeros((3, 4)), "b": jnp.zeros(5)}
+COMPARED = (
+    "value",
+    "value_change",
+    "loss_fast",
+    "loss_slow",
+    "loss_noise",
+    "loss_trend",
+    "loss_progress",
+    "loss_count",
+    "loss_variance",
+    "success",
+    "reward",
+    "reward_change",
+    "reward_trend",
+    "grad_norm",
+    "grad_norm_z",
+    "alignment",
+    "alignment_mean",
+    "alignment_sem",
+    "alignment_slow",
+    "alignment_slow_sem",
+    "alignment_count",
+    "persistence",
+    "heading",
+    "heading_sem",
+    "travel",
+)
+FLAGS = tuple(MEASURED)
+
+
+@functools.partial(jax.jit, static_argnames=("fraction", "by_reward"))
+def read(losses, rewards, gradients, steps, restored, *, fraction=1.0, by_reward=False):
+    """All signals of a stream of raw feedback, stacked, and the last state."""
+
+    def tree(flat):
+        return {"b": flat[:5], "w": flat[5:].reshape(3, 4)}
+
+    def step(state, fed):
+        loss, reward, flat_grad, flat_step, again = fed
+        grads = tree(flat_grad)
+        norms = sensing.gradient_norms(grads)
+        grads = jax.tree.map(lambda g: jnp.where(norms.finite, g, 0.0), grads)
+        signals, state = sensing.measure(
+            state, grads, norms, value=loss, reward=reward, fraction=fraction
+        )
+        if by_reward:
+            signals = sensing.by_reward(signals, state)
+        state = sensing.record_step(state, tree(flat_step), again, fraction=fraction)
+        return state, signals
+
+    start = sensing.init_signals(PARAMS, fraction)
+    last, signals = jax.lax.scan(
+        step, start, (losses, rewards, gradients, steps, restored)
+    )
+    return signals, last
+
+
+def stream(seed, length=500):
+    """Falling through zero, spikes, NaN and inf, a stretch in bfloat16, restores."""
+    rng = np.random.default_rng(seed)
+
+    def spoilt(x):
+        x = x.copy()
+        x[rng.random(length) < 0.02] = np.nan
+        x[rng.random(length) < 0.02] = np.inf
+        x[rng.random(length) < 0.01] = -np.inf
+        return x
+
+    losses = 2.0 - 4.0 * np.arange(length) / length + 0.2 * rng.normal(size=length)
+    losses += (rng.random(length) < 0.02) * rng.normal(size=length) * 10
+    rewards = np.cumsum(rng.normal(size=length)) + rng.normal(size=length)
+    gradients = rng.normal(size=(length, 17)) * np.exp(rng.normal(size=(length, 1)))
+    steps = -0.01 * (gradients + rng.normal(size=(length, 17)))
+    gradients[rng.random(length) < 0.02, 3] = np.nan
+    gradients[rng.random(length) < 0.02, 7] = np.inf
+    gradients[rng.random(length) < 0.02] = 0.0
+    steps[rng.random(length) < 0.02] = 0.0
+    raw = [spoilt(losses), spoilt(rewards), gradients, steps]
+    middle = slice(length // 3, 2 * length // 3)
+    for each in raw:
+        each[middle] = each[middle].astype(ml_dtypes.bfloat16)
+    return [np.float32(each) for each in raw] + [rng.random(length) < 0.01]
+
+
+def twin(losses, rewards, gradients, steps, restored):
+    """The twin's readings of the loss, and those of the reward as a loss."""
+    fed = zip(*(np.float64(x) for x in (losses, rewards, gradients)), strict=True)
+    return zip(
+        *sensor_twin.read(fed, zip(np.float64(steps), restored, strict=True)),
+        strict=True,
+    )
+
+
+def assert_same(signals, expected):
+    for name in FLAGS:
+        np.testing.assert_array_equal(
+            getattr(signals, name), [row[name] for row in expected], err_msg=name
+        )
+    for name in COMPARED:
+        # A trend is a small difference of levels, which float32 holds to 1e-7 of 2.
+        np.testing.assert_allclose(
+            getattr(signals, name),
+            [row[name] for row in expected],
+            rtol=2e-5,
+            atol=2e-4 if name.endswith(("_trend", "_progress")) else 2e-5,
+            err_msg=name,
+        )
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_sensor_agrees_with_its_twin(seed):
+    fed = stream(seed)
+    signals, state = read(*fed)
+    of_loss, of_reward = twin(*fed)
+    assert_same(signals, of_loss)
+    assert_same(read(*fed, by_reward=True)[0], of_reward)
+    for name, bad in (
+        ("values", ~np.isfinite(fed[0])),
+        ("rewards", ~np.isfinite(fed[1])),
+        ("gradients", ~np.isfinite(fed[2]).all(axis=1)),
+    ):
+        assert int(getattr(state, f"nonfinite_{name}")) == bad.sum() > 0
+
+
+def quiet(losses, rewards=None, gradients=None, steps=None):
+    n = len(losses)
+    fill = np.full((n, 17), 1.0, np.float32)
+    return (
+        np.float32(losses),
+        np.float32(np.zeros(n) if rewards is None else rewards),
+        fill if gradients is None else np.float32(gradients),
+        -fill if steps is None else np.float32(steps),
+        np.zeros(n, bool),
+    )
+
+
+def noisy_fall(n=200, seed=3):
+    rng = np.random.default_rng(seed)
+    return 1.0 - np.arange(n) / n + 0.1 * rng.normal(size=n)
+
+
+SCALE_FREE = ("loss_trend", "loss_progress", "loss_variance", "success")
+
+
+@pytest.mark.parametrize("scale", [1e-12, 2.0**-10, 1.0, 3.0, 1e12, 1e30])
+def test_the_scale_of_the_loss_does_not_matter(scale):
+    # A mean square would under- or overflow at either end.
+    losses = noisy_fall()
+    plain, _ = read(*quiet(losses, rewards=losses))
+    scaled, _ = read(*quiet(losses * scale, rewards=losses * scale))
+    for name in (*SCALE_FREE, "reward_trend"):
+        np.testing.assert_allclose(
+            getattr(scaled, name), getattr(plain, name), rtol=2e-4, atol=2e-4
+        )
+
+
+@pytest.mark.parametrize("scale, offset", [(1.0, 10.0), (1.0, -10.0), (50.0, -700.0)])
+def test_the_offset_and_the_sign_of_the_loss_do_not_matter(scale, offset):
+    # ELBOs and negative rewards: optax reduce_on_plateau read rtol against |best|.
+    losses = noisy_fall()
+    plain, _ = read(*quiet(losses))
+    moved, _ = read(*quiet(losses * scale + offset))
+    for name in SCALE_FREE:  # as far as float32 can tell 10.0 from 10.1
+        np.testing.assert_allclose(
+            getattr(moved, name), getattr(plain, name), rtol=1e-3, atol=1e-3
+        )
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e12])
+def test_the_scale_of_the_gradient_does_not_matter(scale):
+    fed = stream(4)
+    fed[2] = np.nan_to_num(fed[2], posinf=1.0)
+    plain, _ = read(*fed)
+    scaled, _ = read(*fed[:2], np.float32(fed[2] * scale), *fed[3:])
+    for name in ("alignment", "alignment_mean", "alignment_sem", "grad_norm_z"):
+        np.testing.assert_allclose(
+            getattr(scaled, name), getattr(plain, name), rtol=1e-3, atol=1e-4
+        )
+    np.testing.assert_array_equal(scaled.has_alignment, plain.has_alignment)
+
+
+def test_the_trend_of_a_flat_noisy_loss_is_standard_normal():
+    # From the second value on: a debiased EMA's own error shrinks with age.
+    rng = np.random.default_rng(5)
+    losses = jnp.asarray(rng.normal(size=(400, 60)), jnp.float32)
+    fed = quiet(np.zeros(60))
+    run = jax.vmap(lambda x: read(x, *fed[1:])[0].loss_trend)
+    z = np.asarray(run(losses))
+    assert np.abs(z[:, 5:].mean(axis=0)).max() < 0.3
+    late = z[:, 20:].std(axis=0)
+    assert 0.8 < late.min() and late.max() < 1.3
+
+
+def progress_of(losses):
+    """The progress along each of many runs, whose losses are the rows."""
+    fed = quiet(np.zeros(losses.shape[1]))
+    run = jax.vmap(lambda x: read(x, *fed[1:])[0].loss_progress)
+    return np.asarray(run(jnp.asarray(losses, jnp.float32)))
+
+
+@pytest.mark.parametrize("scale, offset", [(1.0, 0.0), (40.0, -300.0)])
+def test_the_progress_of_a_flat_noisy_loss_is_standard_normal(scale, offset):
+    # At every age at which a rule asks for it, the first being 31: there its standard
+    # error, that of n -> infinity, is a seventh too wide.
+    rng = np.random.default_rng(8)
+    z = progress_of(offset + scale * rng.normal(size=(400, 600)))
+    for age in (31, 60, 120, 300, 600):
+        now = z[:, age - 1]
+        assert abs(now.mean()) < 0.15
+        assert (0.8 if age == 31 else 0.88) < now.std() < 1.12
+        assert 0.9 < (np.abs(now) < 1.96).mean() < 0.99
+
+
+def test_the_progress_of_a_slow_fall_is_positive_at_its_own_age():
+    # A fall of one noise in a hundred steps: no fixed horizon sees it at once.
+    rng = np.random.default_rng(9)
+    noise = rng.normal(size=(400, 600))
+    falling = progress_of(noise - 0.01 * np.arange(600))
+    rising = progress_of(noise + 0.01 * np.arange(600))
+    assert (falling[:, 300:] > 2).mean() > 0.9 and falling[:, 599].min() > 4
+    assert (rising[:, 300:] < -2).mean() > 0.9
+
+
+def test_the_progress_is_of_the_steps_since_a_restore():
+    # What was lost is no level that the run still falls from.
+    losses = np.r_[100.0 - np.arange(50.0), np.zeros(50)]
+    losses = losses + np.random.default_rng(3).normal(size=100)
+    fed = list(quiet(losses))
+    fed[4] = np.arange(100) == 49
+    signals, _ = read(*fed)
+    kept, _ = read(*quiet(losses))
+    assert signals.loss_count[49] == 50 and signals.loss_count[99] == 50
+    assert signals.loss_progress[49] > 3 and kept.loss_progress[99] > 10
+    assert abs(signals.loss_progress[99]) < 3
+
+
+def test_a_rising_reward_reads_as_a_falling_loss():
+    line = np.arange(200.0) + np.random.default_rng(0).normal(size=200)
+    rising, _ = read(*quiet(np.zeros(200), rewards=line), by_reward=True)
+    falling, _ = read(*quiet(-line))
+    for name in COMPARED:
+        if name.startswith(("loss_", "value", "success")):
+            np.testing.assert_allclose(
+                getattr(rising, name), getattr(falling, name), rtol=1e-6, err_msg=name
+            )
+    assert rising.loss_progress[-1] > 5
+    # What is no measurement of the loss stays what it was.
+    np.testing.assert_array_equal(rising.reward, np.float32(line))
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_signs_mean_better_when_positive(up):
+    line = np.arange(200.0) * (1 if up else -1)
+    line = line + np.random.default_rng(0).normal(size=200)
+    signals, _ = read(*quiet(line, rewards=line))
+    assert (signals.loss_trend[-1] < -2) == up
+    assert (signals.reward_trend[-1] > 2) == up
+    opposed, _ = read(*quiet(line, steps=np.full((200, 17), 1.0)))
+    agreed, _ = read(*quiet(line))
+    assert opposed.alignment[-1] == pytest.approx(-1.0, abs=1e-5)
+    assert agreed.alignment[-1] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_spike_then_a_slow_fall_reads_as_a_fall():
+    # Against best-ever it would read as no progress for as long as it is above it.
+    losses = np.r_[np.zeros(50), 10.0 - 0.05 * np.arange(150)]
+    losses = losses + 0.01 * np.random.default_rng(1).normal(size=200)
+    signals, _ = read(*quiet(losses))
+    assert (np.asarray(signals.loss_trend[60:70]) < 0).all()
+    assert (np.asarray(signals.loss_trend[150:]) > 2).all()
+
+
+def test_one_outlier_does_not_unlearn_the_noise():
+    losses = 0.1 * np.random.default_rng(2).normal(size=200)
+    losses[60] = 100.0
+    signals, _ = read(*quiet(losses))
+    assert signals.loss_noise[59] == pytest.approx(0.1, rel=0.5)
+    assert signals.loss_noise[60] < 0.1 * 100.0
+    assert signals.loss_noise[119] < 1.0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 2e37, -3e38])
+def test_a_value_beyond_float32_differences_counts_as_not_finite(bad):
+    losses = noisy_fall(20)
+    _, before = read(*quiet(losses))
+    _, after = read(*quiet(np.r_[losses, bad]))
+    np.testing.assert_array_equal(after.loss_series, before.loss_series)
+    assert int(after.nonfinite_values) == 1
+
+
+def test_gradients_whose_squares_add_up_beyond_float32_leave_a_travel():
+    # Over an infinite sum it would be 0, and stay so.
+    huge = np.full((20, 17), 2e18)
+    signals, state = read(*quiet(noisy_fall(20), gradients=huge))
+    assert signals.has_gradient.all() and np.isfinite(state.gradient_series).all()
+    assert (signals.travel[1:] > 0).all()
+
+
+@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize(
+    "value", [1, 2.5, True, np.float64(2), np.int8(3), jnp.bfloat16(1.5)]
+)
+def test_feedback_of_any_real_kind_becomes_float32(value, x64):
+    with jax.enable_x64(x64):
+        state = sensing.init_signals(PARAMS, 1.0)
+        norms = sensing.gradient_norms(PARAMS)
+        signals, after = sensing.measure(
+            state, PARAMS, norms, value=value, reward=value, fraction=1.0
+        )
+        assert signals.value.dtype == signals.reward.dtype == jnp.float32
+        assert float(signals.value) == float(value)
+        assert jax.tree.map(jax.typeof, after) == jax.tree.map(jax.typeof, state)
+
+
+def test_a_float64_loss_beyond_float32_is_not_finite():
+    with jax.enable_x64(True):
+        state = sensing.init_signals(PARAMS, 1.0)
+        norms = sensing.gradient_norms(PARAMS)
+        signals, after = sensing.measure(
+            state, PARAMS, norms, value=jnp.float64(1e200), fraction=1.0
+        )
+        assert not signals.has_value and int(after.nonfinite_values) == 1
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_norms_are_accumulated_in_float32(dtype):
+    # In float16 a sum of squares of 300s is inf, in bfloat16 one of 4096 ones is 256.
+    grads = {"x": jnp.full(4096, 300.0, dtype)}
+    norms = sensing.gradient_norms(grads)
+    assert bool(norms.finite)
+    assert float(norms.leaf_norms[0]) == pytest.approx(300 * 64, rel=1e-2)
+
+
+def test_a_gradient_of_complex_numbers_is_measured_whole():
+    grads = {"x": jnp.array([3 + 4j, 0j], jnp.complex64)}
+    assert float(sensing.gradient_norms(grads).leaf_norms[0]) == pytest.approx(5.0)
+    state = sensing.init_signals(grads, 1.0)
+    restored = jnp.zeros((), bool)
+    state = sensing.record_step(state, {"x": 1j * grads["x"]}, restored, fraction=1.0)
+    signals, _ = sensing.measure(
+        state, grads, sensing.gradient_norms(grads), fraction=1.0
+    )
+    # Real and imaginary parts are coordinates: a quarter turn is orthogonal.
+    assert float(signals.alignment) == pytest.approx(0.0, abs=1e-5)
+
+
+def test_an_empty_tree_is_measured_as_nothing():
+    state = sensing.init_signals({}, 1.0)
+    signals, state = sensing.measure(
+        state, {}, sensing.gradient_norms({}), value=1.0, fraction=1.0
+    )
+    sensing.record_step(state, {}, jnp.zeros((), bool), fraction=1.0)
+    assert not signals.has_alignment and float(signals.grad_norm) == 0.0
+
+
+def test_steps_whose_squares_overflow_have_no_persistence():
+    params = {"w": jnp.zeros(4)}
+    state = sensing.init_signals(params, 1.0)
+    for size in (1e20, 1e20, 0.1, 0.1):
+        step = {"w": jnp.full(4, size, jnp.float32)}
+        state = sensing.record_step(state, step, jnp.zeros((), bool), fraction=1.0)
+    series = state.alignment_series
+    assert np.all(np.isfinite(series))
+    assert float(series[5]) == 1.0  # of the last pair alone
+
+
+def test_the_sketch_estimates_alignment_and_travel_of_a_larger_model():
+    rng = np.random.default_rng(6)
+    params = {"w": jnp.zeros((256, 512))}
+    direction = rng.normal(size=(256, 512))
+    restored = jnp.zeros((), bool)
+    readings = {}
+    for fraction in (1.0, 1 / 64):
+        state = sensing.init_signals(params, fraction)
+        noise = np.random.default_rng(7)
+        for _ in range(3):
+            step = {"w": jnp.asarray(-direction + noise.normal(size=(256, 512)))}
+            state = sensing.record_step(state, step, restored, fraction=fraction)
+            grads = {"w": jnp.asarray(direction + noise.normal(size=(256, 512)))}
+            signals, state = sensing.measure(
+                state, grads, sensing.gradient_norms(grads), fraction=fraction
+            )
+        readings[fraction] = signals
+    assert state.way.step_sketch["w"].size == params["w"].size / 64
+    exact, sketched = readings[1.0], readings[1 / 64]
+    assert float(sketched.alignment) == pytest.approx(float(exact.alignment), abs=0.06)
+    assert float(sketched.travel) == pytest.approx(float(exact.travel), rel=0.05)
+
+
+def test_the_count_stays_at_its_largest():
+    # It wrapped to -2147483648, which a horizon takes for a start.
+    state = sensing.init_signals(PARAMS, 1.0)
+    state = state._replace(signal_count=jnp.int32(2**31 - 1))
+    norms = sensing.gradient_norms(PARAMS)
+    _, after = sensing.measure(state, PARAMS, norms, fraction=1.0)
+    assert int(after.signal_count) == 2**31 - 1
+
+
+def test_steps_that_were_not_taken_leave_the_heading_where_it_was():
+    tx = ao.adaptive_scheduler(optax.sgd, 0.01, mode="safe", recovery=False)
+    params = {"w": jnp.ones(40)}
+    state, update = tx.init(params), jax.jit(tx.update)
+
+    def go(state, grad, steps):
+        for _ in range(steps):
+            fed = {"w": jnp.full(40, grad)}
+            state = update(fed, state, params, value=jnp.float32(1.0))[1]
+        return state
+
+    state = go(state, 1.0, 30)
+    held = go(state, jnp.nan, 50)
+    for name in ("anchor_sketch", "anchor_count", "travel_sketch"):
+        before, after = getattr(state.sensor.way, name), getattr(held.sensor.way, name)
+        chex.assert_trees_all_equal(before, after)
+    chex.assert_trees_all_equal(state.sensor.heading_series, held.sensor.heading_series)
+    assert float(go(held, 1.0, 1).sensor.way.anchor_count) == 31
