@@ -1,7 +1,7 @@
 """Training that regulates itself: controllers for any Optax optimizer."""
 
 # First of all the versions, before a module asks an old JAX for a new name.
-from adaptive_optax import _versions, rules  # noqa: F401
+from adaptive_optax import _versions, law, rules  # noqa: F401
 from adaptive_optax._types import Rule, Signals
 from adaptive_optax.act import filters
 from adaptive_optax.act.average import average_params, eval_params
@@ -12,6 +12,7 @@ from adaptive_optax.freeze.labels import block_labels
 from adaptive_optax.freeze.staged import StagedStep
 from adaptive_optax.freeze.transform import freeze_by_grad_norm, frozen_mask, skip_mask
 from adaptive_optax.freeze.value_and_grad import frozen_value_and_grad
+from adaptive_optax.law import Law
 from adaptive_optax.optimizers import (
     adaptive_adam,
     adaptive_adamw,
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AdaptiveSchedulerState",
     "History",
+    "Law",
     "Rule",
     "Signals",
     "StagedStep",
@@ -50,6 +52,7 @@ __all__ = [
     "frozen_mask",
     "frozen_value_and_grad",
     "hold_frozen",
+    "law",
     "online_adagrad",
     "online_sgd",
     "plot_history",

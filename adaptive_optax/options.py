@@ -13,10 +13,7 @@ from adaptive_optax._types import Rule, Schedule
 from adaptive_optax.act import dither
 from adaptive_optax.act.controls import HORIZON, LINEAR
 from adaptive_optax.freeze import transform
-from adaptive_optax.supervise import audit
-
-MODES = {"nudge": 6.0, "search": 3.0, "safe": math.inf}
-"""How strongly the base rate is believed, in standard errors (see `rules.prior`)."""
+from adaptive_optax.law import LAWS, Law
 
 SCHEDULED = "learning_rate=optax.warmup_constant_schedule(0.0, 3e-4, 1000)"
 
@@ -69,7 +66,7 @@ def check_options(
 ) -> bool:
     """Check what no part checks by itself; whether there will be dither."""
     if isinstance(mode, str):
-        _checks.one_of("mode", mode, tuple(MODES), example='mode="search" or mode=6.0')
+        _checks.one_of("mode", mode, tuple(LAWS), example='mode="search" or mode=6.0')
     else:
         _checks.evidence("mode", mode, example='mode="nudge" or mode=6.0')
     for name, rule in rules.items():
@@ -97,7 +94,9 @@ def check_options(
     )
 
 
-def check_horizon(total_steps: Any, schedule: Schedule | None, audited: bool) -> None:
+def check_horizon(
+    total_steps: Any, schedule: Schedule | None, law: Law, *, audited: bool
+) -> None:
     """A horizon that is no shorter than the audit, and is annealed once."""
     example = "total_steps=10_000"
     if _checks.is_traced(total_steps):
@@ -106,9 +105,10 @@ def check_horizon(total_steps: Any, schedule: Schedule | None, audited: bool) ->
             f"{total_steps}; try {example}, outside of jit and vmap."
         )
     _checks.whole("total_steps", total_steps, 2, example=example)
-    if audited and total_steps < audit.AUDIT_STEPS:
+    steps = law.audit.steps if audited and law.audit else 0
+    if not _checks.is_traced(steps) and total_steps < steps:
         raise ValueError(
-            f"`total_steps` must be at least {audit.AUDIT_STEPS}, the steps of "
+            f"`total_steps` must be at least {steps}, the steps of "
             f"the audit, got {total_steps}; try {example}, or recovery=False, "
             "which audits nothing."
         )
@@ -153,6 +153,28 @@ def freeze_config(threshold: Any, options: Mapping[str, Any] | None) -> Any:
             )
         return None
     return transform.freeze_config(threshold=threshold, **(options or {}))
+
+
+def law_of(mode: str | float, law: Law | None) -> Law:
+    """The law that ``mode`` names, or the one that is given.
+
+    Raises:
+      TypeError: If ``law`` is no `Law`.
+      ValueError: If ``mode`` says something else than ``law``.
+    """
+    if law is None:
+        return LAWS[mode] if isinstance(mode, str) else Law(strength=mode)
+    if not isinstance(law, Law):
+        raise TypeError(
+            f"`law` must be a Law, got {law!r}; try law=ao.Law(retry=None)."
+        )
+    if mode != "nudge":
+        raise ValueError(
+            f"`mode`={mode!r} and `law` both say how far the base rate is believed; "
+            "give one of them, such as law=ao.Law(strength=3.0)."
+        )
+    _checks.evidence("law.strength", law.strength, example="ao.Law(strength=6.0)")
+    return law
 
 
 def feedback(value: Any, loss: Any, reward: Any) -> Any:

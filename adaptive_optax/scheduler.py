@@ -8,13 +8,14 @@ import jax
 import optax
 
 from adaptive_optax import _checks, loop, options
-from adaptive_optax._trees import f32
 from adaptive_optax._types import Rule, Schedule
-from adaptive_optax.act import injection, stages
+from adaptive_optax.act import stages
 from adaptive_optax.act.controls import LOG, Control
+from adaptive_optax.act.gains import Driven, adapted
 from adaptive_optax.act.rate import REACH, BaseRate
 from adaptive_optax.freeze.stage import freezes, never
-from adaptive_optax.loop import Driven, Stages
+from adaptive_optax.law import Law
+from adaptive_optax.loop import Stages
 from adaptive_optax.rules.search import prior
 from adaptive_optax.rules.success import success
 from adaptive_optax.supervise.stage import supervised, unsupervised
@@ -27,6 +28,7 @@ def adaptive_scheduler(
     momentum: float | jax.Array | None = None,
     sigma: float = 0.0,
     mode: str | float = "nudge",
+    law: Law | None = None,
     rule: Rule | None = None,
     momentum_rule: Rule | None = None,
     sigma_rule: Rule | None = None,
@@ -80,6 +82,8 @@ def adaptive_scheduler(
         ``"search"`` for a guess, ``"safe"`` only ever lowers it after a divergence or a
         bad start, and may take the latter back. Or the number behind them, the prior's
         strength >= 0 in standard errors: 6, 3 and infinity.
+      law: All numbers of the default law in place of a mode: `Law`. A part that is None
+        is off.
       rule: Control law of the rate, in place of the mode's; see `rules` and `blend`.
         What fails a start is still the mode's.
       momentum_rule: Control law of the momentum; None holds it.
@@ -166,21 +170,23 @@ def adaptive_scheduler(
         dither_scale=dither_scale,
         sketch=sketch,
     )
+    law = options.law_of(mode, law)
+    averages = law.average if average else None
+    recovery = recovery and any((law.audit, law.guard, law.retry))
     if total_steps is not None:
-        options.check_horizon(total_steps, schedule, audited=recovery)
+        options.check_horizon(total_steps, schedule, law, audited=recovery)
     if recovery_dtype is not None:
         options.check_dtype(recovery_dtype, recovery)
     freeze = options.freeze_config(freeze_threshold, freeze_options)
-    adapter, start_momentum = _adapt(
+    adapter, start_momentum = adapted(
         inner, base_rate, momentum, momentum_rule, mu_bounds, momentum_arg
     )
     if not isinstance(seed, jax.Array):
         _checks.whole("seed", seed, example="seed=0")
 
     default_law = rule is None
-    strength = options.MODES[mode] if isinstance(mode, str) else mode
     if rule is None:
-        rule = prior(strength, adapter.memory if momentum is None else momentum)
+        rule = prior(law, adapter.memory if momentum is None else momentum)
     if sigma_rule is None and dithers:
         sigma_rule = success()
     base = BaseRate(
@@ -200,10 +206,10 @@ def adaptive_scheduler(
         ),
         sigma=Driven(Control(LOG, *sigma_bounds, slew), sigma_rule, sigma),
         by_objective=default_law,
-        supervision=(
-            supervised(strength, recovery_dtype) if recovery else unsupervised()
+        supervision=(supervised(law, recovery_dtype) if recovery else unsupervised()),
+        averaging=(
+            stages.averaged(averages, sketch) if averages else stages.unaveraged()
         ),
-        averaging=stages.averaged(sketch) if average else stages.unaveraged(),
         freezing=freezes(freeze) if freeze else never(),
         shadow=(
             stages.shadowed(adapter, start_momentum)
@@ -212,37 +218,7 @@ def adaptive_scheduler(
         ),
         dither=(stages.dithered(seed, dither_scale) if dithers else stages.undithered),
         inner=adapter,
-        needs_params=average or recovery or dithers,
+        needs_params=bool(averages) or recovery or dithers,
         fraction=sketch,
     )
     return loop.transformation(parts)
-
-
-def _adapt(
-    inner: Any,
-    base_rate: Any,
-    momentum: Any,
-    momentum_rule: Rule | None,
-    mu_bounds: tuple[float, float],
-    momentum_arg: str | None,
-) -> tuple[injection.Inner, Any]:
-    """The inner optimizer as one that takes gains, and its momentum at the start."""
-    if momentum is not None:
-        _checks.within("momentum", momentum, *mu_bounds, example="momentum=0.9")
-    adapter = injection.adapt(
-        inner,
-        injection.Gains(
-            f32(base_rate), f32(1.0), f32(0.0 if momentum is None else momentum)
-        ),
-        momentum_wanted=momentum is not None or momentum_rule is not None,
-        momentum_arg=momentum_arg,
-    )
-    own = adapter.momentum if momentum is None else momentum
-    if momentum_rule is not None:
-        if own is None:
-            raise ValueError(
-                "the momentum that `momentum_rule` starts from is unknown; give it: "
-                "adaptive_scheduler(..., momentum=0.9, momentum_rule=...)."
-            )
-        _checks.within("momentum", own, *mu_bounds, example="momentum=0.9")
-    return adapter, 0.0 if own is None else own

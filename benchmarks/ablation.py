@@ -1,14 +1,10 @@
 """Each part of the law taken out once, and the prior's strength along its range.
 
-A part is taken out by one line appended to a copy of the package, so what is judged is
-the law as it stands but for that line. Development workloads only, some of them also
-under optimizers that are not their own.
+A part is taken out of the `Law`, so what is judged is the law as it stands but for it.
+Development workloads only, some of them also under optimizers that are not their own.
 """
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,35 +22,28 @@ PAIRS = (
     "bandit@80",
     "sine",
 )
-HEADLESS = "lambda s, state: (s._replace(heading=jnp.float32(-jnp.inf)), state)"
-HOLD = "Rule(lambda: (), lambda signals, state: (jnp.zeros((), jnp.float32), state))"
 PARTS = {
-    "the warm-up of the audit": ("supervise/audit", "WARMUP_STEPS = 1"),
-    "the audit": ("supervise/audit", "AUDIT_STEPS = WARMUP_STEPS = 1"),
-    "its patience beyond the warm-up": (
-        "supervise/audit",
-        "AUDIT_STEPS = WARMUP_STEPS",
-    ),
-    "its cut after a late pass": ("supervise/audit", "PASSED_LATE = 0.0"),
-    "its test for dead gradients": ("supervise/evidence", "DEAD = 0.0"),
+    "the warm-up of the audit": "law__audit__warmup_steps=1",
+    "the audit": "law__audit=None",
+    "its patience beyond the warm-up": "law__audit__steps=20",
+    "its cut after a late pass": "law__audit__passed_late=0.0",
+    "its test for dead gradients": "law__audit__dead=0.0",
     "its test for steps that carry on": (
-        "supervise/audit",
-        "OVERSHOT = AGREED = math.inf",
+        "law__audit__overshot=inf, law__audit__agreed=inf"
     ),
-    "its ear for agreement that ends": ("supervise/audit", "AGREED = math.inf"),
-    "the second try of its rate": ("supervise/retry", "STILL = -jnp.inf"),
-    "the guard": ("supervise/evidence", "GUARD_LEVELS = math.inf"),
-    "the guard's acquittal": ("supervise/guard", "ACQUITTED_AT = math.inf"),
-    "its early climb": ("rules/search", "UNMOVED = 0.0"),
+    "its ear for agreement that ends": "law__audit__agreed=inf",
+    "the second try of its rate": "law__retry=None",
+    "the guard": "law__guard=None",
+    "the guard's acquittal": "law__guard__acquitted_at=inf",
+    "its early climb": "law__search__early=inf, law__search__early_rate=0.06",
     "the heading": (
-        "sense/sensor",
-        f"measure = (lambda old: lambda *a, **k: ({HEADLESS})(*old(*a, **k)))(measure)",
+        "law__search__ahead=inf, law__nudge__headed=0.0, law__settle__drawn_back=-inf"
     ),
-    "the climb's waiting": ("rules/search", "RECEDED = math.inf"),
-    "search": ("rules/search", "search = lambda then, **_: then"),
-    "nudge": ("rules/search", f"alignment = lambda **_: {HOLD}"),
-    "settle": ("rules/search", f"settle = lambda: {HOLD}"),
-    "the average's window": ("act/window", "SHRINK = 0.0"),
+    "the climb's waiting": "law__search__receded=inf",
+    "search": "law__search=None",
+    "nudge": "law__nudge=None",
+    "settle": "law__settle=None",
+    "the average's window": "law__average__shrink=0.0",
 }
 STRENGTHS = {
     "1.5": "ours(mode=1.5)",
@@ -66,15 +55,6 @@ STRENGTHS = {
 LABELS = ("x0.01", "x0.1", "x1", "x3.16", "x10", "x100", "x1000", "x10000", "default")
 
 
-def without(module: str, line: str, folder: Path) -> str:
-    """A copy of the package with one more line at the end of one module."""
-    target = Path(tempfile.mkdtemp(dir=folder))
-    shutil.copytree(cells.ROOT / "adaptive_optax", target / "adaptive_optax")
-    file = target / "adaptive_optax" / f"{module}.py"
-    file.write_text(f"{file.read_text()}\n{line}\n")
-    return str(target)
-
-
 def table(
     names: tuple[str, ...] = PAIRS,
     *,
@@ -84,24 +64,18 @@ def table(
 ) -> str:
     """Run what is missing and write both tables as Markdown."""
     oracles = protocol.compute_oracles(names, progress=progress, workers=workers)
-    with tempfile.TemporaryDirectory() as folder:
-        variants = {"nothing": ("nudge", "")}
-        for part, (module, line) in PARTS.items():
-            variants[part] = ("nudge", without(module, line, Path(folder)))
-        variants |= {text: (peer, "") for text, peer in STRENGTHS.items()}
-        wanted = {
-            (variant, name): Cell(
-                name,
-                peer,
-                tuple(protocol.lanes(name, peer, oracles).items()),
-                seeds,
-                code,
-            )
-            for variant, (peer, code) in variants.items()
-            for name in names
-        }
-        todo = list(dict.fromkeys(wanted.values()))
-        done = {r.cell: r for r, _ in progress(cells.run(todo, workers=workers), todo)}
+    variants = {"nothing": "nudge"}
+    variants |= {part: f"ours({text})" for part, text in PARTS.items()}
+    variants |= STRENGTHS
+    wanted = {
+        (variant, name): Cell(
+            name, peer, tuple(protocol.lanes(name, peer, oracles).items()), seeds, ""
+        )
+        for variant, peer in variants.items()
+        for name in names
+    }
+    todo = list(dict.fromkeys(wanted.values()))
+    done = {r.cell: r for r, _ in progress(cells.run(todo, workers=workers), todo)}
 
     def ratios(variant: str, kind: str = "own") -> np.ndarray:
         return np.stack(

@@ -25,8 +25,11 @@ MUTANTS = (
     *of(
         "supervise/audit.py",
         "supervise/test_recovery.py test_law.py",
-        ("    opposed &= s.loss_trend < FALLING\n", ""),
-        ("failed & e.nonfinite, FAILED", "failed & e.nonfinite, PASSED_LATE"),
+        ("    opposed &= s.loss_trend < audit.falling\n", ""),
+        (
+            "failed & e.nonfinite, audit.failed",
+            "failed & e.nonfinite, audit.passed_late",
+        ),
     ),
     *of(
         "supervise/evidence.py",
@@ -45,7 +48,7 @@ MUTANTS = (
     *of(
         "supervise/supervisor.py",
         "supervise/test_recovery.py test_law.py",
-        ("(signals.loss_fast <= e.good + SETTLED * e.fast_error)", "True"),
+        ("(signals.loss_fast <= e.good + law.keep_within * e.fast_error)", "True"),
     ),
     *of(
         "supervise/stage.py",
@@ -346,10 +349,10 @@ MUTANTS = (
     *of(
         "rules/alignment.py",
         "rules/test_behaviour.py contract/test_prior_twins.py",
-        (" & (s.alignment_mean > UP_MARGIN)", ""),
+        (" & (s.alignment_mean > c.margin)", ""),
         (
-            "(s.loss_trend < down_trend) & (s.persistence > 0)",
-            "s.loss_trend < down_trend",
+            "(s.loss_trend < c.down_trend) & (s.persistence > 0)",
+            "s.loss_trend < c.down_trend",
         ),
     ),
     *of(
@@ -389,13 +392,13 @@ MUTANTS = (
         ("ready & overwhelming & ~recedes", "ready & overwhelming"),
         ("landing = jnp.where(s.failures > 0, back, landing)", "pass"),
         ("stop = (ready & ~s.warming) &", "stop = ready &"),
-        ("up_evidence=strength / 2", "up_evidence=strength"),
+        ("up_evidence=strength * law.nudge.share", "up_evidence=strength"),
     ),
     *of(
         "rules/settle.py",
         "rules/test_behaviour.py rules/test_twins.py",
         ("votes & still & apart & drawn_back", "votes & still & drawn_back"),
-        ("s.loss_count >= SETTLED", "s.loss_count > SETTLED"),
+        ("s.loss_count >= level_after", "s.loss_count > level_after"),
     ),
     *of(
         "rules/success.py",
@@ -482,7 +485,7 @@ MUTANTS = (
     *of(
         "supervise/supervisor.py",
         "test_loop.py supervise/test_recovery.py",
-        ("warming=audit.warming(state.audit), ", "ceiling=state.ceiling_coordinate, "),
+        ("failures=state.audit.audit_failures", "ceiling=state.ceiling_coordinate"),
     ),
     *of(
         "watch/plot.py",

@@ -1,6 +1,7 @@
 """The wiring: what reaches the inner optimizer, what a step may cost, bad input."""
 
 import functools
+import inspect
 import math
 
 import chex
@@ -255,6 +256,62 @@ class TestGains:
         one, again, other = noise(1), noise(1), noise(2)
         chex.assert_trees_all_equal(one, again)
         assert (one["w"] != other["w"]).all()
+
+
+class TestLaw:
+    def test_a_mode_is_a_named_law(self):
+        for mode, law in ao.law.LAWS.items():
+            named = ao.adaptive_scheduler(optax.sgd, 1e-3, mode=mode, average=False)
+            given = ao.adaptive_scheduler(optax.sgd, 1e-3, law=law, average=False)
+            programs = {
+                str(
+                    jax.make_jaxpr(functools.partial(tx.update, value=1.0))(
+                        PARAMS, tx.init(PARAMS), PARAMS
+                    )
+                )
+                for tx in (named, given)
+            }
+            assert len(programs) == 1
+
+    def test_parts_that_are_off_keep_no_state(self):
+        off = ao.Law(audit=None, guard=None, retry=None, average=None)
+        state = ao.adaptive_scheduler(optax.sgd, 0.1, law=off).init(PARAMS)
+        assert state.recovery == state.averaging == state.window == ()
+
+    def test_without_an_audit_nothing_warms_up_and_the_guard_stands(self):
+        law = ao.Law(audit=None, search=None, nudge=None, settle=None)
+        tx = ao.adaptive_scheduler(optax.sgd, 0.1, law=law, average=False)
+        losses = np.float32([1.0] * 30 + [9.0] * 3)
+        _, states = scan(tx, PARAMS, tx.init(PARAMS), [PARAMS] * 33, value=losses)
+        seen = rates(states)
+        assert seen[0] == seen[31] == np.float32(0.1)
+        assert seen[32] == pytest.approx(0.025) and states[-1].recovery.restores == 1
+
+    def test_a_number_of_the_law_is_the_one_that_is_used(self):
+        law = ao.Law(guard=ao.law.Guard(diverged=-3.0), audit=None)
+        tx = ao.adaptive_scheduler(optax.sgd, 0.1, law=law, average=False)
+        losses = np.float32([1.0] * 30 + [9.0] * 3)
+        _, states = scan(tx, PARAMS, tx.init(PARAMS), [PARAMS] * 33, value=losses)
+        ratio = rates(states)[32] / rates(states)[31]
+        assert ratio == pytest.approx(math.exp(-3.0), rel=1e-4)
+
+    def test_laws_may_be_studied_in_one_program(self):
+        @jax.jit
+        @jax.vmap
+        def rate_after(strength, warmup_steps):
+            law = ao.Law(strength, audit=ao.law.Audit(warmup_steps=warmup_steps))
+            tx = ao.adaptive_scheduler(optax.sgd, 0.1, law=law, average=False)
+            updated = tx.update(PARAMS, tx.init(PARAMS), PARAMS, value=1.0)[1]
+            return updated.learning_rate
+
+        seen = rate_after(jnp.array([3.0, 6.0]), jnp.array([10, 20]))
+        np.testing.assert_allclose(seen, [0.1 * 2 / 10, 0.1 * 2 / 20], rtol=1e-5)
+
+    def test_every_number_has_its_reason_beside_it(self):
+        source = inspect.getsource(ao.law)
+        numbers = [line for line in source.splitlines() if ": Number = " in line]
+        assert len(numbers) > 50
+        assert all("#" in line for line in numbers)
 
 
 class TestStanding:
@@ -850,6 +907,13 @@ BAD = [
         "no freezing option 'warm_up'.*warmup",
     ),
     ({"seed": 0.5}, TypeError, "`seed` must be an integer, got 0.5"),
+    ({"law": {"retry": None}}, TypeError, "`law` must be a Law, got .*'retry'"),
+    (
+        {"law": ao.Law(), "mode": "search"},
+        ValueError,
+        "`mode`='search' and `law` both say .*law=ao.Law.strength=3.0",
+    ),
+    ({"law": ao.Law(strength=-1.0)}, ValueError, "`law.strength` must lie in .* -1.0"),
     # What to wrap.
     ({"inner": "adam"}, TypeError, "must be a factory or a Gradient.* got 'adam'"),
     ({"inner": sgd_without_momentum, "momentum": 0.9}, ValueError, "sgd_without_mom"),

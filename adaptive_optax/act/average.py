@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import optax
 
 from adaptive_optax import _checks, _trees
+from adaptive_optax.law import Average
 
-EVERY = 2  # steps between two absorptions
+DEFAULT = Average()
 
 
 class AverageState(NamedTuple):
@@ -44,8 +45,8 @@ def absorb(
     *,
     healthy: bool | jax.Array = True,
     reset: bool | jax.Array = False,
-    power: float = 8.0,
-    every: int = EVERY,
+    power: float = DEFAULT.power,
+    every: int = DEFAULT.every,
 ) -> AverageState:
     """One step of the average.
 
@@ -144,7 +145,7 @@ def eval_params(state: Any, params: optax.Params) -> optax.Params:
 
 
 def average_params(
-    *, power: float = 8.0, every: int = EVERY
+    *, power: float = DEFAULT.power, every: int = DEFAULT.every
 ) -> optax.GradientTransformationExtraArgs:
     r"""Keep an average of the parameters; the updates pass through untouched.
 

@@ -4,7 +4,10 @@ from typing import Any, NamedTuple
 
 import jax
 
+from adaptive_optax import _checks
+from adaptive_optax._trees import f32
 from adaptive_optax._types import Rule, RuleState, Signals
+from adaptive_optax.act import injection
 from adaptive_optax.act.controls import Control
 
 
@@ -24,3 +27,33 @@ class Driven(NamedTuple):
     ) -> tuple[jax.Array, RuleState]:
         """The gain and its law's state after one step; see `Control.drive`."""
         return self.control.drive(self.rule, state, gain, self.start, signals, **moves)
+
+
+def adapted(
+    inner: Any,
+    base_rate: Any,
+    momentum: Any,
+    momentum_rule: Rule | None,
+    mu_bounds: tuple[float, float],
+    momentum_arg: str | None,
+) -> tuple[injection.Inner, Any]:
+    """The inner optimizer as one that takes gains, and its momentum at the start."""
+    if momentum is not None:
+        _checks.within("momentum", momentum, *mu_bounds, example="momentum=0.9")
+    adapter = injection.adapt(
+        inner,
+        injection.Gains(
+            f32(base_rate), f32(1.0), f32(0.0 if momentum is None else momentum)
+        ),
+        momentum_wanted=momentum is not None or momentum_rule is not None,
+        momentum_arg=momentum_arg,
+    )
+    own = adapter.momentum if momentum is None else momentum
+    if momentum_rule is not None:
+        if own is None:
+            raise ValueError(
+                "the momentum that `momentum_rule` starts from is unknown; give it: "
+                "adaptive_scheduler(..., momentum=0.9, momentum_rule=...)."
+            )
+        _checks.within("momentum", own, *mu_bounds, example="momentum=0.9")
+    return adapter, 0.0 if own is None else own

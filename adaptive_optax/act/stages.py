@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from adaptive_optax.act import average, dither, window
 from adaptive_optax.act.injection import Gains, Inner
 from adaptive_optax.act.momentum_shadow import momentum_shadow
+from adaptive_optax.law import Average
 
 
 class Averaging(NamedTuple):
@@ -18,7 +19,7 @@ class Averaging(NamedTuple):
     update: Callable[..., tuple[Any, Any]]
 
 
-def averaged(fraction: float) -> Averaging:
+def averaged(law: Average, fraction: float) -> Averaging:
     """The polynomial average, as far back as it pays (`window`)."""
 
     def update(averages, reach, params, grads, **verdict):
@@ -27,7 +28,7 @@ def averaged(fraction: float) -> Averaging:
             averages,
             params,
             grads,
-            every=average.EVERY,
+            law=law,
             fraction=fraction,
             **verdict,
         )

@@ -27,11 +27,8 @@ import jax
 import jax.numpy as jnp
 
 from adaptive_optax.act import average as averaging
+from adaptive_optax.law import Average
 from adaptive_optax.sense import sketch as sketching
-
-POWER = 8.0  # of the average and of its mean
-MEMORY = 0.02  # weight of the newest lag while the average is young
-SHRINK, EVIDENCE, FULL_VOTE = 0.05, 1.0, 2.0
 
 
 class _Lag(NamedTuple):
@@ -76,7 +73,7 @@ def absorb(
     reset: jax.Array,
     restored: jax.Array,
     hold: jax.Array,
-    every: int,
+    law: Average,
     fraction: float,
 ) -> tuple[averaging.AverageState, WindowState]:
     """One step of the average, within a window that follows the lag.
@@ -90,7 +87,7 @@ def absorb(
       reset: bool[].
       restored: bool[]; parameters go back at this step, and the lag is forgotten.
       hold: bool[]; something was not finite at this step, which tells nothing.
-      every: Steps between two absorptions, at least 1.
+      law: Numbers of the average.
       fraction: As given to `init_window`.
 
     Returns:
@@ -103,10 +100,10 @@ def absorb(
     )
     against, known = sketching.cosine(seen, way, sketching.scales(grads, seen))
     known &= (averages.average_count > 0) & ~hold
-    steps = every * state.window_age
-    lag, z = _extend(_Lag(*state.lag_series), -against, known, steps)
-    vote = jnp.clip((z - EVIDENCE) / FULL_VOTE, 0, 1)
-    shrink = jnp.where(known, SHRINK * vote, 0.0)
+    steps = law.every * state.window_age
+    lag, z = _extend(_Lag(*state.lag_series), -against, known, steps, law)
+    vote = jnp.clip((z - law.evidence) / law.full_vote, 0, 1)
+    shrink = jnp.where(known, law.shrink * vote, 0.0)
     age = jnp.where(reset, 0.0, state.window_age * (1 - shrink))
 
     # A count of 0 is that of an average that has absorbed nothing.
@@ -118,11 +115,11 @@ def absorb(
         params,
         healthy=healthy,
         reset=reset,
-        power=POWER,
-        every=every,
+        power=law.power,
+        every=law.every,
     )
     taken = averages.average_count > count
-    share = jnp.where(taken, (POWER + 1) / (count + (POWER + 1)), 0.0)
+    share = jnp.where(taken, (law.power + 1) / (count + (law.power + 1)), 0.0)
     first = taken & (count == 0)  # exactly: there is no way yet
     level = jax.tree.map(
         lambda mean, now: jnp.where(first, now, mean + share * (now - mean)),
@@ -137,10 +134,10 @@ def absorb(
 
 
 def _extend(
-    s: _Lag, cosine: jax.Array, ok: jax.Array, steps: jax.Array
+    s: _Lag, cosine: jax.Array, ok: jax.Array, steps: jax.Array, law: Average
 ) -> tuple[_Lag, jax.Array]:
     """One more cosine, and the lag in its standard errors; held where not ``ok``."""
-    weight = jnp.minimum(MEMORY, (POWER + 1) / (steps + (POWER + 1)))
+    weight = jnp.minimum(law.memory, (law.power + 1) / (steps + (law.power + 1)))
     known = s.mass > 0
     deviation = cosine - jnp.where(known, s.mean / jnp.where(known, s.mass, 1.0), 0.0)
     new = _Lag(

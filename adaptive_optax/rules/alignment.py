@@ -4,19 +4,10 @@ import jax.numpy as jnp
 
 from adaptive_optax import _checks
 from adaptive_optax._types import Rule
-
-UP_MARGIN = 0.01
-FULL_VOTE = 2.0  # standard errors at which a vote counts in full
-HEADED = 0.5  # weight of the heading's votes
+from adaptive_optax.law import Nudge
 
 
-def alignment(
-    *,
-    rate: float = 0.02,
-    up_evidence: float = 3.0,
-    down_evidence: float = 1.0,
-    down_trend: float = -1.0,
-) -> Rule:
+def alignment(config: Nudge = Nudge(), *, up_evidence: float = 3.0) -> Rule:  # noqa: B008
     """Raise the rate while gradients agree with the last step, lower it on opposition.
 
     With c the averaged alignment and e its standard error, both over a short and over a
@@ -48,11 +39,11 @@ def alignment(
     tenth of the rate.
 
     Args:
-      rate: Largest change of the log gain per step, > 0.
+      config: The other numbers. ``rate`` is the largest change of the log gain, > 0;
+        ``down_evidence`` the standard errors needed to lower it, >= 0, infinite
+        for never; ``down_trend`` the loss trend z below which opposition counts: 1 also
+        counts it where the loss is level, which anneals a run that has settled.
       up_evidence: Standard errors needed to raise the gain, >= 0; infinite for never.
-      down_evidence: Standard errors needed to lower it, >= 0; infinite for never.
-      down_trend: Loss trend z below which opposition counts; 1 also counts it where
-        the loss is level, which anneals a run that has settled.
 
     Returns:
       A `Rule` without state. It holds where no alignment could be measured, and for
@@ -73,12 +64,12 @@ def alignment(
       product, not normalised, so its step depends on the gradient's scale. Here it is
       one cosine, weighed against its own noise.
     """
-    _checks.positive("rate", rate, example="alignment(rate=0.02)")
-    for name, value in (
-        ("up_evidence", up_evidence),
-        ("down_evidence", down_evidence),
-    ):
-        _checks.evidence(name, value, example=f"alignment({name}=3.0)")
+    c = config
+    _checks.positive("rate", c.rate, example="alignment(Nudge(rate=0.02))")
+    _checks.evidence("up_evidence", up_evidence, example="alignment(up_evidence=3.0)")
+    _checks.evidence(
+        "down_evidence", c.down_evidence, example="alignment(Nudge(down_evidence=1.0))"
+    )
 
     def init():
         return ()
@@ -86,27 +77,27 @@ def alignment(
     def update(signals, state):
         s = signals
         votes = s.has_alignment & (s.alignment_count > 3) & ~s.warming & ~s.restored
-        z_up = (s.alignment_slow - UP_MARGIN) / s.alignment_slow_sem
+        z_up = (s.alignment_slow - c.margin) / s.alignment_slow_sem
         z_down = -s.alignment_mean / s.alignment_sem
         needed = jnp.where(
             (s.coordinate < s.trusted) & (up_evidence < jnp.inf),
-            jnp.minimum(up_evidence, 1.0),
+            jnp.minimum(up_evidence, c.returning),
             up_evidence,
         )
-        pace = jnp.where(s.coordinate > s.ceiling, 0.1 * rate, rate)
+        pace = jnp.where(s.coordinate > s.ceiling, c.near_ceiling * c.rate, c.rate)
         up = jnp.where(
-            (z_up > needed) & (s.alignment_mean > UP_MARGIN),
-            pace * jnp.clip(z_up / FULL_VOTE, 0.0, 1.0),
+            (z_up > needed) & (s.alignment_mean > c.margin),
+            pace * jnp.clip(z_up / c.full_vote, 0.0, 1.0),
             0.0,
         )
         sound = (s.alignment_slow > 0) | (s.persistence <= 0)
         z_ahead = s.heading / s.heading_sem
-        ahead = HEADED * pace * jnp.clip(z_ahead / FULL_VOTE, 0.0, 1.0)
+        ahead = c.headed * pace * jnp.clip(z_ahead / c.full_vote, 0.0, 1.0)
         up = jnp.maximum(up, jnp.where((z_ahead > up_evidence) & sound, ahead, 0.0))
-        overshoots = (s.loss_trend < down_trend) & (s.persistence > 0)
+        overshoots = (s.loss_trend < c.down_trend) & (s.persistence > 0)
         down = jnp.where(
-            (z_down > down_evidence) & overshoots,
-            rate * jnp.clip(z_down / FULL_VOTE, 0.0, 1.0),
+            (z_down > c.down_evidence) & overshoots,
+            c.rate * jnp.clip(z_down / c.full_vote, 0.0, 1.0),
             0.0,
         )
         delta = jnp.where(votes, up - down, 0.0).astype(jnp.float32)

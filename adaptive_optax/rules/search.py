@@ -1,6 +1,5 @@
 """Climb fast on overwhelming evidence that the base rate is far too low, then land."""
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -8,19 +7,9 @@ import jax.numpy as jnp
 
 from adaptive_optax import _checks
 from adaptive_optax._types import Rule, RuleState
-from adaptive_optax.rules.alignment import UP_MARGIN, alignment
+from adaptive_optax.law import Law, Nudge, Search
+from adaptive_optax.rules.alignment import alignment
 from adaptive_optax.rules.settle import settle
-
-VOTE, LONGEST = 5.0, 30.0  # steps by which a vote is late: without momentum, at most
-REACH = 1.2  # log distance within which the landing snaps to the trusted rate
-FURTHER = 0.6  # log distance that it goes back further where that is out of reach
-QUIET = 20  # steps at the base rate before a slow climb may begin
-UNMOVED = 0.12  # share of the first loss within which it has not moved
-CLEAR = 3.0  # noises below the loss itself where its standing still can be told
-EARLY = 12  # cosines behind a climb during the warm-up
-RECEDED = 2.0  # standard errors by which an agreement has receded
-FALLING_BACK = -4.0  # loss trend at which a climb has gone too far
-UNPROVEN = 2.3  # log distance to climb beyond where the loss last fell
 
 
 class SearchState(NamedTuple):
@@ -36,10 +25,10 @@ class SearchState(NamedTuple):
 def search(
     then: Rule | None = None,
     *,
-    evidence: float = 6.0,
-    rate: float = 0.06,
-    early_rate: float = 0.18,
+    evidence: float = Law().strength,
     momentum: float | jax.Array = 0.9,
+    config: Search = Search(),  # noqa: B008
+    law: Law = Law(),  # noqa: B008
 ) -> Rule:
     """Climb while alignment is overwhelming, fall back to where it was, hand over.
 
@@ -75,9 +64,10 @@ def search(
       evidence: Standard errors of alignment that a climb needs, >= 0. This is the
         prior's strength: 6 hardly ever moves a sound base rate, 3 takes it for a
         guess, infinity never searches.
-      rate: Change of the log gain per climbing step, > 0.
-      early_rate: The same while the loss has not moved, > 0.
       momentum: Of the filter, in [0, 1): how late votes arrive.
+      config: Its other numbers. ``rate`` is the change of the log gain per climbing
+        step, > 0; ``early_rate`` the same while the loss has not moved, > 0.
+      law: Of which it takes what it shares with other parts.
 
     Returns:
       A `Rule` that holds during the warm-up and for 20 steps after, or for 12 steps
@@ -103,13 +93,15 @@ def search(
         raise TypeError(
             f"`then` must be a Rule, got {then!r}; try search(rules.alignment())."
         )
-    _checks.positive("rate", rate, example="search(rate=0.06)")
-    _checks.positive("early_rate", early_rate, example="search(early_rate=0.15)")
+    c, margin = config, (law.nudge or Nudge()).margin
+    for name in ("rate", "early_rate"):
+        example = f"search(config=Search({name}=0.06))"
+        _checks.positive(name, getattr(c, name), example=example)
     _checks.evidence("evidence", evidence, example="search(evidence=6.0)")
     _checks.within(
         "momentum", momentum, 0.0, 1.0, open_high=True, example="search(momentum=0.9)"
     )
-    lag = jnp.minimum(VOTE + 1 / (1 - jnp.float32(momentum)), LONGEST)
+    lag = jnp.minimum(c.vote + 1 / (1 - jnp.float32(momentum)), c.longest)
 
     def init():
         return SearchState(
@@ -123,31 +115,31 @@ def search(
     def update(signals, state):
         s, m = signals, signals.coordinate
         nudge, then_state = then.update(s, state.search_then)
-        quiet = jnp.where(s.warming, 0, jnp.minimum(state.search_quiet + 1, QUIET))
-        overwhelming = s.alignment_slow - UP_MARGIN > evidence * s.alignment_slow_sem
-        overwhelming |= s.heading > evidence * s.heading_sem
-        told = s.has_value & (CLEAR * s.loss_noise < jnp.abs(s.loss_fast))
-        unmoved = told & (jnp.abs(s.loss_gain) < UNMOVED)
-        early = unmoved & overwhelming & (s.alignment_count > EARLY)
-        patient = s.warming | ((quiet < QUIET) & (s.failures == 0))
+        quiet = jnp.where(s.warming, 0, jnp.minimum(state.search_quiet + 1, c.quiet))
+        overwhelming = s.alignment_slow - margin > evidence * s.alignment_slow_sem
+        overwhelming |= s.heading > c.ahead * evidence * s.heading_sem
+        told = s.has_value & (c.clear * s.loss_noise < jnp.abs(s.loss_fast))
+        unmoved = told & (jnp.abs(s.loss_gain) < law.unmoved)
+        early = unmoved & overwhelming & (s.alignment_count > c.early)
+        patient = s.warming | ((quiet < c.quiet) & (s.failures == 0))
         waiting = state.searching & patient & ~early
         ready = state.searching & ~waiting & s.has_alignment & (s.alignment_count > 5)
         stop = (ready & ~s.warming) & (
-            (s.alignment_mean < 0.0) | (s.loss_trend < FALLING_BACK)
+            (s.alignment_mean < 0.0) | (s.loss_trend < c.falling_back)
         )
-        reach = lag * jnp.maximum(rate, early_rate)
+        reach = lag * jnp.maximum(c.rate, c.early_rate)
         back = jnp.maximum(jnp.minimum(state.search_lagged, m), m - reach)
-        beyond = jnp.where(s.trusted > back, back, back - FURTHER)
-        near = (s.trusted <= back) & (s.trusted >= back - REACH)
+        beyond = jnp.where(s.trusted > back, back, back - c.further)
+        near = (s.trusted <= back) & (s.trusted >= back - c.reach)
         landing = jnp.where(near, s.trusted, beyond)
         landing = jnp.where(s.failures > 0, back, landing)
         falls = s.has_value & (s.loss_trend > 1.0)
         proven = jnp.where(falls | s.restored, m, state.search_proven)
-        pace = jnp.where(unmoved, early_rate, rate)
-        recedes = s.alignment_mean < s.alignment_slow - RECEDED * s.alignment_sem
+        pace = jnp.where(unmoved, c.early_rate, c.rate)
+        recedes = s.alignment_mean < s.alignment_slow - c.receded * s.alignment_sem
         climb = jnp.where(ready & overwhelming & ~recedes, pace, 0.0)
         delta = jnp.where(state.searching, jnp.where(stop, landing - m, climb), nudge)
-        delta = jnp.where(m < proven + UNPROVEN, delta, jnp.minimum(delta, 0.0))
+        delta = jnp.where(m < proven + c.unproven, delta, jnp.minimum(delta, 0.0))
         delta = jnp.where(waiting | s.restored, 0.0, delta).astype(jnp.float32)
         after = m + delta
         return delta, SearchState(
@@ -163,40 +155,54 @@ def search(
     return Rule(init, update)
 
 
-def prior(strength: float, momentum: float | jax.Array = 0.9) -> Rule:
+def prior(law: Law = Law(), momentum: float | jax.Array = 0.9) -> Rule:  # noqa: B008
     """The default law of the learning rate: `search`, then `alignment` and `settle`.
 
-    One number says how far the base rate is trusted: a climb needs ``strength``
+    One number says how far the base rate is trusted: a climb needs ``law.strength``
     standard errors, a nudge upwards half as many; and so much opposition as a quarter
     of it fails the start (`supervise.audit`).
 
     Args:
-      strength: Standard errors, >= 0; infinite for a base rate that only an audit or a
-        guard may lower.
+      law: Its numbers and parts; a part that is None asks for nothing. With an infinite
+        strength only an audit or a guard may lower the base rate.
       momentum: Of the filter; see `search`.
 
     Returns:
       A `Rule`.
 
     Raises:
-      ValueError: If ``strength`` is negative or the momentum outside [0, 1).
+      ValueError: If the strength is negative or the momentum outside [0, 1).
 
     Example:
-      >>> rule = prior(6.0)
+      >>> rule = prior(Law(strength=6.0))
     """
-    _checks.evidence("strength", strength, example="prior(6.0)")
+    strength = law.strength
+    _checks.evidence("strength", strength, example="prior(Law(strength=6.0))")
     if _checks.is_infinite(strength):
-        return alignment(up_evidence=math.inf, down_evidence=math.inf)
-    nudge = _both(alignment(up_evidence=strength / 2), settle())
-    law = search(nudge, evidence=strength, momentum=momentum)
+        return _silent()
+    nudge, down = _silent(), _silent()
+    if law.nudge is not None:
+        nudge = alignment(law.nudge, up_evidence=strength * law.nudge.share)
+    if law.settle is not None:
+        down = settle(law.settle, level_after=law.level_after)
+    rule = _both(nudge, down)
+    if law.search is not None:
+        rule = search(
+            rule, evidence=strength, momentum=momentum, config=law.search, law=law
+        )
     if not _checks.is_traced(strength):
-        return law
+        return rule
 
     def update(signals, state):
-        delta, after = law.update(signals, state)
+        delta, after = rule.update(signals, state)
         return jnp.where(jnp.isinf(strength), 0.0, delta), after
 
-    return Rule(law.init, update)
+    return Rule(rule.init, update)
+
+
+def _silent() -> Rule:
+    """A rule that always holds."""
+    return Rule(lambda: (), lambda signals, state: (jnp.zeros((), jnp.float32), state))
 
 
 def _both(first: Rule, second: Rule) -> Rule:

@@ -4,15 +4,14 @@ import jax.numpy as jnp
 
 from adaptive_optax import _checks
 from adaptive_optax._types import Rule
-
-FORGETFUL = 1 / 3  # of the power where the filter remembers no step
-AGREEMENT = 1.0  # standard errors of alignment above which gradients still agree
-DRAWN_BACK = 1.0  # standard errors of a heading that points back
-SETTLED = 31  # losses since the start or a restore before a level is one
-OFFSET = 20.0  # steps added to the age
+from adaptive_optax.law import Law, Settle
 
 
-def settle(*, power: float = 1.5, level: float = 2.0) -> Rule:
+def settle(
+    config: Settle = Settle(),  # noqa: B008
+    *,
+    level_after: int = Law().level_after,
+) -> Rule:
     """Decay like t^-power while the loss is level at the run's own age.
 
     With z the progress of the loss, c the long averaged alignment, e its error, a the
@@ -36,9 +35,10 @@ def settle(*, power: float = 1.5, level: float = 2.0) -> Rule:
     Hence the third of the power.
 
     Args:
-      power: Exponent of the decay, >= 0; 1/2 and 1 are the classical rates of
-        stochastic approximation, 0 never decays.
-      level: Standard errors of progress below which the loss is level.
+      config: Its numbers. ``power`` is the exponent of the decay, >= 0; 1/2 and 1 are
+        the classical rates of stochastic approximation, 0 never decays; ``level`` the
+        standard errors of progress below which the loss is level.
+      level_after: Losses since the start or a restore before it votes.
 
     Returns:
       A `Rule` without state that only ever lowers. It holds during the warm-up, in the
@@ -48,7 +48,8 @@ def settle(*, power: float = 1.5, level: float = 2.0) -> Rule:
       ValueError: If ``power`` is negative or not finite, or ``level`` is NaN.
 
     Example:
-      >>> rule = settle(power=1.0)
+      >>> from adaptive_optax.law import Settle
+      >>> rule = settle(Settle(power=1.0))
       >>> rule.init()
       ()
 
@@ -58,8 +59,9 @@ def settle(*, power: float = 1.5, level: float = 2.0) -> Rule:
       lower the rate by a factor when a test finds the iterates stationary; here the
       test gates a decay that is slow enough to need no certainty.
     """
-    _checks.within("power", power, 0.0, example="settle(power=1.5)")
-    _checks.within("level", level, -jnp.inf, example="settle(level=2.0)")
+    c = config
+    _checks.within("power", c.power, 0.0, example="settle(Settle(power=1.5))")
+    _checks.within("level", c.level, -jnp.inf, example="settle(Settle(level=2.0))")
 
     def init():
         return ()
@@ -67,12 +69,12 @@ def settle(*, power: float = 1.5, level: float = 2.0) -> Rule:
     def update(signals, state):
         s = signals
         votes = s.has_alignment & (s.alignment_count > 3) & ~s.warming & ~s.restored
-        known = s.has_value & (s.loss_count >= SETTLED)
-        still = known & (s.loss_progress < level)
-        apart = s.alignment_slow < AGREEMENT * s.alignment_slow_sem
-        drawn_back = s.heading < -DRAWN_BACK * s.heading_sem
-        exponent = jnp.where(s.persistence > 0, power, FORGETFUL * power)
-        pace = exponent / (s.count.astype(jnp.float32) + OFFSET)
+        known = s.has_value & (s.loss_count >= level_after)
+        still = known & (s.loss_progress < c.level)
+        apart = s.alignment_slow < c.agreement * s.alignment_slow_sem
+        drawn_back = s.heading < -c.drawn_back * s.heading_sem
+        exponent = jnp.where(s.persistence > 0, c.power, c.forgetful * c.power)
+        pace = exponent / (s.count.astype(jnp.float32) + c.offset)
         delta = jnp.where(votes & still & apart & drawn_back, -pace, 0.0)
         return delta.astype(jnp.float32), state
 

@@ -21,25 +21,13 @@ an optimizer are its largest. After a failure those 20 are the whole audit::
                more, for the largest rate that survives is still too high
 """
 
-import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from adaptive_optax.law import Audit, Law
 from adaptive_optax.supervise.evidence import Evidence
-
-WARMUP_STEPS, MAX_FAILURES = 20, 12
-AUDIT_STEPS, AUDIT_AGAIN = 60, 20  # good steps at first, and after a failure
-OPPOSED, OUTRUN = 1 / 4, 1 / 6  # shares of it, in standard errors of an opposition
-OVERSHOT = 2.0  # standard errors of an opposition that needs no other sign
-AGREED, AGREED_AFTER = 1.0, 4  # the same of an agreement, and the cosines behind it
-MARGIN = 0.02  # alignment that is no sign of anything
-OPPOSED_AFTER = 8  # cosines behind an opposition
-FALLING = 0.8  # trend of a loss that falls
-CARRIED = 0.25  # persistence that a filter with memory has from its first steps on
-HALVED, MOVED = 0.5, 0.12  # gain of the loss that excuses; the second without memory
-FAILED, PASSED_LATE = math.log(0.2), math.log(0.5)
 
 
 class AuditState(NamedTuple):
@@ -61,23 +49,28 @@ class AuditRuling(NamedTuple):
     jump: Any  # f32[] change of the coordinate that this calls for
 
 
-def init_audit(audited: bool = True) -> AuditState:
-    """The audit before the first step; ``audited=False`` has it passed."""
+def init_audit(law: Audit | None) -> AuditState:
+    """The audit before the first step; without one it is passed."""
     return AuditState(
-        audit_left=jnp.asarray(AUDIT_STEPS if audited else 0, jnp.int32),
+        audit_left=jnp.asarray(law.steps if law else 0, jnp.int32),
         audit_agreed=jnp.zeros((), bool),
         audit_doubts=jnp.zeros((), jnp.int32),
         audit_failures=jnp.zeros((), jnp.int32),
     )
 
 
-def update(evidence: Evidence, state: AuditState) -> tuple[AuditRuling, AuditState]:
+def update(
+    evidence: Evidence, state: AuditState, law: Law
+) -> tuple[AuditRuling, AuditState]:
     """Weigh one step of the start; after the audit nothing happens here."""
-    e, old = evidence, state
-    agreed, opposed = _opposition(e, old)
+    if law.audit is None:
+        no = jnp.zeros((), bool)
+        return AuditRuling(no, no, no, no, jnp.zeros((), jnp.float32)), state
+    e, old, audit = evidence, state, law.audit
+    agreed, opposed = _opposition(e, old, law, audit)
     s = e.signals
     doubted = e.above_start & (s.alignment_count > 0) & (s.alignment_mean < 0)
-    may_fail = e.auditing & (old.audit_failures < MAX_FAILURES)
+    may_fail = e.auditing & (old.audit_failures < audit.max_failures)
     again = may_fail & ~e.repeat & doubted & (old.audit_doubts == 0) & ~e.out
     failed = may_fail & ~e.repeat & ~again & (e.out | opposed | doubted)
 
@@ -86,14 +79,16 @@ def update(evidence: Evidence, state: AuditState) -> tuple[AuditRuling, AuditSta
     counts &= s.has_value | (old.audit_left > 1)
     left = old.audit_left - counts
     late = counts & (left == 0) & (old.audit_failures > 0)
-    length = jnp.where(failed | (old.audit_failures > 0), AUDIT_AGAIN, AUDIT_STEPS)
+    length = jnp.where(failed | (old.audit_failures > 0), audit.again, audit.steps)
     left = jnp.where(failed | again, length, left)
 
     only_opposed = failed & ~e.suspicious & (e.strikes == 0)
     only_opposed &= old.audit_doubts == 0
-    jump = jnp.where(failed, FAILED + jnp.log(warm_up(old, e.started)), 0.0)
-    jump += jnp.where(failed & e.nonfinite, FAILED, 0.0)
-    jump += jnp.where(late, PASSED_LATE, 0.0)
+    jump = jnp.where(
+        failed, audit.failed + jnp.log(warm_up(old, e.started, audit)), 0.0
+    )
+    jump += jnp.where(failed & e.nonfinite, audit.failed, 0.0)
+    jump += jnp.where(late, audit.passed_late, 0.0)
     ruling = AuditRuling(failed, again, only_opposed, late, jump)
     return ruling, AuditState(
         audit_left=left,
@@ -103,22 +98,24 @@ def update(evidence: Evidence, state: AuditState) -> tuple[AuditRuling, AuditSta
     )
 
 
-def _opposition(e: Evidence, old: AuditState) -> tuple[jax.Array, jax.Array]:
+def _opposition(
+    e: Evidence, old: AuditState, law: Law, audit: Audit
+) -> tuple[jax.Array, jax.Array]:
     """Whether gradients have agreed since this start, and whether they oppose it."""
     s = e.signals
     count, mean, error = s.alignment_count, s.alignment_mean, s.alignment_sem
     # Without momentum a step turns with its gradient: that one overshoots is no fault.
-    carries = s.persistence > CARRIED
-    opposed = mean < -MARGIN - OPPOSED * e.strength * error
-    opposed &= s.loss_trend < FALLING
-    opposed &= s.loss_gain < jnp.where(carries, HALVED, MOVED)
-    agrees = s.alignment_slow > MARGIN + AGREED * s.alignment_slow_sem
-    agreed = old.audit_agreed | (agrees & (count >= AGREED_AFTER))
-    overshot = (mean < -MARGIN - OVERSHOT * error) & (s.persistence > 0)
-    outrun = agreed & carries & (mean < -OUTRUN * e.strength * error)
-    outrun &= s.loss_gain < HALVED
-    early = (overshot | outrun) & (count <= WARMUP_STEPS)
-    opposed = (count >= OPPOSED_AFTER) & (opposed | early)
+    carries = s.persistence > audit.carried
+    opposed = mean < -audit.margin - audit.opposed * law.strength * error
+    opposed &= s.loss_trend < audit.falling
+    opposed &= s.loss_gain < jnp.where(carries, law.halved, law.unmoved)
+    agrees = s.alignment_slow > audit.margin + audit.agreed * s.alignment_slow_sem
+    agreed = old.audit_agreed | (agrees & (count >= audit.agreed_after))
+    overshot = (mean < -audit.margin - audit.overshot * error) & (s.persistence > 0)
+    outrun = agreed & carries & (mean < -audit.outrun * law.strength * error)
+    outrun &= s.loss_gain < law.halved
+    early = (overshot | outrun) & (count <= audit.warmup_steps)
+    opposed = (count >= audit.opposed_after) & (opposed | early)
     return agreed, opposed & e.started
 
 
@@ -130,28 +127,28 @@ def proceed(
     return state._replace(audit_left=state.audit_left - counts)
 
 
-def untouched(state: AuditState, strikes: jax.Array) -> jax.Array:
+def untouched(state: AuditState, strikes: jax.Array, audit: Audit) -> jax.Array:
     """Whether no good step has been made since theta_0, bool[]."""
-    whole = state.audit_left == _steps(state)
+    whole = state.audit_left == _steps(state, audit)
     return (state.audit_left > 0) & whole & (strikes == 0)
 
 
-def warming(state: AuditState) -> jax.Array:
+def warming(state: AuditState, audit: Audit) -> jax.Array:
     """Whether the rate still rises, bool[]."""
-    return state.audit_left > _steps(state) - WARMUP_STEPS
+    return state.audit_left > _steps(state, audit) - audit.warmup_steps
 
 
-def warm_up(state: AuditState, started: jax.Array) -> jax.Array:
+def warm_up(state: AuditState, started: jax.Array, audit: Audit) -> jax.Array:
     """Share of the rate that a step of the audit takes, f32[] in (0, 1].
 
     It is 1 while not ``started``, before the first loss: runs without a loss skip the
     warm-up.
     """
-    taken = (_steps(state) + 1 - state.audit_left).astype(jnp.float32)
+    taken = (_steps(state, audit) + 1 - state.audit_left).astype(jnp.float32)
     rises = (state.audit_left > 0) & started
-    return jnp.where(rises, jnp.minimum(taken / WARMUP_STEPS, 1.0), 1.0)
+    return jnp.where(rises, jnp.minimum(taken / audit.warmup_steps, 1.0), 1.0)
 
 
-def _steps(state: AuditState) -> jax.Array:
+def _steps(state: AuditState, audit: Audit) -> jax.Array:
     """Good steps that this start's audit takes."""
-    return jnp.where(state.audit_failures > 0, AUDIT_AGAIN, AUDIT_STEPS)
+    return jnp.where(state.audit_failures > 0, audit.again, audit.steps)

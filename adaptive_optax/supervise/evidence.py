@@ -23,13 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from adaptive_optax._types import Signals
-
-STRIKES = 3
-START_SHARE, START_JITTERS = 0.5, 2.0  # of the first loss, above it
-CALM_CHANGES = 3  # calm steps before the jitter alone may judge
-DEAD = 0.1  # share of its first norm below which a gradient has died
-GUARD_LEVELS, GUARD_NOISES = 2.0, 6.0  # of the good loss, above it
-RETRY_LEVELS, RETRY_ERRORS = 0.12, 2.0  # the same, for the averaged loss
+from adaptive_optax.law import Audit, Guard, Law, Retry
 
 
 class Levels(NamedTuple):
@@ -49,7 +43,6 @@ class Evidence(NamedTuple):
 
     signals: Signals
     coordinate: Any  # f32[] of the rate, minus where it started
-    strength: Any  # f32[] of the prior, in standard errors
     held: Any  # no retry is to begin or to climb
     auditing: Any
     repeat: Any  # the step after a restore: the good parameters are back
@@ -88,9 +81,9 @@ def init_levels() -> Levels:
 def weigh(
     signals: Signals,
     levels: Levels,
+    law: Law,
     *,
     coordinate: jax.Array,
-    strength: float | jax.Array,
     held: bool | jax.Array,
     nonfinite: jax.Array,
     restoring: jax.Array,
@@ -104,8 +97,8 @@ def weigh(
     Args:
       signals: The step's measurements.
       levels: What the loss is compared with.
+      law: Whose numbers say what is far.
       coordinate: f32[] the learning rate's coordinate minus where it started.
-      strength: Of the prior, >= 0, in standard errors.
       held: bool[] no retry is to begin or to climb.
       nonfinite: bool[] the loss, reward or gradient came and was not finite.
       restoring: i32[] steps until the parameters are back to the bit.
@@ -116,6 +109,9 @@ def weigh(
       retrying: bool[] a rate that failed is being tried again.
     """
     s = signals
+    # A part that is off judges nothing, but its measure must be a number.
+    start, guard = law.audit or Audit(), law.guard or Guard()
+    errors = (law.retry or Retry()).errors
     repeat = restoring == 2
     seen = s.has_value & ~repeat
     # A first loss may be low by luck: each replay is one more look at theta_0.
@@ -136,27 +132,27 @@ def weigh(
     )
 
     margin = jnp.maximum(
-        jnp.where(signed, 0.0, START_SHARE * jnp.abs(first)),
-        START_JITTERS * levels.audit_jitter,
+        jnp.where(signed, 0.0, start.start_share * jnp.abs(first)),
+        start.start_jitters * levels.audit_jitter,
     )
-    jitter_known = levels.audit_calm >= CALM_CHANGES
+    jitter_known = levels.audit_calm >= start.calm_changes
     above_start = seen & (s.value > first + margin) & (~signed | jitter_known)
-    dead = s.grad_norm < DEAD * first_norm  # False while there is no first one
+    dead = s.grad_norm < start.dead * first_norm  # False while there is no first one
     dead &= seen & s.has_gradient & (s.value > first - levels.audit_jitter)
     above_start |= dead
 
     known = jnp.isfinite(levels.good_value)
     good = jnp.where(known, levels.good_value, 0.0)
     size = jnp.where(signed, 0.5 * (first - lowest), jnp.abs(good))
-    allowed = GUARD_LEVELS * size + GUARD_NOISES * levels.good_noise
+    allowed = guard.levels * size + guard.noises * levels.good_noise
     rise = (s.value - good) / allowed
     fast_error = s.loss_noise * math.sqrt(0.1 / 1.9)
-    share = jnp.where(signed, 0.0, RETRY_LEVELS * size)
+    share = jnp.where(signed, 0.0, law.unmoved * size)
     # Both, for the average remembers a single bad batch for many steps; and with the
     # good parameters back there is one loss to judge by.
     lower = jnp.where(repeat, s.value, jnp.minimum(s.value, s.loss_fast))
     error = jnp.where(repeat, levels.good_noise, fast_error)
-    rise = jnp.where(retrying, (lower - good) / (share + RETRY_ERRORS * error), rise)
+    rise = jnp.where(retrying, (lower - good) / (share + errors * error), rise)
     judged = s.has_value & known & ((size > 0) | (levels.good_noise > 0))
     above_good = judged & ~repeat & (rise > 1)
 
@@ -167,7 +163,6 @@ def weigh(
     return Evidence(
         signals=s,
         coordinate=coordinate,
-        strength=strength,
         held=jnp.asarray(held),
         auditing=auditing,
         repeat=repeat,
@@ -182,12 +177,12 @@ def weigh(
         known=known,
         good=good,
         fast_error=fast_error,
-        allowance=share + RETRY_ERRORS * fast_error,
+        allowance=share + errors * fast_error,
         judged=judged,
         rise=rise,
         suspicious=suspicious,
         strikes=strikes,
-        out=~repeat & (strikes >= STRIKES),
+        out=~repeat & (strikes >= law.strikes),
     )
 
 

@@ -2,23 +2,20 @@
 
 They are kept every 20 steps (`supervisor`)::
 
-diverged   on three strikes: the good parameters and optimizer state return, the
-rate drops to a quarter, and the next level is taken as it comes
-acquitted  if the loss of the good parameters is as high at the next step: then the
-data have changed, not the parameters. The rate is what it was, or the
-one the prior trusts if that is higher
+    diverged   on three strikes: the good parameters and optimizer state return, the
+               rate drops to a quarter, and the next level is taken as it comes
+    acquitted  if the loss of the good parameters is as high at the next step: then the
+               data have changed, not the parameters. The rate is what it was, or the
+               one the prior trusts if that is higher
 """
 
-import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from adaptive_optax.law import Law
 from adaptive_optax.supervise.evidence import Evidence
-
-DIVERGED = math.log(0.25)
-ACQUITTED_AT = 1.0  # share of the rise at which the good parameters are no better
 
 
 class GuardState(NamedTuple):
@@ -47,7 +44,7 @@ def init_guard() -> GuardState:
 
 
 def update(
-    evidence: Evidence, state: GuardState, trusted: jax.Array
+    evidence: Evidence, state: GuardState, trusted: jax.Array, law: Law
 ) -> tuple[GuardRuling, GuardState]:
     """Weigh one step; in the audit nothing happens here.
 
@@ -55,13 +52,17 @@ def update(
       evidence: Of the step.
       state: The guard.
       trusted: f32[] the coordinate that is trusted.
+      law: Whose ``guard`` it is.
     """
-    e, old = evidence, state
+    if law.guard is None:
+        no = jnp.zeros((), bool)
+        return GuardRuling(no, no, jnp.zeros((), jnp.float32)), state
+    e, old, guard = evidence, state, law.guard
     diverged = ~e.auditing & e.out
     convictable = e.repeat & old.on_trial & e.judged
-    acquitted = convictable & (e.rise > ACQUITTED_AT) & ~e.nonfinite
-    jump = jnp.where(diverged, DIVERGED, 0.0)
-    jump += jnp.where(diverged & e.nonfinite, DIVERGED, 0.0)
+    acquitted = convictable & (e.rise > guard.acquitted_at) & ~e.nonfinite
+    jump = jnp.where(diverged, guard.diverged, 0.0)
+    jump += jnp.where(diverged & e.nonfinite, guard.diverged, 0.0)
     back = jnp.maximum(old.trial_coordinate, old.trial_trusted) - e.coordinate
     jump += jnp.where(acquitted, back, 0.0)
     return GuardRuling(diverged, acquitted, jump), GuardState(

@@ -16,13 +16,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adaptive_optax.supervise.audit import HALVED, AuditRuling
+from adaptive_optax.law import Law
+from adaptive_optax.supervise.audit import AuditRuling
 from adaptive_optax.supervise.evidence import Evidence, one_less
 from adaptive_optax.supervise.guard import GuardRuling
-
-PACE = 0.06  # change of the coordinate per step of a retry
-WATCH = 150  # losses by which it is judged after the climb
-STILL, STILL_AFTER = 2.0, 31  # trends of a loss that stands still, after as many losses
 
 
 class RetryState(NamedTuple):
@@ -56,6 +53,7 @@ def update(
     state: RetryState,
     audit: AuditRuling,
     guard: GuardRuling,
+    law: Law,
     *,
     on_trial: jax.Array,
     free: jax.Array,
@@ -67,31 +65,35 @@ def update(
       state: The retry.
       audit: The audit's ruling on the step.
       guard: The guard's.
+      law: Whose ``retry`` it is.
       on_trial: bool[] the guard went back at the step before.
       free: bool[] a healthy step with a loss, after the audit.
     """
-    e, old, s = evidence, state, evidence.signals
+    if law.retry is None:
+        no, zero = jnp.zeros((), bool), jnp.zeros((), jnp.float32)
+        return RetryRuling(no, zero, no, zero), state
+    e, old, s, retry = evidence, state, evidence.signals, law.retry
     target = jnp.where(
         audit.failed & ~audit.only_opposed, -jnp.inf, old.retry_coordinate
     )
     target = jnp.where(audit.only_opposed, jnp.maximum(target, e.coordinate), target)
-    still = (jnp.abs(s.loss_trend) < STILL) & (s.loss_progress < STILL)
-    still &= (s.loss_gain < HALVED) & (s.loss_count >= STILL_AFTER)
+    still = (jnp.abs(s.loss_trend) < retry.still) & (s.loss_progress < retry.still)
+    still &= (s.loss_gain < law.halved) & (s.loss_count >= law.level_after)
     still &= s.loss_fast <= e.good + e.allowance
     retried = old.retrying > 0
     begins = free & e.known & still & ~e.held & ~retried & (e.coordinate < target)
 
     gap = jnp.where(begins, target - e.coordinate, 0.0)
-    watch = jnp.ceil(gap / PACE).astype(jnp.int32) + WATCH
+    watch = jnp.ceil(gap / retry.pace).astype(jnp.int32) + retry.watch
     retrying = jnp.where(e.seen, one_less(old.retrying), old.retrying)
     retrying = jnp.where(begins, watch, retrying)
     judged_again = e.repeat & on_trial  # by the good parameters
-    retrying = jnp.where((s.loss_gain >= HALVED) | judged_again, 0, retrying)
+    retrying = jnp.where((s.loss_gain >= law.halved) | judged_again, 0, retrying)
     retry_from = jnp.where(begins, e.coordinate, old.retry_from)
 
     climbs = free & (retrying > 0) & ~e.held
-    climb = jnp.where(climbs, jnp.clip(target - e.coordinate, 0.0, PACE), 0.0)
-    arrives = climbs & (target - e.coordinate <= PACE)
+    climb = jnp.where(climbs, jnp.clip(target - e.coordinate, 0.0, retry.pace), 0.0)
+    arrives = climbs & (target - e.coordinate <= retry.pace)
     spent = retried & (retrying == 0) & ~(judged_again & guard.acquitted)
     convicted = judged_again & ~guard.acquitted
     target = jnp.where(arrives | spent | convicted, -jnp.inf, target)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from adaptive_optax._types import Signals
+from adaptive_optax.law import Law
 from adaptive_optax.supervise import rollback, supervisor
 from adaptive_optax.supervise.supervisor import ACQUITTED, Verdict
 
@@ -38,11 +39,11 @@ def unsupervised() -> Supervision:
     )
 
 
-def supervised(strength: float | jax.Array, dtype: Any) -> Supervision:
+def supervised(law: Law, dtype: Any) -> Supervision:
     """The audit, the guard, the retry and the copy that they go back to.
 
     Args:
-      strength: Of the prior, in standard errors.
+      law: Its numbers, and which parts there are.
       dtype: Of the copy, or None.
     """
 
@@ -77,14 +78,14 @@ def supervised(strength: float | jax.Array, dtype: Any) -> Supervision:
             verdict, state = supervisor.proceed(state, nonfinite=nonfinite)
             restored = verdict.repeat
         else:
-            signals = supervisor.annotate(signals, state)
-            objective = supervisor.annotate(objective, state)
+            signals = supervisor.annotate(signals, state, law)
+            objective = supervisor.annotate(objective, state, law)
             verdict, state = supervisor.judge(
-                supervisor.reset_levels(state, new_objective),
+                supervisor.reset_levels(state, new_objective, law),
                 objective,
                 coordinate,
+                law,
                 nonfinite=nonfinite,
-                strength=strength,
                 held=held,
             )
             copy = rollback.keep_copy(state.copy, verdict.keep, params, inner_state)
@@ -99,11 +100,11 @@ def supervised(strength: float | jax.Array, dtype: Any) -> Supervision:
 
     return Supervision(
         init=lambda params, inner_state: supervisor.init_recovery(
-            params, inner_state, dtype=dtype
+            params, inner_state, law, dtype=dtype
         ),
         update=update,
         standing=supervisor.standing,
-        share=supervisor.warm_up,
+        share=lambda state: supervisor.warm_up(state, law),
         inner=lambda before, after, inner_state: rollback.good_inner(
             after.copy, before.restoring, inner_state
         ),

@@ -13,13 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptive_optax._types import Signals
+from adaptive_optax.law import Audit, Guard, Law
 from adaptive_optax.supervise import audit, evidence, guard, retry, rollback
 from adaptive_optax.supervise.evidence import Evidence, Levels, one_less
-
-TRUST = 6.0  # the prior's strength by default
-KEEP_EVERY = 20  # steps between two copies
-SETTLED = 3.0  # standard errors above its level at which a loss may be copied
-DIVERGED_ABOVE = 0.7  # log distance below a divergence that counts as its ceiling
 
 
 class RecoveryState(NamedTuple):
@@ -63,20 +59,20 @@ ACQUITTED = Verdict(
 
 
 def init_recovery(
-    params: Any, inner_state: Any, *, audited: bool = True, dtype: Any = None
+    params: Any, inner_state: Any, law: Law, *, dtype: Any = None
 ) -> RecoveryState:
     """The supervisor before the first step.
 
     Args:
       params: Parameters, or their `jax.ShapeDtypeStruct`s.
       inner_state: The inner optimizer's first state.
-      audited: Whether the start is on probation.
+      law: Which parts there are.
       dtype: Of the copies of floating-point arrays; None copies them as they are.
     """
     return RecoveryState(
         copy=rollback.init_copy(params, inner_state, dtype),
         levels=evidence.init_levels(),
-        audit=audit.init_audit(audited),
+        audit=audit.init_audit(law.audit),
         guard=guard.init_guard(),
         retry=retry.init_retry(),
         keep_wait=jnp.zeros((), jnp.int32),
@@ -88,7 +84,7 @@ def init_recovery(
     )
 
 
-def reset_levels(state: RecoveryState, when: jax.Array) -> RecoveryState:
+def reset_levels(state: RecoveryState, when: jax.Array, law: Law) -> RecoveryState:
     """No level is known from now on: another objective is judged."""
 
     def reset(old, value):
@@ -97,16 +93,17 @@ def reset_levels(state: RecoveryState, when: jax.Array) -> RecoveryState:
     fresh = evidence.init_levels()._replace(first_norm=state.levels.first_norm)
     return state._replace(
         levels=jax.tree.map(reset, state.levels, fresh),
-        keep_wait=reset(state.keep_wait, evidence.CALM_CHANGES),
+        keep_wait=reset(state.keep_wait, (law.audit or Audit()).calm_changes),
         strikes=reset(state.strikes, 0),
         retry=state.retry._replace(retrying=reset(state.retry.retrying, 0)),
     )
 
 
-def annotate(signals: Signals, state: RecoveryState) -> Signals:
+def annotate(signals: Signals, state: RecoveryState, law: Law) -> Signals:
     """The signals with what the supervisor knows of the run."""
     return signals._replace(
-        warming=audit.warming(state.audit), failures=state.audit.audit_failures
+        warming=audit.warming(state.audit, law.audit or Audit()),
+        failures=state.audit.audit_failures,
     )
 
 
@@ -121,9 +118,9 @@ def judge(
     state: RecoveryState,
     signals: Signals,
     coordinate: jax.Array,
+    law: Law,
     *,
     nonfinite: jax.Array,
-    strength: float | jax.Array = TRUST,
     held: bool | jax.Array = False,
 ) -> tuple[Verdict, RecoveryState]:
     """Weigh one step.
@@ -132,9 +129,9 @@ def judge(
       state: The supervisor.
       signals: The step's measurements.
       coordinate: f32[] the learning rate's coordinate minus where it started.
+      law: Its numbers; ``strength`` says how far the base rate is believed against
+        gradients that oppose its steps.
       nonfinite: bool[] the loss, reward or gradient came and was not finite.
-      strength: Of the prior, >= 0: how far the base rate is believed against gradients
-        that oppose its steps; see `rules.prior`.
       held: bool[] no retry is to begin or to climb.
 
     Returns:
@@ -143,27 +140,27 @@ def judge(
     e = evidence.weigh(
         signals,
         state.levels,
+        law,
         coordinate=coordinate,
-        strength=strength,
         held=held,
         nonfinite=nonfinite,
         restoring=state.restoring,
         strikes=state.strikes,
         auditing=state.audit.audit_left > 0,
-        untouched=audit.untouched(state.audit, state.strikes),
+        untouched=audit.untouched(state.audit, state.strikes, law.audit or Audit()),
         retrying=state.retry.retrying > 0,
     )
-    start, audited = audit.update(e, state.audit)
-    later, guarded = guard.update(e, state.guard, state.trusted_coordinate)
+    start, audited = audit.update(e, state.audit, law)
+    later, guarded = guard.update(e, state.guard, state.trusted_coordinate, law)
     to_start = start.failed | start.again
     restore = to_start | later.diverged
     healthy = ~e.suspicious & ~nonfinite & ~e.repeat & ~restore & (e.strikes == 0)
     free = healthy & signals.has_value & ~e.auditing & e.resting
     again, retried = retry.update(
-        e, state.retry, start, later, on_trial=state.guard.on_trial, free=free
+        e, state.retry, start, later, law, on_trial=state.guard.on_trial, free=free
     )
     settled = free & (state.keep_wait == 0)
-    settled &= ~e.known | (signals.loss_fast <= e.good + SETTLED * e.fast_error)
+    settled &= ~e.known | (signals.loss_fast <= e.good + law.keep_within * e.fast_error)
     settled |= again.begins
     jump = (start.jump + later.jump).astype(jnp.float32)
     jump = jnp.where(again.falls_back, again.fall, jump)
@@ -174,14 +171,14 @@ def judge(
     verdict = Verdict(restore, e.repeat, settled, healthy, to_start, jump, again.climb)
     # What follows a trial is taken as it comes.
     good_value = jnp.where(state.guard.on_trial, jnp.inf, levels.good_value)
-    trusted, ceiling = _standing(e, state, start, later, again, coordinate + jump)
+    trusted, ceiling = _standing(e, state, start, later, again, coordinate + jump, law)
     return verdict, RecoveryState(
         copy=state.copy,
         levels=levels._replace(good_value=good_value),
         audit=audited,
         guard=guarded,
         retry=retried,
-        keep_wait=jnp.where(settled, KEEP_EVERY - 1, one_less(state.keep_wait)),
+        keep_wait=jnp.where(settled, law.keep_every - 1, one_less(state.keep_wait)),
         strikes=jnp.where(restore, 0, e.strikes),
         restoring=jnp.where(restore, 2, one_less(state.restoring)),
         restores=state.restores + restore,
@@ -197,6 +194,7 @@ def _standing(
     later: guard.GuardRuling,
     again: retry.RetryRuling,
     after: jax.Array,
+    law: Law,
 ) -> tuple[jax.Array, jax.Array]:
     """The coordinate that is trusted, and the ceiling of a divergence."""
     lowered = start.failed | start.again | (later.diverged & ~again.falls_back)
@@ -207,7 +205,7 @@ def _standing(
     )
     ceiling = jnp.where(
         later.diverged & ~again.falls_back,
-        e.coordinate - DIVERGED_ABOVE,
+        e.coordinate - (law.guard or Guard()).ceiling_below,
         jnp.where(later.acquitted, jnp.inf, old.ceiling_coordinate),
     )
     return trusted, ceiling
@@ -232,6 +230,8 @@ def proceed(
     )
 
 
-def warm_up(state: RecoveryState) -> jax.Array:
+def warm_up(state: RecoveryState, law: Law) -> jax.Array:
     """Share of the rate that this step takes, f32[] in (0, 1]; see `audit.warm_up`."""
-    return audit.warm_up(state.audit, ~jnp.isnan(state.levels.first_value))
+    return audit.warm_up(
+        state.audit, ~jnp.isnan(state.levels.first_value), law.audit or Audit()
+    )

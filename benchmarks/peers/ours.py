@@ -6,6 +6,7 @@ alpha <- clip(alpha exp(f(signals))), and the polynomial average is evaluated
 import ast
 import difflib
 import inspect
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ OPTIONS = tuple(
     if name not in ("inner", "learning_rate")
 )
 EXAMPLE = "mode=search, slew=0.1, momentum_rule=alignment, total_steps=True"
+HINT = f"; try {EXAMPLE!r}."
 
 
 def _peer(name: str, options: dict[str, Any]) -> Peer:
@@ -44,9 +46,11 @@ def configured(text: str) -> Peer:
     """A configuration of `adaptive_scheduler`, written as its keyword arguments.
 
     Args:
-      text: ``option=value`` pairs, separated by commas. Values are Python literals; a
-        string needs no quotes; a rule is named as in `adaptive_optax.rules`, at its
-        defaults; ``total_steps=True`` is the horizon of the workload.
+      text: ``option=value`` pairs, separated by commas. ``law__retry=None`` and
+        ``law__audit__dead=0.0`` replace a part or a number of the default law. Values
+        are Python literals or ``inf``; a string needs no quotes; a rule is named as in
+        `adaptive_optax.rules`, at its defaults; ``total_steps=True`` is the horizon of
+        the workload.
 
     Returns:
       A peer named ``ours(text)``.
@@ -56,26 +60,40 @@ def configured(text: str) -> Peer:
       ValueError: If ``text`` cannot be read, an option or a rule is unknown, or
         `adaptive_scheduler` refuses a value.
     """
-    hint = f"; try {EXAMPLE!r}."
+    call = _call(text)
+    peer = _peer(f"ours({ast.unparse(call)[2:-1]})", options_of(text))
+    peer.make(optax.adam, 1e-3, 100)  # what the scheduler refuses is told now
+    return peer
+
+
+def options_of(text: str) -> dict[str, Any]:
+    """The keyword arguments that a configuration stands for; see `configured`."""
+    options: dict[str, Any] = {}
+    for keyword in _call(text).keywords:
+        name = str(keyword.arg)
+        value = _value(name, keyword.value)
+        if name.startswith("law__"):
+            law = options.get("law", ao.Law())
+            options["law"] = _replaced(law, name.split("__")[1:], value)
+        elif name in OPTIONS:
+            options[name] = value
+        else:
+            known, guess = _known(name, OPTIONS)
+            raise ValueError(f"unknown option {name!r}{guess}; known are {known}.")
+    return options
+
+
+def _call(text: str) -> ast.Call:
     try:
         call = ast.parse(f"f({text})", mode="eval").body
     except SyntaxError:
         call = None
     if not isinstance(call, ast.Call) or call.args:
-        raise ValueError(f"a configuration is option=value pairs, got {text!r}{hint}")
-    options: dict[str, Any] = {}
-    for keyword in call.keywords:
-        name = keyword.arg
-        if name not in OPTIONS:
-            known, guess = _known(str(name), OPTIONS)
-            raise ValueError(f"unknown option {name!r}{guess}; known are {known}.")
-        options[name] = _value(name, keyword.value, hint)
-    peer = _peer(f"ours({ast.unparse(call)[2:-1]})", options)
-    peer.make(optax.adam, 1e-3, 100)  # what the scheduler refuses is told now
-    return peer
+        raise ValueError(f"a configuration is option=value pairs, got {text!r}{HINT}")
+    return call
 
 
-def _value(name: str, node: ast.expr, hint: str) -> Any:
+def _value(name: str, node: ast.expr) -> Any:
     is_rule = name in ("rule", "momentum_rule", "sigma_rule")
     if is_rule and isinstance(node, ast.Name):
         if node.id not in ao.rules.__all__:
@@ -83,13 +101,26 @@ def _value(name: str, node: ast.expr, hint: str) -> Any:
             raise ValueError(f"unknown rule {node.id!r}{guess}; known are {known}.")
         return getattr(ao.rules, node.id)()
     if isinstance(node, ast.Name):
-        return node.id
+        return math.inf if node.id == "inf" else node.id
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_value(name, node.operand)
     try:
         return ast.literal_eval(node)
     except ValueError as error:
         raise ValueError(
-            f"`{name}` must be a Python literal, got {ast.unparse(node)!r}{hint}"
+            f"`{name}` must be a Python literal, got {ast.unparse(node)!r}{HINT}"
         ) from error
+
+
+def _replaced(part: Any, path: list[str], value: Any) -> Any:
+    """A law with one of its parts or numbers replaced."""
+    name, *rest = path
+    if name not in part._fields:
+        known, guess = _known(name, part._fields)
+        raise ValueError(f"the law has no {name!r}{guess}; known are {known}.")
+    if rest:
+        value = _replaced(getattr(part, name), rest, value)
+    return part._replace(**{name: value})
 
 
 def _known(name: str, names: Any) -> tuple[str, str]:

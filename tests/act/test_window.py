@@ -12,6 +12,7 @@ import pytest
 import adaptive_optax as ao
 from adaptive_optax.act import average as averaging
 from adaptive_optax.act import window
+from adaptive_optax.law import Average
 from tests.helpers import few
 
 SIZE = 40
@@ -34,7 +35,7 @@ def follow(params, grads, healthy, reset):
             reset=again,
             restored=again,
             hold=jnp.zeros((), bool),
-            every=2,
+            law=Average(),
             fraction=1.0,
         )
         return after, after
@@ -195,7 +196,7 @@ def test_a_step_that_was_not_finite_tells_nothing(hold):
         reset=jnp.zeros((), bool),
         restored=jnp.zeros((), bool),
         hold=jnp.asarray(hold),
-        every=2,
+        law=Average(),
         fraction=1.0,
     )
     assert np.array_equal(state.lag_series, after[1].lag_series) == hold

@@ -1,34 +1,29 @@
 """Taking a part out of the law takes out that part."""
 
-import subprocess
-import sys
-
 import pytest
 
-from benchmarks import ablation, cells, workloads
+import adaptive_optax as ao
+from benchmarks import ablation, peers, workloads
+from benchmarks.peers import ours
 
 
 @pytest.mark.parametrize("part", ablation.PARTS)
-def test_without_a_part_the_law_is_another_one_that_still_imports(part, tmp_path):
-    folder = ablation.without(*ablation.PARTS[part], tmp_path)
-    assert cells.law_hash(folder) != cells.law_hash()
-    module, line = ablation.PARTS[part]
-    name = line.split(" = ")[0]
-    before = (cells.ROOT / "adaptive_optax" / f"{module}.py").read_text()
-    assert name in before  # it replaces something
+def test_without_a_part_the_law_is_another_one(part):
+    text = ablation.PARTS[part]
+    assert ours.options_of(text)["law"] != ao.Law()
+    assert peers.get(f"ours({text})").ours
 
 
-def test_a_copy_is_what_its_child_imports(tmp_path):
-    folder = ablation.without("supervise/audit", "WARMUP_STEPS = 1", tmp_path)
-    code = "from adaptive_optax.supervise import audit; print(audit.WARMUP_STEPS)"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == "1"
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("law__retri=None", "the law has no 'retri' .did you mean 'retry'"),
+        ("law__audit__ded=0.0", "the law has no 'ded' .did you mean 'dead'"),
+    ],
+)
+def test_what_the_law_has_not_is_named(text, message):
+    with pytest.raises(ValueError, match=message):
+        ours.configured(text)
 
 
 def test_no_held_out_workload_is_looked_at():

@@ -14,6 +14,7 @@ import optax
 
 import adaptive_optax as ao
 from adaptive_optax._types import Rule
+from adaptive_optax.law import Law
 from adaptive_optax.rules.search import prior
 
 RULES: dict[str, Callable[[], Rule]] = {
@@ -25,7 +26,7 @@ RULES: dict[str, Callable[[], Rule]] = {
     "blend with credit": lambda: ao.blend(
         {"loss": ao.rules.trend(), "spikes": ao.rules.grad_norm()}, credit=10.0
     ),
-    "prior": functools.partial(prior, 3.0),
+    "prior": functools.partial(prior, Law(strength=3.0)),
 }
 
 

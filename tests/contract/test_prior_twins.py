@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from adaptive_optax import rules
+from adaptive_optax.law import Law, Nudge, Search
 from adaptive_optax.rules.search import prior
 from tests.rules import twins
 from tests.rules.signal_streams import random_stream, records, run_rule
@@ -14,7 +15,9 @@ from tests.rules.signal_streams import random_stream, records, run_rule
 CASES = {
     "alignment": (rules.alignment(), twins.alignment),
     "alignment, eager": (
-        rules.alignment(rate=0.1, up_evidence=0.5, down_evidence=0.0, down_trend=1.0),
+        rules.alignment(
+            Nudge(rate=0.1, down_evidence=0.0, down_trend=1.0), up_evidence=0.5
+        ),
         functools.partial(
             twins.alignment,
             rate=0.1,
@@ -28,10 +31,10 @@ CASES = {
         functools.partial(twins.search, evidence=2.0),
     ),
     "search, slow": (
-        rules.search(evidence=1.0, rate=0.01),
+        rules.search(evidence=1.0, config=Search(rate=0.01)),
         functools.partial(twins.search, evidence=1.0, rate=0.01),
     ),
-    "prior": (prior(1.0), functools.partial(twins.prior, strength=1.0)),
+    "prior": (prior(Law(strength=1.0)), functools.partial(twins.prior, strength=1.0)),
 }
 
 
@@ -57,7 +60,7 @@ def test_the_law_agrees_with_its_twin(name, seed):
 
 def test_infinite_trust_never_moves():
     # Below the trusted coordinate, if only by a rounding, it rose all the same.
-    deltas, _ = run_rule(prior(math.inf), random_stream(3))
+    deltas, _ = run_rule(prior(Law(strength=math.inf)), random_stream(3))
     np.testing.assert_array_equal(deltas, 0.0)
 
 

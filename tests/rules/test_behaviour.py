@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from adaptive_optax import rules
+from adaptive_optax.law import Law, Settle
 from adaptive_optax.rules.search import prior
 from tests.rules.signal_streams import one_step, run_rule, steps
 
@@ -288,7 +289,7 @@ class TestSearch:
 
         @jax.jit
         def delta(strength):
-            rule = prior(strength)
+            rule = prior(Law(strength=strength))
             state = rule.init()._replace(searching=jnp.zeros((), bool))
             return rule.update(signals, state)[0]
 
@@ -320,7 +321,7 @@ class TestOpposition:
         assert (delta[0] < 0) == falls
 
     def test_without_memory_the_rate_settles_at_a_third_of_the_pace(self):
-        settle = rules.settle(power=1.5)
+        settle = rules.settle(Settle(power=1.5))
         carries_on = moves(settle, 1, **self.OPPOSED, persistence=0.8)
         turns = moves(settle, 1, **self.OPPOSED, persistence=-0.3)
         np.testing.assert_allclose(carries_on, -1.5 / 100, rtol=1e-6)

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import math
 from typing import NamedTuple
 
 import chex
@@ -12,10 +13,13 @@ import optax
 import pytest
 
 import adaptive_optax as ao
-from adaptive_optax.supervise import audit, evidence, retry, supervisor
+from adaptive_optax.law import Audit, Law
+from adaptive_optax.supervise import evidence, supervisor
 from tests.helpers import few
 from tests.rules.signal_streams import one_step, random_stream, records
 from tests.supervise.judges_twin import Judges
+
+LAW = Law()
 
 
 def first(value):
@@ -25,12 +29,15 @@ def first(value):
 
 @functools.partial(jax.jit, static_argnames="audited")
 def judge_all(stream, coordinates, nonfinite, audited):
-    start = supervisor.init_recovery({"x": jnp.zeros(2)}, (), audited=audited)
+    law = LAW if audited else LAW._replace(audit=None)
+    start = supervisor.init_recovery({"x": jnp.zeros(2)}, (), law)
 
     def step(state, fed):
         signals, coordinate, bad = fed
-        verdict, state = supervisor.judge(state, signals, coordinate, nonfinite=bad)
-        return state, (verdict, supervisor.warm_up(state))
+        verdict, state = supervisor.judge(
+            state, signals, coordinate, law, nonfinite=bad
+        )
+        return state, (verdict, supervisor.warm_up(state, law))
 
     return jax.lax.scan(step, start, (stream, coordinates, nonfinite))
 
@@ -291,7 +298,9 @@ def test_opposition_is_no_failure_once_the_loss_has_halved(gain, persistence, fa
         alignment_count=25,
         persistence=persistence,
     )
-    state = supervisor.init_recovery(PARAMS, ())._replace(levels=first(signals.value))
+    state = supervisor.init_recovery(PARAMS, (), LAW)._replace(
+        levels=first(signals.value)
+    )
     _, state, _ = judge_on(state, signals, 0.0, False)
     assert int(state.audit.audit_failures) == fails
 
@@ -301,8 +310,10 @@ def test_opposition_is_no_failure_while_the_loss_clearly_falls(trend, fails):
     signals = one_step(
         alignment_mean=-0.5, alignment_count=25, persistence=0.5, loss_trend=trend
     )
-    state = supervisor.init_recovery(PARAMS, ())._replace(levels=first(signals.value))
-    _, state = supervisor.judge(state, signals, 0.0, nonfinite=jnp.zeros((), bool))
+    state = supervisor.init_recovery(PARAMS, (), LAW)._replace(
+        levels=first(signals.value)
+    )
+    _, state = supervisor.judge(state, signals, 0.0, LAW, nonfinite=jnp.zeros((), bool))
     assert int(state.audit.audit_failures) == fails
 
 
@@ -313,9 +324,15 @@ def test_the_more_the_base_rate_is_trusted_the_more_opposition_it_takes(
     signals = one_step(
         alignment_mean=-0.12, alignment_sem=0.1, alignment_count=25, persistence=0.5
     )
-    state = supervisor.init_recovery(PARAMS, ())._replace(levels=first(signals.value))
+    state = supervisor.init_recovery(PARAMS, (), LAW)._replace(
+        levels=first(signals.value)
+    )
     _, state = supervisor.judge(
-        state, signals, 0.0, nonfinite=jnp.zeros((), bool), strength=strength
+        state,
+        signals,
+        0.0,
+        LAW._replace(strength=strength),
+        nonfinite=jnp.zeros((), bool),
     )
     assert int(state.audit.audit_failures) == fails
 
@@ -335,7 +352,7 @@ def test_steps_that_carry_on_against_the_gradient_have_overshot(
         loss_trend=5.0,
         loss_gain=0.8,
     )
-    state = supervisor.init_recovery(PARAMS, ())
+    state = supervisor.init_recovery(PARAMS, (), LAW)
     _, state, _ = judge_on(state, signals, 0.0, False)
     assert int(state.audit.audit_failures) == 0  # the first loss has nothing to oppose
     _, state, _ = judge_on(state, signals, 0.0, False)
@@ -372,7 +389,7 @@ def test_an_agreement_that_ends_in_the_warm_up_has_been_outrun(
         alignment_slow_sem=0.1,
         alignment_count=12,
     )
-    state = supervisor.init_recovery(PARAMS, ())
+    state = supervisor.init_recovery(PARAMS, (), LAW)
     _, state, _ = judge_on(state, agrees, 0.0, False)
     _, state, _ = judge_on(state, over, 0.0, False)
     assert int(state.audit.audit_failures) == fails
@@ -383,7 +400,7 @@ def test_an_agreement_that_ends_in_the_warm_up_has_been_outrun(
 def judge_on(state, signals, coordinate, held):
     """One finite step of the judges, and where its jump leads."""
     verdict, state = supervisor.judge(
-        state, signals, coordinate, nonfinite=jnp.zeros((), bool), held=held
+        state, signals, coordinate, LAW, nonfinite=jnp.zeros((), bool), held=held
     )
     return verdict, state, coordinate + verdict.jump + verdict.climb
 
@@ -397,7 +414,7 @@ def retried(losses, *, start="opposed", held_until=0, gain=0.3, wait=40):
         value=2.0, loss_fast=2.0, loss_noise=0.1, loss_gain=gain, alignment_count=0
     )
     quiet = quiet._replace(loss_trend=jnp.float32(0.0), loss_progress=jnp.float32(0.0))
-    state, m, twin, path = supervisor.init_recovery(PARAMS, ()), 0.0, Judges(), []
+    state, m, twin, path = supervisor.init_recovery(PARAMS, (), LAW), 0.0, Judges(), []
     opposed = {"alignment_mean": -0.9, "alignment_count": 9, "persistence": 0.5}
     bad = {"high": [{"value": 50.0}] * 3, "opposed": [opposed]}[start]
     for t, change in enumerate([{}] * 3 + bad + [{}] * (20 + wait) + losses):
@@ -438,7 +455,7 @@ def test_a_start_that_was_opposed_and_no_more_is_retried_where_the_loss_stands_s
     assert path[-1] == pytest.approx(0.0, abs=1e-6)
     climb = path[path.argmin() :]
     steps = np.diff(climb[: np.argmax(climb > -1e-6)])
-    assert steps[steps > 0].max() == pytest.approx(retry.PACE)
+    assert steps[steps > 0].max() == pytest.approx(LAW.retry.pace)
     assert int(state.retry.retrying) > 0 and np.isneginf(state.retry.retry_coordinate)
     assert float(state.trusted_coordinate) == pytest.approx(low)
     _, state, verdicts = retried([{}] * 300)
@@ -486,7 +503,7 @@ def test_a_divergence_at_the_lower_rate_ends_all_thought_of_a_higher_one():
 
 def test_a_retry_never_fails_upwards():
     # Its rate has been lowered below where it began: the guard's own cut is made.
-    state = supervisor.init_recovery(PARAMS, (), audited=False)
+    state = supervisor.init_recovery(PARAMS, (), LAW._replace(audit=None))
     state = state._replace(
         retry=state.retry._replace(
             retrying=jnp.int32(99), retry_from=jnp.float32(-3.0)
@@ -533,7 +550,7 @@ def test_no_retry_begins_above_what_it_would_be_suspicious_at():
 
 def test_a_first_loss_that_is_low_by_luck_fails_once():
     # Where the first batch is easy every later loss at the same parameters is high.
-    state = supervisor.init_recovery(PARAMS, ())
+    state = supervisor.init_recovery(PARAMS, (), LAW)
     for value in (0.5, *[2.0] * 90):
         signals = one_step(value=value, loss_fast=value, alignment_count=0)
         _, state, _ = judge_on(state, signals, 0.0, False)
@@ -566,7 +583,7 @@ def test_steps_that_were_not_taken_are_none_of_an_audit(every):
         _, state = STEP(PARAMS, state, None if t % every else 2.0, size=np.nan)
     assert int(state.recovery.audit.audit_failures) == 0
     assert float(state.lr_scale) == 1.0
-    assert int(state.recovery.audit.audit_left) == audit.AUDIT_STEPS
+    assert int(state.recovery.audit.audit_left) == LAW.audit.steps
 
 
 def test_a_way_back_that_ends_in_a_step_without_a_loss_is_no_step():
@@ -691,7 +708,7 @@ def test_what_was_lost_is_back_to_the_bit_within_three_steps(dtype, size):
 def test_a_broken_rate_is_cut_twelve_times_at_most_in_the_audit():
     # Then the data is to blame, and the run goes on.
     _, state = feed([2.0] + [2.0, *[np.nan] * 5] * 30)
-    assert int(state.recovery.audit.audit_failures) == audit.MAX_FAILURES
+    assert int(state.recovery.audit.audit_failures) == LAW.audit.max_failures
     params, state = feed(calm(65), PARAMS, state)
     chex.assert_tree_all_finite(params)
     assert int(state.recovery.audit.audit_left) == 0
@@ -850,7 +867,7 @@ def test_a_good_rate_passes_the_audit_and_is_late_by_the_warm_up_only(at_a_good_
     assert float(values[-50:].mean()) == pytest.approx(at_a_good_rate, rel=0.02)
 
 
-def test_a_rate_whose_first_steps_are_its_largest_passes_warmed_up(monkeypatch):
+def test_a_rate_whose_first_steps_are_its_largest_passes_warmed_up():
     # AdaGrad's first step is the rate itself, whatever the gradient: at full rate the
     # audit threw away a start that overshoots once and then converges.
     start = jnp.ones(4)
@@ -872,8 +889,10 @@ def test_a_rate_whose_first_steps_are_its_largest_passes_warmed_up(monkeypatch):
     values, state = run(tx)
     assert int(state.recovery.restores) == 0 and float(state.lr_scale) == 1.0
     assert values.max() == values[0] and values[-1] < 1e-3 * values[0]
-    monkeypatch.setattr(audit, "WARMUP_STEPS", 1)
-    _, state = run(tx)
+    at_once = Law(strength=math.inf, audit=Audit(warmup_steps=1))
+    _, state = run(
+        ao.adaptive_scheduler(optax.adagrad, 2.4, law=at_once, average=False)
+    )
     assert int(state.recovery.restores) >= 1
 
 
@@ -1023,8 +1042,10 @@ def test_one_gradient_that_is_not_finite_is_no_dead_one():
     signals = one_step(
         has_gradient=False, grad_norm=0.0, alignment_mean=-0.1, alignment_count=5
     )
-    state = supervisor.init_recovery(PARAMS, ())._replace(
+    state = supervisor.init_recovery(PARAMS, (), LAW)._replace(
         levels=first(signals.value)._replace(first_norm=jnp.float32(1.0))
     )
-    verdict, _ = supervisor.judge(state, signals, 0.0, nonfinite=jnp.ones((), bool))
+    verdict, _ = supervisor.judge(
+        state, signals, 0.0, LAW, nonfinite=jnp.ones((), bool)
+    )
     assert not verdict.restore and float(verdict.jump) == 0
