@@ -8,7 +8,7 @@ A `Law` is a value: print it, `_replace` a number, set a part to None to switch 
 docs/law.md has the equations. Units: a *step* is one update, a *loss* one step with a
 loss; *errors* are standard errors of the average that is judged, *noises* standard
 deviations of one loss; a *log distance* is a difference of log learning rates. Numbers
-may be traced arrays, to study many laws in one program.
+may be traced scalars, to study many laws in one program.
 """
 
 import math

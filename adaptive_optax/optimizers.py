@@ -189,7 +189,7 @@ def restore_on_divergence(
     Args:
       inner: A built transformation, or a factory with ``learning_rate=`` among the
         options.
-      **options: Of `adaptive_scheduler`, but ``mode`` and ``recovery``.
+      **options: Of `adaptive_scheduler`, but ``mode``, ``law`` and ``recovery``.
 
     Returns:
       A transformation; feed it with ``update(grads, state, params, value=loss)``.

@@ -159,8 +159,8 @@ def law_of(mode: str | float, law: Law | None) -> Law:
     """The law that ``mode`` names, or the one that is given.
 
     Raises:
-      TypeError: If ``law`` is no `Law`.
-      ValueError: If ``mode`` says something else than ``law``.
+      TypeError: If ``law`` is no `Law`, or a part of it not that part.
+      ValueError: If ``mode`` says something else than ``law``, or a count is below 1.
     """
     if law is None:
         return LAWS[mode] if isinstance(mode, str) else Law(strength=mode)
@@ -174,6 +174,23 @@ def law_of(mode: str | float, law: Law | None) -> Law:
             "give one of them, such as law=ao.Law(strength=3.0)."
         )
     _checks.evidence("law.strength", law.strength, example="ao.Law(strength=6.0)")
+    for name, part in Law()._asdict().items():
+        given = getattr(law, name)
+        if isinstance(part, tuple) and not (
+            given is None or isinstance(given, type(part))
+        ):
+            raise TypeError(
+                f"`law.{name}` must be a {type(part).__name__}, or None to switch it "
+                f"off, got {given!r}; try ao.Law({name}=None)."
+            )
+    counts = {"strikes": law.strikes, "keep_every": law.keep_every}
+    if law.audit is not None:
+        for name in ("steps", "again", "warmup_steps"):
+            counts[f"audit.{name}"] = getattr(law.audit, name)
+    if law.average is not None:
+        counts["average.every"] = law.average.every
+    for name, count in counts.items():
+        _checks.within(f"law.{name}", count, 1, example="ao.Law()")
     return law
 
 

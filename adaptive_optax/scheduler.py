@@ -172,7 +172,7 @@ def adaptive_scheduler(
     )
     law = options.law_of(mode, law)
     averages = law.average if average else None
-    recovery = recovery and any((law.audit, law.guard, law.retry))
+    recovery = recovery and any((law.audit, law.guard))
     if total_steps is not None:
         options.check_horizon(total_steps, schedule, law, audited=recovery)
     if recovery_dtype is not None:

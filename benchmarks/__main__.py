@@ -8,7 +8,7 @@
     python -m benchmarks ablate                 each part of the law taken out once
     python -m benchmarks apart                  two larger runs on data of yours
     python -m benchmarks cost                   step time, state bytes, compile time
-    python -m benchmarks replay                 gains of thirty runs, before and after
+    python -m benchmarks replay                 gains of 32 runs, before and after
 
 A run that is interrupted goes on where it was; so does one after a change, with only
 the cells that the change touches.
@@ -230,7 +230,7 @@ def replay(
     against: Path | None = None,
     run: tuple[str, ...] = (),
 ) -> None:
-    """Record the gains of thirty runs, or set them beside a recording.
+    """Record the gains of 32 runs, or set them beside a recording.
 
     Args:
       write: File to record into, an ``.npz``.

@@ -1,4 +1,4 @@
-"""The gains of every step of thirty runs, to set one version beside another.
+"""The gains of every step of 32 runs, to set one version beside another.
 
     python -m benchmarks replay --write FILE      before a change
     python -m benchmarks replay --against FILE    after it

@@ -5,7 +5,7 @@ import os
 from tests import xla
 
 # Before anything initialises a JAX backend: all this is read once. The workers of
-# pytest-xdist inherit it, so one process asks XLA and all share one folder of programs.
+# pytest-xdist inherit it, so one process asks XLA for all.
 if "ADAPTIVE_OPTAX_TESTS" not in os.environ:
     os.environ["ADAPTIVE_OPTAX_TESTS"] = "ready"
     given = os.environ.get("XLA_FLAGS", "")

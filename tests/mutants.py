@@ -1,6 +1,6 @@
 """How much the tests notice: one small fault at a time, and whether a test fails.
 
-    python -m tests.mutants --only recovery --jobs 2 --output mutants.md
+    python -m tests.mutants --only supervise --jobs 2 --output mutants.md
 
 For every entry of `mutant_table` the fault is written into a copy of the repository,
 and the tests of that file are run there, with the file's own doctests. A fault that a
@@ -201,6 +201,9 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, help="folder for compiled programs")
     given = parser.parse_args()
     chosen = [mutant for mutant in MUTANTS if given.only in mutant.file]
+    if not chosen:
+        files = ", ".join(sorted({mutant.file for mutant in MUTANTS}))
+        parser.error(f"no file's name contains {given.only!r}; there are {files}")
     with tempfile.TemporaryDirectory() as temporary:
         cache = (given.cache or Path(temporary)).resolve()
         done = written(try_all(chosen, max(given.jobs, 1), cache), given.output)

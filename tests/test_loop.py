@@ -295,6 +295,43 @@ class TestLaw:
         ratio = rates(states)[32] / rates(states)[31]
         assert ratio == pytest.approx(math.exp(-3.0), rel=1e-4)
 
+    def test_without_a_guard_a_loss_that_stays_high_is_the_new_one(self):
+        # Strikes that nobody could answer kept the average from going on, for good.
+        tx = ao.adaptive_scheduler(optax.sgd, 1e-3, law=ao.Law(guard=None))
+        losses = np.float32([1.0] * 100 + [20.0] * 40)
+        _, states = scan(tx, PARAMS, tx.init(PARAMS), [PARAMS] * 140, value=losses)
+        counts = [int(states[t].averaging.average_count) for t in (99, 139)]
+        assert counts[1] > counts[0] + 10
+        assert states[-1].recovery.strikes == states[-1].recovery.restores == 0
+
+    def test_an_audit_shorter_than_the_warm_up_ends_with_it(self):
+        # Rules that hold in the warm-up held for ever.
+        tx = ao.adaptive_scheduler(
+            optax.sgd,
+            0.1,
+            law=ao.Law(audit=ao.law.Audit(steps=5)),
+            rule=Rule(lambda: (), lambda s, state: (jnp.float32(s.warming), state)),
+            average=False,
+        )
+        scales = [float(state.lr_scale) for state in run(tx, 9)[1]]
+        assert scales[6] == scales[8] > scales[3]
+
+    def test_counts_may_be_floats_where_numbers_are_traced(self):
+        @jax.jit
+        def updated(count):
+            law = ao.Law(
+                keep_every=count,
+                audit=ao.law.Audit(steps=count),
+                retry=ao.law.Retry(watch=count),
+                search=ao.law.Search(quiet=count),
+            )
+            tx = ao.adaptive_scheduler(optax.sgd, 0.1, law=law)
+            state = tx.init(PARAMS)
+            return state, tx.update(PARAMS, state, PARAMS, value=1.0)[1]
+
+        before, after = updated(jnp.float32(60.0))
+        chex.assert_trees_all_equal_shapes_and_dtypes(before, after)
+
     def test_laws_may_be_studied_in_one_program(self):
         @jax.jit
         @jax.vmap
@@ -912,6 +949,17 @@ BAD = [
         {"law": ao.Law(), "mode": "search"},
         ValueError,
         "`mode`='search' and `law` both say .*law=ao.Law.strength=3.0",
+    ),
+    (
+        {"law": ao.Law(retry=False)},
+        TypeError,
+        "`law.retry` must be a Retry, or None to",
+    ),
+    ({"law": ao.Law(guard=ao.law.Retry())}, TypeError, "`law.guard` must be a Guard"),
+    (
+        {"law": ao.Law(average=ao.law.Average(every=0))},
+        ValueError,
+        "`law.average.every` must lie in .* got 0",
     ),
     ({"law": ao.Law(strength=-1.0)}, ValueError, "`law.strength` must lie in .* -1.0"),
     # What to wrap.

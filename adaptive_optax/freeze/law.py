@@ -53,7 +53,7 @@ class FreezeState(NamedTuple):
 
 
 class FreezeConfig(NamedTuple):
-    """The settings of `freezing.freeze_by_grad_norm`, checked by `freeze_config`."""
+    """The settings of `freeze_by_grad_norm`, checked by `freeze_config`."""
 
     threshold: float | jax.Array = 1e-4
     ema_decay: float = 0.9
@@ -74,7 +74,7 @@ class FreezeConfig(NamedTuple):
 
 
 def freeze_config(**settings: Any) -> FreezeConfig:
-    """Check the settings of `freezing.freeze_by_grad_norm` and bundle them.
+    """Check the settings of `freeze_by_grad_norm` and bundle them.
 
     Raises:
       TypeError: If a setting is unknown or not a number.

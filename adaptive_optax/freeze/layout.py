@@ -29,7 +29,7 @@ class Layout(NamedTuple):
 
 
 def layout_of(params: Any, never: Any, stacked: Any, groups: Any) -> Layout:
-    """Lay out a tree; see `freezing.freeze_by_grad_norm` for the arguments.
+    """Lay out a tree; see `freeze_by_grad_norm` for the arguments.
 
     Raises:
       ValueError: If a pattern matches no leaf, or a stacked leaf has no axis.

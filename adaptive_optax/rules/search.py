@@ -25,10 +25,8 @@ class SearchState(NamedTuple):
 def search(
     then: Rule | None = None,
     *,
-    evidence: float = Law().strength,
-    momentum: float | jax.Array = 0.9,
-    config: Search = Search(),  # noqa: B008
     law: Law = Law(),  # noqa: B008
+    momentum: float | jax.Array = 0.9,
 ) -> Rule:
     """Climb while alignment is overwhelming, fall back to where it was, hand over.
 
@@ -61,13 +59,11 @@ def search(
 
     Args:
       then: Rule that drives the gain after the search; default `alignment()`.
-      evidence: Standard errors of alignment that a climb needs, >= 0. This is the
-        prior's strength: 6 hardly ever moves a sound base rate, 3 takes it for a
-        guess, infinity never searches.
+      law: Its numbers. ``strength`` is the standard errors of alignment that a climb
+        needs, >= 0: 6 hardly ever moves a sound base rate, 3 takes it for a guess,
+        infinity never searches. ``search.rate`` is the change of the log gain per
+        climbing step, > 0; ``search.early_rate`` the same while the loss has not moved.
       momentum: Of the filter, in [0, 1): how late votes arrive.
-      config: Its other numbers. ``rate`` is the change of the log gain per climbing
-        step, > 0; ``early_rate`` the same while the loss has not moved, > 0.
-      law: Of which it takes what it shares with other parts.
 
     Returns:
       A `Rule` that holds during the warm-up and for 20 steps after, or for 12 steps
@@ -79,7 +75,7 @@ def search(
         outside [0, 1).
 
     Example:
-      >>> rule = search(evidence=3.0)
+      >>> rule = search(law=Law(strength=3.0))
       >>> bool(rule.init().searching)
       True
 
@@ -93,11 +89,12 @@ def search(
         raise TypeError(
             f"`then` must be a Rule, got {then!r}; try search(rules.alignment())."
         )
-    c, margin = config, (law.nudge or Nudge()).margin
+    c, evidence = law.search or Search(), law.strength
+    margin = (law.nudge or Nudge()).margin
     for name in ("rate", "early_rate"):
-        example = f"search(config=Search({name}=0.06))"
+        example = f"search(law=Law(search=Search({name}=0.06)))"
         _checks.positive(name, getattr(c, name), example=example)
-    _checks.evidence("evidence", evidence, example="search(evidence=6.0)")
+    _checks.evidence("strength", evidence, example="search(law=Law(strength=6.0))")
     _checks.within(
         "momentum", momentum, 0.0, 1.0, open_high=True, example="search(momentum=0.9)"
     )
@@ -144,7 +141,7 @@ def search(
         after = m + delta
         return delta, SearchState(
             searching=state.searching & ~stop,
-            search_quiet=quiet,
+            search_quiet=quiet.astype(jnp.int32),
             search_lagged=jnp.where(
                 s.restored, m, state.search_lagged + (after - state.search_lagged) / lag
             ),
@@ -187,9 +184,7 @@ def prior(law: Law = Law(), momentum: float | jax.Array = 0.9) -> Rule:  # noqa:
         down = settle(law.settle, level_after=law.level_after)
     rule = _both(nudge, down)
     if law.search is not None:
-        rule = search(
-            rule, evidence=strength, momentum=momentum, config=law.search, law=law
-        )
+        rule = search(rule, law=law, momentum=momentum)
     if not _checks.is_traced(strength):
         return rule
 

@@ -52,7 +52,7 @@ class AuditRuling(NamedTuple):
 def init_audit(law: Audit | None) -> AuditState:
     """The audit before the first step; without one it is passed."""
     return AuditState(
-        audit_left=jnp.asarray(law.steps if law else 0, jnp.int32),
+        audit_left=jnp.asarray(law.steps if law else 0).astype(jnp.int32),
         audit_agreed=jnp.zeros((), bool),
         audit_doubts=jnp.zeros((), jnp.int32),
         audit_failures=jnp.zeros((), jnp.int32),
@@ -91,7 +91,7 @@ def update(
     jump += jnp.where(late, audit.passed_late, 0.0)
     ruling = AuditRuling(failed, again, only_opposed, late, jump)
     return ruling, AuditState(
-        audit_left=left,
+        audit_left=left.astype(jnp.int32),
         audit_agreed=agreed & ~(failed | again) & (e.auditing | ~e.out),
         audit_doubts=jnp.where(failed, 0, old.audit_doubts + again),
         audit_failures=old.audit_failures + failed,
@@ -135,7 +135,8 @@ def untouched(state: AuditState, strikes: jax.Array, audit: Audit) -> jax.Array:
 
 def warming(state: AuditState, audit: Audit) -> jax.Array:
     """Whether the rate still rises, bool[]."""
-    return state.audit_left > _steps(state, audit) - audit.warmup_steps
+    left = state.audit_left
+    return (left > 0) & (left > _steps(state, audit) - audit.warmup_steps)
 
 
 def warm_up(state: AuditState, started: jax.Array, audit: Audit) -> jax.Array:

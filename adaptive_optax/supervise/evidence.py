@@ -109,7 +109,7 @@ def weigh(
       retrying: bool[] a rate that failed is being tried again.
     """
     s = signals
-    # A part that is off judges nothing, but its measure must be a number.
+    # A part that is off has no numbers; its measure is then not used.
     start, guard = law.audit or Audit(), law.guard or Guard()
     errors = (law.retry or Retry()).errors
     repeat = restoring == 2
@@ -154,7 +154,7 @@ def weigh(
     error = jnp.where(repeat, levels.good_noise, fast_error)
     rise = jnp.where(retrying, (lower - good) / (share + errors * error), rise)
     judged = s.has_value & known & ((size > 0) | (levels.good_noise > 0))
-    above_good = judged & ~repeat & (rise > 1)
+    above_good = judged & ~repeat & (rise > 1) & (law.guard is not None)
 
     high = jnp.where(auditing, above_start, above_good)
     suspicious = (nonfinite & ~untouched | high) & ~repeat

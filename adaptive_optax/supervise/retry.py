@@ -84,7 +84,7 @@ def update(
     begins = free & e.known & still & ~e.held & ~retried & (e.coordinate < target)
 
     gap = jnp.where(begins, target - e.coordinate, 0.0)
-    watch = jnp.ceil(gap / retry.pace).astype(jnp.int32) + retry.watch
+    watch = (jnp.ceil(gap / retry.pace) + retry.watch).astype(jnp.int32)
     retrying = jnp.where(e.seen, one_less(old.retrying), old.retrying)
     retrying = jnp.where(begins, watch, retrying)
     judged_again = e.repeat & on_trial  # by the good parameters

@@ -178,7 +178,9 @@ def judge(
         audit=audited,
         guard=guarded,
         retry=retried,
-        keep_wait=jnp.where(settled, law.keep_every - 1, one_less(state.keep_wait)),
+        keep_wait=jnp.where(
+            settled, law.keep_every - 1, one_less(state.keep_wait)
+        ).astype(jnp.int32),
         strikes=jnp.where(restore, 0, e.strikes),
         restoring=jnp.where(restore, 2, one_less(state.restoring)),
         restores=state.restores + restore,

@@ -9,12 +9,9 @@ import jax
 import pytest
 
 from benchmarks.budget import Budget
+from tests import xla
 
 ROOT = Path(__file__).parents[2]
-FAST = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-)
 
 needs_no_gpu = pytest.mark.skipif(
     jax.default_backend() == "gpu", reason="the point is that there is no GPU"
@@ -48,7 +45,11 @@ def report(tmp_path_factory):
     subprocess.run(
         [sys.executable, "-m", "benchmarks.gpu", *arguments, "--output", output],
         cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": FAST},
+        env=os.environ
+        | {
+            "XLA_FLAGS": " ".join(xla.known(xla.WANTED)),
+            "JAX_NUM_CPU_DEVICES": "1",
+        },
         check=True,
     )
     return json.loads(output.read_text())

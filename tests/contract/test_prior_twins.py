@@ -27,11 +27,11 @@ CASES = {
         ),
     ),
     "search": (
-        rules.search(evidence=2.0),
+        rules.search(law=Law(strength=2.0)),
         functools.partial(twins.search, evidence=2.0),
     ),
     "search, slow": (
-        rules.search(evidence=1.0, config=Search(rate=0.01)),
+        rules.search(law=Law(strength=1.0, search=Search(rate=0.01))),
         functools.partial(twins.search, evidence=1.0, rate=0.01),
     ),
     "prior": (prior(Law(strength=1.0)), functools.partial(twins.prior, strength=1.0)),

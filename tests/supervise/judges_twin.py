@@ -1,4 +1,4 @@
-"""The judges once more, slowly: plain Python that reads like `recovery`'s docstring."""
+"""The judges once more, slowly: plain Python that reads like their docstrings."""
 
 import math
 
