@@ -123,7 +123,8 @@ def eval_params(state: Any, params: optax.Params) -> optax.Params:
     if not found:
         raise ValueError(
             "`state` holds no average of the parameters; pass average=True to "
-            "adaptive_scheduler, or optax.chain(optimizer, average_params())."
+            "adaptive_scheduler (and no law whose average is None), or "
+            "optax.chain(optimizer, average_params())."
         )
     paths, structure = jax.tree_util.tree_flatten_with_path(params)
     # By path, not by structure: a mask leaves holes, and Flax boxes the leaves.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from adaptive_optax import rules
-from adaptive_optax.law import Law, Nudge, Search
+from adaptive_optax.law import Law, Nudge, Search, Settle
 from adaptive_optax.rules.search import prior
 from tests.rules import twins
 from tests.rules.signal_streams import random_stream, records, run_rule
@@ -65,7 +65,12 @@ def test_infinite_trust_never_moves():
 
 
 BAD = [
-    (rules.alignment, {"rate": 0.0}, ValueError, r"`rate` must lie in \(0, .* got 0.0"),
+    (
+        rules.alignment,
+        {"config": Nudge(rate=0.0)},
+        ValueError,
+        r"`rate` must lie in \(0, .* got 0.0",
+    ),
     (rules.alignment, {"up_evidence": -1}, ValueError, "`up_evidence` .* got -1"),
     (
         rules.alignment,
@@ -73,23 +78,53 @@ BAD = [
         ValueError,
         "`up_evidence` .* got nan",
     ),
-    (rules.alignment, {"down_evidence": -2}, ValueError, "`down_evidence` .* got -2"),
+    (
+        rules.alignment,
+        {"config": Nudge(down_evidence=-2)},
+        ValueError,
+        "`down_evidence` .* got -2",
+    ),
     (rules.alignment, {"up_evidence": "3"}, TypeError, "`up_evidence`.*'3'"),
-    (rules.settle, {"power": -1.0}, ValueError, r"`power` must lie in .* got -1.0"),
-    (rules.settle, {"power": math.inf}, ValueError, "`power` must be finite, got inf"),
-    (rules.settle, {"power": None}, TypeError, "`power` must be a number, got None"),
-    (rules.settle, {"level": math.nan}, ValueError, "`level` must be .* got nan"),
-    (rules.search, {"rate": -0.1}, ValueError, "`rate` must lie in .* got -0.1"),
-    (rules.search, {"evidence": -1}, ValueError, "`evidence` .* got -1"),
-    (rules.search, {"evidence": "6"}, TypeError, "`evidence`.*'6'"),
+    (
+        rules.settle,
+        {"config": Settle(power=-1.0)},
+        ValueError,
+        r"`power` must lie in .* got -1.0",
+    ),
+    (
+        rules.settle,
+        {"config": Settle(power=math.inf)},
+        ValueError,
+        "`power` must be finite, got inf",
+    ),
+    (
+        rules.settle,
+        {"config": Settle(power=None)},
+        TypeError,
+        "`power` must be a number, got None",
+    ),
+    (
+        rules.settle,
+        {"config": Settle(level=math.nan)},
+        ValueError,
+        "`level` must be .* got nan",
+    ),
+    (
+        rules.search,
+        {"law": Law(search=Search(rate=-0.1))},
+        ValueError,
+        "`rate` must lie in .* got -0.1",
+    ),
+    (rules.search, {"law": Law(strength=-1)}, ValueError, "`strength` .* got -1"),
+    (rules.search, {"law": Law(strength="6")}, TypeError, "`strength`.*'6'"),
     (
         rules.search,
         {"then": rules.trend},
         TypeError,
         "`then` must be a Rule, got <func",
     ),
-    (prior, {"strength": -1.0}, ValueError, "got -1.0"),
-    (prior, {"strength": math.nan}, ValueError, "got nan"),
+    (prior, {"law": Law(strength=-1.0)}, ValueError, "got -1.0"),
+    (prior, {"law": Law(strength=math.nan)}, ValueError, "got nan"),
 ]
 
 

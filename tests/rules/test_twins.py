@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from adaptive_optax import rules
+from adaptive_optax.law import Settle
 from tests.rules import twins
 from tests.rules.signal_streams import random_stream, records, run_rule
 
@@ -38,7 +39,8 @@ CASES = [
 @pytest.mark.parametrize("name, options", CASES)
 def test_rule_agrees_with_its_twin(name, options, seed):
     stream = random_stream(seed)
-    deltas, _ = run_rule(getattr(rules, name)(**options), stream)
+    given = {"config": Settle(**options)} if name == "settle" else options
+    deltas, _ = run_rule(getattr(rules, name)(**given), stream)
     twin = functools.partial(getattr(twins, name), **options)
     expected = np.array(list(twin(records(stream))))
     assert np.count_nonzero(expected) > 0, "the stream never moved this rule"
