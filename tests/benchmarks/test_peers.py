@@ -202,6 +202,7 @@ def test_a_bad_configuration_is_told_early(text, message):
         ours.configured(text)
 
 
+@pytest.mark.slow
 def test_the_crippled_controller_goes_nowhere():
     rates = jnp.array([0.03])
     first, last, traced = train(peers.get("crippled"), optax.adam, rates)

@@ -70,10 +70,13 @@ def run(config):
     return subprocess.run(command(config), cwd=ROOT, capture_output=True, text=True)
 
 
+# Three runs in processes of their own; contract/test_checkpoints.py resumes to the bit
+# in the README's command.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({}, marks=pytest.mark.slow, id="often saved, freezing"),
+        pytest.param({}, id="often saved, freezing"),
         # Quicker to compile, and keeps all else: copies, averages, noise, keys.
         pytest.param({"freeze_threshold": 0.0, "checkpoint_every": 15}, id="without"),
     ],
