@@ -76,6 +76,28 @@ def scalar_of(leaf: Any) -> jax.Array:
     return jax.tree.leaves(leaf)[0]
 
 
+_ROW = 8
+
+
+def pack(tree: Any) -> jax.Array:
+    """The scalars of a tree as one f32[rows, 8]; integers are exact up to 2^24.
+
+    In rows, since compilers make one kernel of eight entries and many of eighty.
+    """
+    flat = [jnp.asarray(x).astype(jnp.float32) for x in jax.tree.leaves(tree)]
+    flat += [jnp.zeros((), jnp.float32)] * (-len(flat) % _ROW)
+    return jnp.stack([jnp.stack(flat[i : i + _ROW]) for i in range(0, len(flat), _ROW)])
+
+
+def unpack(packed: jax.Array, like: Any) -> Any:
+    """The tree back, in the dtypes of ``like``; leading axes of ``packed`` stay."""
+    leaves, structure = jax.tree.flatten(like)
+    return structure.unflatten(
+        packed[..., i // _ROW, i % _ROW].astype(leaf.dtype)
+        for i, leaf in enumerate(leaves)
+    )
+
+
 def next_count(count: jax.Array) -> jax.Array:
     """The step count plus 1; it stays at the largest int32 rather than wrap."""
     return jnp.asarray(optax.safe_increment(count))

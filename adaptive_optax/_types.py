@@ -9,62 +9,85 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
 
 RuleState = Any
 """A NamedTuple of strongly typed arrays of fixed shape, or `()`."""
 
 
-class Signals(NamedTuple):
-    """What one step has measured. Scalars are float32 unless a comment says otherwise.
+class Series(NamedTuple):
+    """What one scalar says, the loss or the reward. f32[] unless a comment says more.
 
-    Every trend is signed so that positive means *better*. A measurement that did not
-    arrive, or was not finite, keeps its last good value and has its `has_*` flag down.
-    No entry that a rule decides on depends on the sign or the scale of the loss.
+    The trends are signed so that positive means *better*: a loss that falls, a reward
+    that rises. A value that did not arrive, or was not finite, leaves the last one.
+    Nothing here but ``value``, ``change``, the means and ``noise`` depends on the
+    scale of the loss, and on its sign nothing but the values themselves.
+    """
+
+    arrived: jax.Array  # bool[] a finite value came with this step
+    value: jax.Array  # the last finite one
+    change: jax.Array  # its difference from the one before, 0 without one
+    fast: jax.Array  # mean, short horizon
+    slow: jax.Array  # mean, long horizon
+    noise: jax.Array  # standard deviation of one value around its trend
+    trend: jax.Array  # z = (slow - fast) / its standard error
+    long_trend: jax.Array  # the same z over horizons that grow with the run
+    drop: jax.Array  # share of the first value by which it is better since
+    variance_ratio: jax.Array  # noise variance over its own long run; 1 = as usual
+    success: jax.Array  # share of recent values better beyond noise, in [0, 1]
+    count: jax.Array  # i32[] values since the start or a restore
+
+
+class Cosine(NamedTuple):
+    """What the cosines of two directions say, averaged. f32[] but for two."""
+
+    arrived: jax.Array  # bool[] both had a direction at this step
+    value: jax.Array  # at this step, in [-1, 1]
+    mean: jax.Array  # short horizon: quick to see an end
+    sem: jax.Array  # its standard error
+    slow: jax.Array  # long horizon: able to see a weak agreement
+    slow_sem: jax.Array  # its standard error
+    count: jax.Array  # i32[] cosines since the start or a restore
+
+
+class Standing(NamedTuple):
+    """What the loop knows of one gain that it drives, and of the run."""
+
+    log_scale: Any = np.float32(0.0)  # the gain's coordinate, minus where it started
+    trusted_log_scale: Any = np.float32(0.0)  # what is trusted: lower after a failure
+    diverged_log_scale: Any = np.float32(np.inf)  # above it the run has diverged
+    warming: Any = np.False_  # bool[] the rate still rises
+    failures: Any = np.int32(0)  # i32[] starts that were thrown away
+    restored: Any = np.False_  # bool[] parameters go back now, statistics restart
+
+    def of_others(self) -> "Standing":
+        """What of it holds for a gain that has not diverged with this one."""
+        return Standing()._replace(
+            warming=self.warming, failures=self.failures, restored=self.restored
+        )
+
+
+class Signals(NamedTuple):
+    """What one step has measured, and what the loop knows of the gain that is asked.
+
+    ``objective`` is the loss until there has been a reward, and from then on the
+    negative reward: the loss of a policy gradient is a surrogate whose level says
+    nothing of success.
     """
 
     count: jax.Array  # i32[] updates before this one
-    # The loss.
-    has_value: jax.Array  # bool[] a finite loss came with this step
-    value: jax.Array  # the last finite loss
-    value_change: jax.Array  # its difference from the one before, 0 without one
-    loss_fast: jax.Array  # EMA of the loss, short horizon
-    loss_slow: jax.Array  # EMA of the loss, long horizon
-    loss_noise: jax.Array  # standard deviation of one loss around its trend
-    loss_trend: jax.Array  # z = (slow - fast) / its standard error; > 0: it falls
-    loss_progress: jax.Array  # the same z over horizons that grow with the run
-    loss_gain: jax.Array  # share of the first loss by which it has fallen since
-    loss_count: jax.Array  # i32[] losses since the start or a restore
-    loss_variance: jax.Array  # noise variance over its own long run; 1 = as usual
-    success: jax.Array  # share of recent steps that improved beyond noise, in [0, 1]
-    # The reward, higher is better.
-    has_reward: jax.Array  # bool[]
-    reward: jax.Array
-    reward_change: jax.Array
-    reward_trend: jax.Array  # z = (fast - slow) / its standard error; > 0: it rises
+    loss: Series
+    reward: Series  # higher is better
+    objective: Series  # whichever is judged, as a loss
     # The gradient.
     has_gradient: jax.Array  # bool[] every entry of the gradient is finite
-    grad_norm: jax.Array  # global L2 norm
-    grad_norm_z: jax.Array  # z-score of its logarithm among recent ones; > 0: larger
-    # The alignment of this gradient with the last step, cos(-g, last update).
-    has_alignment: jax.Array  # bool[]
-    alignment: jax.Array  # of this step, in [-1, 1]
-    alignment_mean: jax.Array  # EMA, short horizon: quick to say stop
-    alignment_sem: jax.Array  # its standard error
-    alignment_slow: jax.Array  # EMA, long horizon: able to see a weak agreement
-    alignment_slow_sem: jax.Array  # its standard error
-    alignment_count: jax.Array  # i32[] values in it since the start or a restore
-    persistence: jax.Array  # EMA of the cosine of successive steps; near 1: momentum
-    # The heading, cos(-g, the way from the mean of the run's last third).
-    heading: jax.Array  # EMA, long horizon
-    heading_sem: jax.Array  # its standard error
-    travel: jax.Array  # max |theta - theta_0| / sqrt(sum |g|^2): DoG's first rate
-    # What the loop itself is doing.
-    coordinate: jax.Array  # the driven gain's coordinate, minus where it started
-    trusted: jax.Array  # the coordinate the prior trusts: 0, lower after a failure
-    ceiling: jax.Array  # coordinate above which the run has diverged; inf: none yet
-    warming: jax.Array  # bool[] the rate still rises, or has since the last loss
-    failures: jax.Array  # i32[] starts that were thrown away
-    restored: jax.Array  # bool[] parameters go back at this step, statistics restart
+    grad_norm: jax.Array  # f32[] global L2 norm
+    grad_norm_z: jax.Array  # f32[] z-score of its logarithm; > 0: larger than usual
+    dog_step_size: jax.Array  # f32[] max |theta - theta_0| / sqrt(sum |g|^2)
+    alignment: Cosine  # cos(-g, the last step)
+    heading: Cosine  # cos(-g, the way from the mean of the run's last third)
+    step_correlation: Cosine  # of successive steps; its mean is near 1: momentum
+    standing: Standing  # of the gain whose rule reads this
 
 
 class RuleInit(Protocol):

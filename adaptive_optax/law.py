@@ -30,14 +30,16 @@ class Audit(NamedTuple):
     calm_changes: Number = 3  # before the jitter alone may judge
     dead: Number = 0.1  # share of its first norm below which a gradient has died
     margin: Number = 0.02  # cosine that is no sign of anything
-    opposed: Number = 1 / 4  # share of the strength, in errors of an opposition
+    opposed: Number = 1 / 4  # share of the trust, in errors of an opposition
     opposed_after: Number = 8  # cosines behind an opposition
     falling: Number = 0.8  # trend in errors; opposition counts below it
     overshot: Number = 2.0  # errors of an opposition that needs no other sign
     agreed: Number = 1.0  # errors of an agreement that may end
     agreed_after: Number = 4  # cosines behind it
-    outrun: Number = 1 / 6  # share of the strength, where an agreement has ended
-    carried: Number = 0.25  # persistence that a filter with memory has from the start
+    agreement_lost: Number = 1 / 6  # share of the trust, where an agreement has ended
+    carried: Number = (
+        0.25  # step correlation that a filter with memory has from the start
+    )
     failed: Number = math.log(0.2)  # log distance of a failure: a fifth
     passed_late: Number = math.log(0.5)  # the largest rate that survives is too high
 
@@ -45,10 +47,10 @@ class Audit(NamedTuple):
 class Guard(NamedTuple):
     """Divergence after the audit (`supervise.guard`)."""
 
-    levels: Number = 2.0  # of the good loss, above it: suspicious together with ...
+    loss_scales: Number = 2.0  # of the good loss, above it: suspicious with ...
     noises: Number = 6.0  # ... noises: one noisy batch must not be
     diverged: Number = math.log(0.25)  # log distance of a divergence: a quarter
-    acquitted_at: Number = 1.0  # share of that rise at which the data have changed
+    data_changed: Number = 1.0  # share of that rise that acquits the rate
     ceiling_below: Number = 0.7  # log distance below a divergence of its ceiling
 
 
@@ -58,7 +60,7 @@ class Retry(NamedTuple):
     pace: Number = 0.06  # log distance a step: as the search's
     errors: Number = 2.0  # of the averaged loss above `Law.unmoved` levels: suspicious
     watch: Number = 150  # losses by which it is judged after the climb
-    still: Number = 2.0  # errors of trend and progress within which a loss stands still
+    still: Number = 2.0  # errors of either trend within which a loss stands still
 
 
 class Search(NamedTuple):
@@ -73,7 +75,7 @@ class Search(NamedTuple):
     quiet: Number = 20  # steps at the base rate before a slow climb may begin
     clear: Number = 3.0  # noises below the loss itself: it can be told to stand still
     early: Number = 12  # cosines behind a climb during the warm-up
-    ahead: Number = 1.0  # share of the strength, in errors that the heading needs
+    ahead: Number = 1.0  # share of the trust, in errors that the heading needs
     receded: Number = 2.0  # errors by which an agreement has receded
     falling_back: Number = -4.0  # trend in errors at which a climb has gone too far
     unproven: Number = 2.3  # log distance beyond where the loss last fell: tenfold
@@ -83,7 +85,7 @@ class Nudge(NamedTuple):
     """Small moves on agreement and opposition (`rules.alignment`)."""
 
     rate: Number = 0.02  # log distance a step, at most
-    share: Number = 1 / 2  # of the strength, in errors that a move upwards needs
+    share: Number = 1 / 2  # of the trust, in errors that a move upwards needs
     down_evidence: Number = 1.0  # errors that a move downwards needs
     down_trend: Number = -1.0  # trend in errors below which opposition counts
     margin: Number = 0.01  # cosine that is no agreement
@@ -97,7 +99,7 @@ class Settle(NamedTuple):
     """The decay of a run that has arrived (`rules.settle`)."""
 
     power: Number = 1.5  # of the decay t^-power
-    level: Number = 2.0  # errors of progress below which the loss is level
+    max_long_trend: Number = 2.0  # errors of it, below which the loss is level
     forgetful: Number = 1 / 3  # of the power, where the filter remembers no step
     agreement: Number = 1.0  # errors of alignment above which gradients still agree
     drawn_back: Number = 1.0  # errors of a heading that points back
@@ -118,7 +120,7 @@ class Average(NamedTuple):
 class Law(NamedTuple):
     """The default law: shared numbers, and a tuple for each part; None is off."""
 
-    strength: Number = 6.0  # errors that a climb needs: trust in the base rate
+    trust: Number = 6.0  # errors that a climb needs: trust in the base rate
     strikes: Number = 3  # suspicious steps, net of others, that are a divergence
     keep_every: Number = 20  # steps between two good copies
     keep_within: Number = 3.0  # errors above its level at which a loss may be copied
@@ -136,7 +138,7 @@ class Law(NamedTuple):
 
 LAWS = {
     "nudge": Law(),
-    "search": Law(strength=3.0),
-    "safe": Law(strength=math.inf),
+    "search": Law(trust=3.0),
+    "safe": Law(trust=math.inf),
 }
 """The laws that `adaptive_scheduler` knows by a name, its ``mode``."""

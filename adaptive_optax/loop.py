@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adaptive_optax import _checks, options
+from adaptive_optax import _checks, _trees, options
 from adaptive_optax._trees import f32
+from adaptive_optax._types import Standing
 from adaptive_optax.act import injection, stages, step
 from adaptive_optax.act.gains import Driven
 from adaptive_optax.act.rate import BaseRate
@@ -27,7 +28,7 @@ from adaptive_optax.freeze.stage import Freezing
 from adaptive_optax.sense import sensor
 from adaptive_optax.sense import stage as sensing
 from adaptive_optax.sense.stage import Seen
-from adaptive_optax.state import READINGS, AdaptiveSchedulerState
+from adaptive_optax.state import READINGS, AdaptiveSchedulerState, readings
 from adaptive_optax.supervise.stage import Supervision
 from adaptive_optax.supervise.supervisor import Verdict
 
@@ -39,7 +40,6 @@ class Stages(NamedTuple):
     rate: Driven  # of the multiplier
     momentum: Driven
     sigma: Driven
-    by_objective: bool  # the rate's law hears the reward in the loss's stead
     supervision: Supervision
     averaging: stages.Averaging
     freezing: Freezing
@@ -61,8 +61,8 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
             momentum=f32(parts.momentum.start),
             sigma=f32(parts.sigma.start),
             lr_scale=jnp.ones((), jnp.float32),
-            sensor=sensor.init_signals(params, parts.fraction),
-            readings=jnp.zeros(len(READINGS), jnp.float32),
+            sensor=sensor.init_sensor(params, parts.fraction),
+            readings=_trees.pack([0.0] * len(READINGS)),
             lr_rule=parts.rate.init(),
             momentum_rule=parts.momentum.init(),
             sigma_rule=parts.sigma.init(),
@@ -102,37 +102,31 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
             fraction=parts.fraction,
         )
         after = state._replace(sensor=measured)
-        verdict, seen, after = _supervise(parts, seen, after, params)
+        verdict, standing, after = _supervise(parts, seen, after, params)
         after = _average(parts, seen, verdict, after, params)
-        rates, after = _decide(parts, seen, verdict, state, after)
+        rates, after = _decide(parts, seen, verdict, standing, after)
         steps, after = _act(
             parts, seen, verdict, rates, state, after, params, extra_args
         )
-        readings = [getattr(seen.signals, name) for name in READINGS]
-        return steps, after._replace(readings=jnp.stack(readings))
+        return steps, after._replace(readings=readings(seen.signals))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _supervise(
     parts: Stages, seen: Seen, state: AdaptiveSchedulerState, params: Any
-) -> tuple[Verdict, Seen, AdaptiveSchedulerState]:
+) -> tuple[Verdict, Standing, AdaptiveSchedulerState]:
     """Is this still a sound run, or is it time to go back?"""
     base, count = parts.base, seen.signals.count
-    verdict, signals, objective, recovery = parts.supervision.update(
-        seen.signals,
-        seen.objective,
+    verdict, standing, recovery = parts.supervision.update(
+        seen,
         state.recovery,
-        has_feedback=seen.has_feedback,
-        coordinate=parts.rate.control.distance(state.lr_scale, 1.0),
-        nonfinite=seen.nonfinite,
+        log_scale=parts.rate.control.distance(state.lr_scale, 1.0),
         held=_held(parts, seen) | base.rising(count) | base.falling(count),
-        new_objective=seen.new_objective,
         params=params,
         inner_state=state.inner_state,
     )
-    seen = seen._replace(signals=signals, objective=objective)
-    return verdict, seen, state._replace(recovery=recovery)
+    return verdict, standing, state._replace(recovery=recovery)
 
 
 def _average(
@@ -146,7 +140,7 @@ def _average(
         seen.live_grads,
         healthy=verdict.healthy & ~seen.nonfinite,
         reset=verdict.restart,
-        restored=seen.signals.restored,
+        restored=verdict.restore | verdict.repeat,
         hold=seen.nonfinite,
     )
     return state._replace(averaging=averaging, window=window)
@@ -156,7 +150,7 @@ def _decide(
     parts: Stages,
     seen: Seen,
     verdict: Verdict,
-    before: AdaptiveSchedulerState,
+    standing: Standing,
     state: AdaptiveSchedulerState,
 ) -> tuple[tuple[jax.Array, jax.Array], AdaptiveSchedulerState]:
     """Move the gains. Returns the rate and multiplier for the inner optimizer too."""
@@ -164,20 +158,22 @@ def _decide(
     scale, momentum, sigma = state.lr_scale, state.momentum, state.sigma
     laws = state.lr_rule, state.momentum_rule, state.sigma_rule
     if seen.has_feedback:
-        heard = seen.objective if parts.by_objective else seen.signals
+        of_rate, of_others = (
+            seen.signals._replace(standing=known)
+            for known in (standing, standing.of_others())
+        )
         scale, lr_rule = parts.rate.update(
             scale,
             laws[0],
-            # Of the rate alone: other gains have not diverged with it.
-            parts.supervision.standing(heard, before.recovery),
+            of_rate,
             hold=hold | parts.base.rising(count),
-            jump=verdict.jump,
-            climb=verdict.climb,
+            correction=verdict.correction,
+            min_rise=verdict.min_rise,
         )
         momentum, momentum_rule = parts.momentum.update(
-            momentum, laws[1], seen.signals, hold=hold
+            momentum, laws[1], of_others, hold=hold
         )
-        sigma, sigma_rule = parts.sigma.update(sigma, laws[2], seen.signals, hold=hold)
+        sigma, sigma_rule = parts.sigma.update(sigma, laws[2], of_others, hold=hold)
         laws = lr_rule, momentum_rule, sigma_rule
     scale = parts.base.limit(scale, state.lr_scale, count)
     alpha = parts.base.bound(parts.base.at(count) * scale, count)
@@ -228,7 +224,7 @@ def _act(
     steps = supervision.finish(before.recovery, state.recovery, verdict, params, steps)
     # Before dither, which no alignment is to see.
     recorded = sensor.record_step(
-        state.sensor, steps, seen.signals.restored, fraction=parts.fraction
+        state.sensor, steps, verdict.restore | verdict.repeat, fraction=parts.fraction
     )
     sigma = jnp.where(taken, state.sigma, 0.0)
     noisy = parts.dither(params, steps, sigma, seen.signals.count)

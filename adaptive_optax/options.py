@@ -163,7 +163,7 @@ def law_of(mode: str | float, law: Law | None) -> Law:
       ValueError: If ``mode`` says something else than ``law``, or a count is below 1.
     """
     if law is None:
-        return LAWS[mode] if isinstance(mode, str) else Law(strength=mode)
+        return LAWS[mode] if isinstance(mode, str) else Law(trust=mode)
     if not isinstance(law, Law):
         raise TypeError(
             f"`law` must be a Law, got {law!r}; try law=ao.Law(retry=None)."
@@ -171,9 +171,9 @@ def law_of(mode: str | float, law: Law | None) -> Law:
     if mode != "nudge":
         raise ValueError(
             f"`mode`={mode!r} and `law` both say how far the base rate is believed; "
-            "give one of them, such as law=ao.Law(strength=3.0)."
+            "give one of them, such as law=ao.Law(trust=3.0)."
         )
-    _checks.evidence("law.strength", law.strength, example="ao.Law(strength=6.0)")
+    _checks.evidence("law.trust", law.trust, example="ao.Law(trust=6.0)")
     for name, part in Law()._asdict().items():
         given = getattr(law, name)
         if isinstance(part, tuple) and not (

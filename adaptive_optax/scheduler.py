@@ -81,7 +81,7 @@ def adaptive_scheduler(
       mode: How far the base rate is believed: ``"nudge"`` takes it as sound,
         ``"search"`` for a guess, ``"safe"`` only ever lowers it after a divergence or a
         bad start, and may take the latter back. Or the number behind them, the prior's
-        strength >= 0 in standard errors: 6, 3 and infinity.
+        trust >= 0 in standard errors: 6, 3 and infinity.
       law: All numbers of the default law in place of a mode: `Law`. A part that is None
         is off.
       rule: Control law of the rate, in place of the mode's; see `rules` and `blend`.
@@ -184,7 +184,6 @@ def adaptive_scheduler(
     if not isinstance(seed, jax.Array):
         _checks.whole("seed", seed, example="seed=0")
 
-    default_law = rule is None
     if rule is None:
         rule = prior(law, adapter.memory if momentum is None else momentum)
     if sigma_rule is None and dithers:
@@ -205,7 +204,6 @@ def adaptive_scheduler(
             Control(coordinate, *mu_bounds, slew), momentum_rule, start_momentum
         ),
         sigma=Driven(Control(LOG, *sigma_bounds, slew), sigma_rule, sigma),
-        by_objective=default_law,
         supervision=(supervised(law, recovery_dtype) if recovery else unsupervised()),
         averaging=(
             stages.averaged(averages, sketch) if averages else stages.unaveraged()

@@ -1,12 +1,14 @@
 """What the loop carries from step to step."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import optax
 
-from adaptive_optax._types import RuleState
-from adaptive_optax.sense.sensor import SignalsState
+from adaptive_optax import _trees
+from adaptive_optax._types import RuleState, Signals
+from adaptive_optax.sense.sensor import SensorState
 
 
 class AdaptiveSchedulerState(NamedTuple):
@@ -19,7 +21,7 @@ class AdaptiveSchedulerState(NamedTuple):
     frozen_fraction: jax.Array  # f32[] share of the parameters that are frozen
     readings: jax.Array  # f32[k] the last signals, in the order of `READINGS`
     nonfinite_steps: jax.Array  # i32[] made by the inner optimizer, as the sketch sees
-    sensor: SignalsState
+    sensor: SensorState
     lr_rule: RuleState
     momentum_rule: RuleState
     sigma_rule: RuleState
@@ -31,19 +33,24 @@ class AdaptiveSchedulerState(NamedTuple):
     inner_state: optax.OptState
 
 
-READINGS = (
-    "value",
-    "loss_fast",
-    "loss_trend",
-    "loss_variance",
-    "success",
-    "reward",
-    "reward_trend",
-    "grad_norm",
-    "grad_norm_z",
-    "alignment",
-    "alignment_mean",
-    "alignment_sem",
-    "travel",
-)
-"""The entries of `Signals` that a state carries for telemetry, in this order."""
+READINGS: dict[str, Callable[[Signals], jax.Array]] = {
+    "loss": lambda s: s.loss.value,
+    "loss_fast": lambda s: s.loss.fast,
+    "loss_trend": lambda s: s.loss.trend,
+    "loss_variance_ratio": lambda s: s.loss.variance_ratio,
+    "success": lambda s: s.loss.success,
+    "reward": lambda s: s.reward.value,
+    "reward_trend": lambda s: s.reward.trend,
+    "grad_norm": lambda s: s.grad_norm,
+    "grad_norm_z": lambda s: s.grad_norm_z,
+    "alignment": lambda s: s.alignment.value,
+    "alignment_mean": lambda s: s.alignment.mean,
+    "alignment_sem": lambda s: s.alignment.sem,
+    "dog_step_size": lambda s: s.dog_step_size,
+}
+"""The signals that a state carries for telemetry, in this order."""
+
+
+def readings(signals: Signals) -> jax.Array:
+    """What the state keeps of a step's signals, f32[k]."""
+    return _trees.pack([of(signals) for of in READINGS.values()])

@@ -72,7 +72,7 @@ class Law:
         count, horizon = signals.count, self.total_steps
         held = horizon is not None and count > 0.7 * horizon
         restore, repeat, keep, *_, jump, climb = judges.weigh(signals, m, False, held)
-        signals.restored = restore or repeat
+        signals.standing.restored = restore or repeat
         if keep:
             self.good = self.params, self.momentum
 
@@ -85,10 +85,10 @@ class Law:
 
         momentum = before[1] if on_the_way_back == 1 else self.momentum
         self.momentum = MOMENTUM * momentum + grads
-        step = 0.0 * grads if signals.restored else -rate * self.momentum
+        step = 0.0 * grads if signals.standing.restored else -rate * self.momentum
         if restore or on_the_way_back:
             step = step + self.good[0] - self.params
-        self.steps.append((np.float32(step), signals.restored))
+        self.steps.append((np.float32(step), signals.standing.restored))
         self.params = self.params + step
         return rate
 
@@ -134,7 +134,7 @@ def fast_run(start, minima, base_rate, strength, total_steps=None, rewarded=Fals
         loss, grads = feedback(params, minimum)
         fed = {"reward": -loss, "value": 0 * loss} if rewarded else {"value": loss}
         updates, state = tx.update(grads.astype(jnp.float32), state, params, **fed)
-        told = state.learning_rate, state.recovery.restores
+        told = state.learning_rate, state.recovery.judges.restores
         return (optax.apply_updates(params, updates), state), told
 
     return jax.lax.scan(step, (start, tx.init(start)), minima)

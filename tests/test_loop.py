@@ -285,7 +285,10 @@ class TestLaw:
         _, states = scan(tx, PARAMS, tx.init(PARAMS), [PARAMS] * 33, value=losses)
         seen = rates(states)
         assert seen[0] == seen[31] == np.float32(0.1)
-        assert seen[32] == pytest.approx(0.025) and states[-1].recovery.restores == 1
+        assert (
+            seen[32] == pytest.approx(0.025)
+            and states[-1].recovery.judges.restores == 1
+        )
 
     def test_a_number_of_the_law_is_the_one_that_is_used(self):
         law = ao.Law(guard=ao.law.Guard(diverged=-3.0), audit=None)
@@ -302,7 +305,11 @@ class TestLaw:
         _, states = scan(tx, PARAMS, tx.init(PARAMS), [PARAMS] * 140, value=losses)
         counts = [int(states[t].averaging.average_count) for t in (99, 139)]
         assert counts[1] > counts[0] + 10
-        assert states[-1].recovery.strikes == states[-1].recovery.restores == 0
+        assert (
+            states[-1].recovery.judges.strikes
+            == states[-1].recovery.judges.restores
+            == 0
+        )
 
     def test_an_audit_shorter_than_the_warm_up_ends_with_it(self):
         # Rules that hold in the warm-up held for ever.
@@ -310,7 +317,9 @@ class TestLaw:
             optax.sgd,
             0.1,
             law=ao.Law(audit=ao.law.Audit(steps=5)),
-            rule=Rule(lambda: (), lambda s, state: (jnp.float32(s.warming), state)),
+            rule=Rule(
+                lambda: (), lambda s, state: (jnp.float32(s.standing.warming), state)
+            ),
             average=False,
         )
         scales = [float(state.lr_scale) for state in run(tx, 9)[1]]
@@ -336,7 +345,7 @@ class TestLaw:
         @jax.jit
         @jax.vmap
         def rate_after(strength, warmup_steps):
-            law = ao.Law(strength, audit=ao.law.Audit(warmup_steps=warmup_steps))
+            law = ao.Law(trust, audit=ao.law.Audit(warmup_steps=warmup_steps))
             tx = ao.adaptive_scheduler(optax.sgd, 0.1, law=law, average=False)
             updated = tx.update(PARAMS, tx.init(PARAMS), PARAMS, value=1.0)[1]
             return updated.learning_rate
@@ -355,7 +364,9 @@ class TestStanding:
     def test_a_momentum_rule_reads_nothing_that_is_known_of_the_rate_alone(self):
         # After the rate had diverged, the momentum climbed at a tenth of its pace.
         def knows(signals, state):
-            free = jnp.isinf(signals.ceiling) & (signals.trusted == 0)
+            free = jnp.isinf(signals.standing.diverged_log_scale) & (
+                signals.standing.trusted_log_scale == 0
+            )
             return jnp.where(free, 0.0, jnp.float32(-0.5)), state
 
         rule = Rule(lambda: (), knows)
@@ -364,8 +375,8 @@ class TestStanding:
         )
         state = optax.tree.set(
             tx.init(PARAMS),
-            ceiling_coordinate=jnp.float32(-0.7),
-            trusted_coordinate=jnp.float32(-1.4),
+            diverged_log_scale=jnp.float32(-0.7),
+            trusted_log_scale=jnp.float32(-1.4),
         )
         after = tx.update(PARAMS, state, PARAMS, value=1.0)[1]
         assert float(after.lr_scale) == pytest.approx(math.exp(-0.5))
@@ -514,7 +525,7 @@ class TestFeedback:
         chex.assert_trees_all_equal(after["unseen"], params["unseen"])
         assert jnp.abs(after["seen"]).max() < 0.1
         chex.assert_tree_all_finite(ao.eval_params(state, after))
-        assert state.recovery.restores == 0 and state.sensor.nonfinite_gradients == 0
+        assert state.recovery.judges.restores == 0 and state.sensor.nonfinite[2] == 0
         assert state.nonfinite_steps == jnp.sum(asleep == 0)
         assert bool(asleep[-1] > 0.9) == frozen
 
@@ -526,7 +537,7 @@ class TestFeedback:
         fed[which][60:] += {"value": 1e4, "reward": -1e4}[which]
         _, states = scan(SAFE, PARAMS, SAFE.init(PARAMS), [PARAMS] * 63, **fed)
         state = states[-1]
-        assert int(state.recovery.restores) == (which == "reward")
+        assert int(state.recovery.judges.restores) == (which == "reward")
         assert float(state.lr_scale) == (0.25 if which == "reward" else 1.0)
 
     def test_the_default_law_takes_a_reward_for_the_negative_loss(self):
@@ -545,7 +556,7 @@ class TestFeedback:
         heard = []
 
         def update(signals, state):
-            heard.append((signals.value, signals.reward))
+            heard.append((signals.loss.value, signals.reward))
             return jnp.zeros((), jnp.float32), state
 
         tx = ao.adaptive_scheduler(optax.sgd, 0.1, rule=Rule(lambda: (), update))
@@ -609,9 +620,9 @@ class TestModes:
             size = -0.05 if 0 < t < 9 else 1.0
             grads = jax.tree.map(lambda p, size=size: jnp.full_like(p, size), PARAMS)
             _, state = update(grads, state, PARAMS, value=2.0)
-        assert int(state.recovery.audit.audit_failures) == 1
-        assert int(state.recovery.audit.audit_left) == 0
-        assert (int(state.recovery.retry.retrying) > 0) == retried
+        assert int(state.recovery.judges.audit.audit_failures) == 1
+        assert int(state.recovery.judges.audit.audit_left) == 0
+        assert (int(state.recovery.judges.retry.retrying) > 0) == retried
 
     @pytest.mark.parametrize(
         "name, number", [("search", 3), ("nudge", 6.0), ("safe", math.inf)]
@@ -961,7 +972,7 @@ BAD = [
         ValueError,
         "`law.average.every` must lie in .* got 0",
     ),
-    ({"law": ao.Law(strength=-1.0)}, ValueError, "`law.strength` must lie in .* -1.0"),
+    ({"law": ao.Law(trust=-1.0)}, ValueError, "`law.trust` must lie in .* -1.0"),
     # What to wrap.
     ({"inner": "adam"}, TypeError, "must be a factory or a Gradient.* got 'adam'"),
     ({"inner": sgd_without_momentum, "momentum": 0.9}, ValueError, "sgd_without_mom"),

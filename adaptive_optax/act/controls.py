@@ -49,7 +49,7 @@ class Control(NamedTuple):
     slew: float = math.inf
 
     def move(
-        self, gain: jax.Array, delta: jax.Array, jump: jax.Array | float = 0.0
+        self, gain: jax.Array, delta: jax.Array, correction: jax.Array | float = 0.0
     ) -> jax.Array:
         """The gain after a change of its coordinate; itself, exactly, without one.
 
@@ -57,14 +57,14 @@ class Control(NamedTuple):
           gain: f32[] within the bounds.
           delta: f32[] change asked for by a rule, limited to ``slew`` in size. A
             non-finite one holds the gain.
-          jump: f32[] change that the slew limit must not soften (a cut after a
+          correction: f32[] change that the slew limit must not soften (a cut after a
             divergence).
 
         Returns:
           f32[] within the bounds.
         """
         delta = jnp.where(jnp.isfinite(delta), delta, 0.0)
-        delta = jnp.clip(delta, -self.slew, self.slew) + jump
+        delta = jnp.clip(delta, -self.slew, self.slew) + correction
         moved = self.coordinate.inverse(self.coordinate.of(gain) + delta)
         moved = jnp.clip(moved, self.low, self.high).astype(jnp.float32)
         return jnp.where(delta == 0, gain, moved)
@@ -83,8 +83,8 @@ class Control(NamedTuple):
         signals: Signals,
         *,
         hold: jax.Array,
-        jump: jax.Array | float = 0.0,
-        climb: jax.Array | float = 0.0,
+        correction: jax.Array | float = 0.0,
+        min_rise: jax.Array | float = 0.0,
     ) -> tuple[jax.Array, RuleState]:
         """Ask the rule and move the gain.
 
@@ -95,19 +95,20 @@ class Control(NamedTuple):
           start: Where it started.
           signals: The step's measurements.
           hold: bool[]; where True neither the gain nor the rule's state moves.
-          jump: As in `move`; it is made even where the rule holds.
-          climb: f32[] where it is above 0, the least that the rule's change may be.
+          correction: As in `move`; it is made even where the rule holds.
+          min_rise: f32[] where it is above 0, the least that the rule's change may be.
 
         Returns:
           The gain and the rule's state.
         """
         delta = jnp.zeros((), jnp.float32)
         if rule is not None:
-            here = signals._replace(coordinate=self.distance(gain, start))
+            own = signals.standing._replace(log_scale=self.distance(gain, start))
+            here = signals._replace(standing=own)
             delta, moved = rule.update(here, state)
             delta = jnp.where(hold, 0.0, delta)
             state = jax.tree.map(
                 lambda new, old: jnp.where(hold, old, new), moved, state
             )
-        delta = jnp.where(climb > 0, jnp.fmax(delta, climb), delta)
-        return self.move(gain, delta, jump), state
+        delta = jnp.where(min_rise > 0, jnp.fmax(delta, min_rise), delta)
+        return self.move(gain, delta, correction), state

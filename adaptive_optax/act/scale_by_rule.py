@@ -17,7 +17,7 @@ class ScaleByRuleState(NamedTuple):
     """State of `scale_by_rule`."""
 
     rule_scale: jax.Array  # f32[] what updates are multiplied with, 1 at the start
-    rule_sensor: sensing.SignalsState
+    rule_sensor: sensing.SensorState
     rule_state: RuleState
 
 
@@ -74,7 +74,7 @@ def scale_by_rule(
     def init(params: optax.Params) -> ScaleByRuleState:
         return ScaleByRuleState(
             rule_scale=jnp.ones((), jnp.float32),
-            rule_sensor=sensing.init_signals(params, sketch),
+            rule_sensor=sensing.init_sensor(params, sketch),
             rule_state=rule.init(),
         )
 
@@ -110,10 +110,12 @@ def scale_by_rule(
                 scale,
                 1.0,
                 signals,
-                hold=sensing.missed(sensor, state.rule_sensor),
+                hold=sensing.any_nonfinite(sensor, state.rule_sensor),
             )
         steps = jax.tree.map(lambda u: (scale * u).astype(u.dtype), updates)
-        sensor = sensing.record_step(sensor, steps, signals.restored, fraction=sketch)
+        sensor = sensing.record_step(
+            sensor, steps, signals.standing.restored, fraction=sketch
+        )
         return steps, ScaleByRuleState(scale, sensor, rule_state)
 
     return optax.GradientTransformationExtraArgs(init, update)

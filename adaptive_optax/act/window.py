@@ -29,14 +29,15 @@ import jax.numpy as jnp
 from adaptive_optax.act import average as averaging
 from adaptive_optax.law import Average
 from adaptive_optax.sense import sketch as sketching
+from adaptive_optax.sense.cosines import standard_error
 
 
 class _Lag(NamedTuple):
-    """One packed f32[4]; sums are biased, ``mass`` is that of as many ones."""
+    """One packed f32[4]."""
 
     mean: jax.Array
-    square: jax.Array
-    mass: jax.Array
+    square: jax.Array  # mean squared deviation from the mean before
+    ones: jax.Array  # the same mean of ones, from zero
     seen: jax.Array
 
 
@@ -98,7 +99,10 @@ def absorb(
     way = jax.tree.map(
         jnp.subtract, sketching.take(averages.average, fraction), state.window_level
     )
-    against, known = sketching.cosine(seen, way, sketching.scales(grads, seen))
+    products = sketching.inner_products(
+        [(seen, way), (seen, seen), (way, way)], sketching.scales(grads, seen)
+    )
+    against, known = sketching.cosines(*products)
     known &= (averages.average_count > 0) & ~hold
     steps = law.every * state.window_age
     lag, z = _extend(_Lag(*state.lag_series), -against, known, steps, law)
@@ -138,16 +142,14 @@ def _extend(
 ) -> tuple[_Lag, jax.Array]:
     """One more cosine, and the lag in its standard errors; held where not ``ok``."""
     weight = jnp.minimum(law.memory, (law.power + 1) / (steps + (law.power + 1)))
-    known = s.mass > 0
-    deviation = cosine - jnp.where(known, s.mean / jnp.where(known, s.mass, 1.0), 0.0)
+    ones = s.ones + weight * (1 - s.ones)
+    share = weight / ones
     new = _Lag(
-        mean=s.mean + weight * (cosine - s.mean),
-        square=s.square + weight * (deviation**2 - s.square),
-        mass=s.mass + weight * (1 - s.mass),
+        mean=s.mean + share * (cosine - s.mean),
+        square=s.square + share * ((cosine - s.mean) ** 2 - s.square),
+        ones=ones,
         seen=s.seen + 1,
     )
     new = _Lag(*jnp.where(ok, jnp.stack(new), jnp.stack(s)))
-    mass = jnp.where(new.mass > 0, new.mass, 1.0)
-    share = jnp.maximum(weight / (2 - weight), 1 / jnp.maximum(new.seen, 1.0))
-    error = jnp.sqrt(new.square / mass * share) + 1e-6
-    return new, new.mean / mass / error
+    error = standard_error(new.square, new.seen, weight / (2 - weight))
+    return new, new.mean / error

@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from adaptive_optax._types import Signals
+
 
 def heard(arrived: jax.Array, *measurements: jax.Array) -> jax.Array:
     """Whether a measurement came with this step and can be decided on."""
@@ -12,6 +14,12 @@ def heard(arrived: jax.Array, *measurements: jax.Array) -> jax.Array:
     for measurement in measurements:
         sound = sound & jnp.isfinite(measurement)
     return sound
+
+
+def may_vote(signals: Signals) -> jax.Array:
+    """Whether the alignment counts: a few cosines, no warm-up, no restore."""
+    heard = signals.alignment.arrived & (signals.alignment.count > 3)
+    return heard & ~signals.standing.warming & ~signals.standing.restored
 
 
 def log(factor: Any) -> jax.Array:
@@ -29,7 +37,7 @@ def by_vote(choice: jax.Array, up: Any, down: Any) -> jax.Array:
     return jnp.where(choice > 0, log(up), jnp.where(choice < 0, log(down), 0.0))
 
 
-def answer(
+def hold_unless(
     allowed: jax.Array, delta: jax.Array, state: Any, previous: Any
 ) -> tuple[jax.Array, Any]:
     """The delta and the next state; a bit-exact hold unless allowed and finite."""

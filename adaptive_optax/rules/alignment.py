@@ -5,14 +5,15 @@ import jax.numpy as jnp
 from adaptive_optax import _checks
 from adaptive_optax._types import Rule
 from adaptive_optax.law import Nudge
+from adaptive_optax.rules import _answer
 
 
 def alignment(config: Nudge = Nudge(), *, up_evidence: float = 3.0) -> Rule:  # noqa: B008
     """Raise the rate while gradients agree with the last step, lower it on opposition.
 
     With c the averaged alignment and e its standard error, both over a short and over a
-    long horizon, a the heading with its error e_a, z the loss trend and p the
-    persistence of the steps::
+    long horizon, a the heading with its error e_a, z the objective's trend and p the
+    step correlation::
 
         up   = rate clip((c_long - .01) / 2 e_long, 0, 1)
                if (c_long - .01) / e_long > up_evidence  and  c_short > .01
@@ -33,10 +34,9 @@ def alignment(config: Nudge = Nudge(), *, up_evidence: float = 3.0) -> Rule:  # 
     only where the loss rises, and where steps carry on in spite of it: a filter without
     memory turns with its gradient, and is opposed at its best rate.
 
-    Below the coordinate that the prior trusts (`Signals.trusted`: the base rate, or
-    what is left of it after a divergence) one standard error is enough to go up; above
-    the coordinate at which the run once diverged (`Signals.ceiling`) it climbs at a
-    tenth of the rate.
+    Below what is trusted (`Standing.trusted_log_scale`: the base rate, or what is left
+    of it after a divergence) one standard error is enough to go up; above where the run
+    once diverged (`Standing.diverged_log_scale`) it climbs at a tenth of the rate.
 
     Args:
       config: The other numbers. ``rate`` is the largest change of the log gain, > 0;
@@ -75,32 +75,31 @@ def alignment(config: Nudge = Nudge(), *, up_evidence: float = 3.0) -> Rule:  # 
         return ()
 
     def update(signals, state):
-        s = signals
-        votes = s.has_alignment & (s.alignment_count > 3) & ~s.warming & ~s.restored
-        z_up = (s.alignment_slow - c.margin) / s.alignment_slow_sem
-        z_down = -s.alignment_mean / s.alignment_sem
-        needed = jnp.where(
-            (s.coordinate < s.trusted) & (up_evidence < jnp.inf),
-            jnp.minimum(up_evidence, c.returning),
-            up_evidence,
+        agreement, heading, own = signals.alignment, signals.heading, signals.standing
+        carries = signals.step_correlation.mean > 0
+        votes = jnp.stack([agreement.slow - c.margin, -agreement.mean, heading.slow])
+        errors = jnp.stack([agreement.slow_sem, agreement.sem, heading.slow_sem])
+        z_up, z_down, z_ahead = votes / errors
+        below = (own.log_scale < own.trusted_log_scale) & (up_evidence < jnp.inf)
+        needed = jnp.where(below, jnp.minimum(up_evidence, c.returning), up_evidence)
+        pace = jnp.where(
+            own.log_scale > own.diverged_log_scale, c.near_ceiling * c.rate, c.rate
         )
-        pace = jnp.where(s.coordinate > s.ceiling, c.near_ceiling * c.rate, c.rate)
         up = jnp.where(
-            (z_up > needed) & (s.alignment_mean > c.margin),
+            (z_up > needed) & (agreement.mean > c.margin),
             pace * jnp.clip(z_up / c.full_vote, 0.0, 1.0),
             0.0,
         )
-        sound = (s.alignment_slow > 0) | (s.persistence <= 0)
-        z_ahead = s.heading / s.heading_sem
         ahead = c.headed * pace * jnp.clip(z_ahead / c.full_vote, 0.0, 1.0)
+        sound = (agreement.slow > 0) | ~carries
         up = jnp.maximum(up, jnp.where((z_ahead > up_evidence) & sound, ahead, 0.0))
-        overshoots = (s.loss_trend < c.down_trend) & (s.persistence > 0)
+        overshoots = carries & (signals.objective.trend < c.down_trend)
         down = jnp.where(
             (z_down > c.down_evidence) & overshoots,
             c.rate * jnp.clip(z_down / c.full_vote, 0.0, 1.0),
             0.0,
         )
-        delta = jnp.where(votes, up - down, 0.0).astype(jnp.float32)
+        delta = jnp.where(_answer.may_vote(signals), up - down, 0.0).astype(jnp.float32)
         return jnp.where(jnp.isfinite(delta), delta, 0.0), state
 
     return Rule(init, update)

@@ -117,7 +117,7 @@ def blend(
 
     def judge(signals: Signals, state: BlendState) -> BlendState:
         """Credit the votes before this step with what the loss has done since."""
-        z, v = signals.loss_trend, signals.loss_variance
+        z, v = signals.loss.trend, signals.loss.variance_ratio
         # Rejected: votes times z itself. That credits "up" for any fall of the loss;
         # all twelve noisy quadratics it was tried on diverged.
         outcome = jnp.tanh(z - state.blend_trend)
@@ -141,16 +141,16 @@ def blend(
 
     def update(signals: Signals, state: BlendState) -> tuple[jax.Array, BlendState]:
         asked = [
-            _answer.answer(jnp.isfinite(delta), delta, following, own)
+            _answer.hold_unless(jnp.isfinite(delta), delta, following, own)
             for rule, own in zip(members, state.blend_rules, strict=True)
             for delta, following in [rule.update(signals, own)]
         ]
         deltas = jnp.stack([delta for delta, _ in asked])
         learned = state
         if adapts:
-            restored = jnp.asarray(signals.restored, jnp.bool_)
+            restored = jnp.asarray(signals.standing.restored, jnp.bool_)
             heard = _answer.heard(
-                signals.has_value, signals.loss_trend, signals.loss_variance
+                signals.loss.arrived, signals.loss.trend, signals.loss.variance_ratio
             )
             learned = _select(heard & ~restored, judge(signals, state), state)
             delta = _mean(learned.weights, deltas)

@@ -76,6 +76,8 @@ def cyclical(
     ) -> tuple[jax.Array, CyclicalState]:
         offset = wave(signals.count)
         delta = offset - state.cyclical_offset
-        return _answer.answer(jnp.isfinite(offset), delta, CyclicalState(offset), state)
+        return _answer.hold_unless(
+            jnp.isfinite(offset), delta, CyclicalState(offset), state
+        )
 
     return Rule(init, update)

@@ -74,8 +74,8 @@ def grad_norm(
         returning = jnp.minimum(state.grad_norm_offset + _answer.log(up), 0.0)
         offset = jnp.minimum(floor, returning)
         heard = _answer.heard(signals.has_gradient, z)
-        allowed = heard & jnp.logical_not(signals.restored)
+        allowed = heard & jnp.logical_not(signals.standing.restored)
         delta = offset - state.grad_norm_offset
-        return _answer.answer(allowed, delta, GradNormState(offset), state)
+        return _answer.hold_unless(allowed, delta, GradNormState(offset), state)
 
     return Rule(init, update)

@@ -45,7 +45,7 @@ def literal(
       up: u, the factor on an improvement; at least 1. Not used for the momentum.
       down: d, the factor otherwise; in (0, 1]. Not used for the momentum.
       damping: λ, the weight of the variance v; at least 0. Not used for sigma. v is
-        `Signals.loss_variance`, over its long run, as the raw variance carries the
+        `Series.variance_ratio`, over its long run, as the raw variance carries the
         square of the loss's unit.
       step: Change of μ per vote, above 0. Momentum only.
       low: Success share under which the run is stuck, in [0, 1]. Sigma only.
@@ -77,19 +77,19 @@ def literal(
     _checks.within("calm", calm, 0.0, example="calm=2.0")
 
     def vote(signals: Signals) -> tuple[jax.Array, jax.Array]:
-        dl, dr = signals.value_change, signals.reward_change
-        loss_came = _answer.heard(signals.has_value, dl)
-        reward_came = _answer.heard(signals.has_reward, dr)
+        dl, dr = signals.loss.change, signals.reward.change
+        loss_came = _answer.heard(signals.loss.arrived, dl)
+        reward_came = _answer.heard(signals.reward.arrived, dr)
         choice = jnp.where(loss_came, jnp.sign(-dl), 0.0)
         choice = choice + jnp.where(reward_came, jnp.sign(dr), 0.0)
         return choice, loss_came | reward_came
 
     def law(signals: Signals) -> tuple[jax.Array, jax.Array]:
-        v = signals.loss_variance
+        v = signals.loss.variance_ratio
         if control == "sigma":
-            stuck = signals.success < low
+            stuck = signals.loss.success < low
             choice = jnp.where(v > calm, -1, jnp.where(stuck, 1, 0))
-            heard = _answer.heard(signals.has_value, v, signals.success)
+            heard = _answer.heard(signals.loss.arrived, v, signals.loss.success)
             return _answer.by_vote(choice, up, down), heard
         choice, heard = vote(signals)
         if control == "momentum":
@@ -103,7 +103,7 @@ def literal(
 
     def update(signals: Signals, state: RuleState) -> tuple[jax.Array, RuleState]:
         delta, heard = law(signals)
-        allowed = heard & jnp.logical_not(signals.restored)
-        return _answer.answer(allowed, delta, state, state)
+        allowed = heard & jnp.logical_not(signals.standing.restored)
+        return _answer.hold_unless(allowed, delta, state, state)
 
     return Rule(init, update)

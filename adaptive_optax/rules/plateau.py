@@ -92,11 +92,11 @@ def plateau(
         )
 
     def update(signals: Signals, state: PlateauState) -> tuple[jax.Array, PlateauState]:
-        loss, best = signals.loss_fast, state.plateau_best
+        loss, best = signals.loss.fast, state.plateau_best
         rest = state.plateau_rest
         resting = rest > 0
-        improved = loss < best - (rtol * signals.loss_noise + atol)
-        falling = signals.loss_trend > deadzone
+        improved = loss < best - (rtol * signals.loss.noise + atol)
+        falling = signals.loss.trend > deadzone
         waited = state.plateau_wait + jnp.where(falling, 0, 1)
         wait = jnp.where(improved | resting, 0, waited)
         cut = wait >= patience
@@ -106,13 +106,13 @@ def plateau(
             plateau_rest=jnp.where(cut, cooldown, jnp.maximum(rest - 1, 0)),
         )
         heard = _answer.heard(
-            signals.has_value, loss, signals.loss_noise, signals.loss_trend
+            signals.loss.arrived, loss, signals.loss.noise, signals.loss.trend
         )
-        restored = jnp.asarray(signals.restored, jnp.bool_)
+        restored = jnp.asarray(signals.standing.restored, jnp.bool_)
         delta = jnp.where(cut & ~restored, _answer.log(factor), 0.0)
         following = jax.tree.map(
             lambda old, new: jnp.where(restored, old, new), init(), judged
         )
-        return _answer.answer(heard | restored, delta, following, state)
+        return _answer.hold_unless(heard | restored, delta, following, state)
 
     return Rule(init, update)

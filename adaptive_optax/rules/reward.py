@@ -20,7 +20,7 @@ def reward(
 ) -> Rule:
     """Raise a gain while the reward significantly rises, lower it while it falls.
 
-    With z = ``signals.reward_trend`` (positive means better) the gain is multiplied by
+    With z = ``signals.reward.trend`` (positive means better) the gain is multiplied by
     ``up`` where z > deadzone, by ``down`` where z < -deadzone, and kept between.
 
     Args:
@@ -56,10 +56,10 @@ def reward(
         return ()
 
     def update(signals: Signals, state: RuleState) -> tuple[jax.Array, RuleState]:
-        z = signals.reward_trend
-        heard = _answer.heard(signals.has_reward, z)
+        z = signals.reward.trend
+        heard = _answer.heard(signals.reward.arrived, z)
         delta = _answer.by_vote(_answer.vote(z, deadzone), up, lower)
-        allowed = heard & jnp.logical_not(signals.restored)
-        return _answer.answer(allowed, delta, state, state)
+        allowed = heard & jnp.logical_not(signals.standing.restored)
+        return _answer.hold_unless(allowed, delta, state, state)
 
     return Rule(init, update)

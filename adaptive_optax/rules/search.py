@@ -59,7 +59,7 @@ def search(
 
     Args:
       then: Rule that drives the gain after the search; default `alignment()`.
-      law: Its numbers. ``strength`` is the standard errors of alignment that a climb
+      law: Its numbers. ``trust`` is the standard errors of alignment that a climb
         needs, >= 0: 6 hardly ever moves a sound base rate, 3 takes it for a guess,
         infinity never searches. ``search.rate`` is the change of the log gain per
         climbing step, > 0; ``search.early_rate`` the same while the loss has not moved.
@@ -71,11 +71,11 @@ def search(
 
     Raises:
       TypeError: If ``then`` is no `Rule`.
-      ValueError: If ``evidence`` is negative, a rate not positive or the momentum
+      ValueError: If the trust is negative, a rate not positive or the momentum
         outside [0, 1).
 
     Example:
-      >>> rule = search(law=Law(strength=3.0))
+      >>> rule = search(law=Law(trust=3.0))
       >>> bool(rule.init().searching)
       True
 
@@ -89,12 +89,12 @@ def search(
         raise TypeError(
             f"`then` must be a Rule, got {then!r}; try search(rules.alignment())."
         )
-    c, evidence = law.search or Search(), law.strength
+    c, trust = law.search or Search(), law.trust
     margin = (law.nudge or Nudge()).margin
     for name in ("rate", "early_rate"):
         example = f"search(law=Law(search=Search({name}=0.06)))"
         _checks.positive(name, getattr(c, name), example=example)
-    _checks.evidence("strength", evidence, example="search(law=Law(strength=6.0))")
+    _checks.evidence("law.trust", trust, example="search(law=Law(trust=6.0))")
     _checks.within(
         "momentum", momentum, 0.0, 1.0, open_high=True, example="search(momentum=0.9)"
     )
@@ -110,44 +110,48 @@ def search(
         )
 
     def update(signals, state):
-        s, m = signals, signals.coordinate
-        nudge, then_state = then.update(s, state.search_then)
-        quiet = jnp.where(s.warming, 0, jnp.minimum(state.search_quiet + 1, c.quiet))
-        overwhelming = s.alignment_slow - margin > evidence * s.alignment_slow_sem
-        overwhelming |= s.heading > c.ahead * evidence * s.heading_sem
-        told = s.has_value & (c.clear * s.loss_noise < jnp.abs(s.loss_fast))
-        unmoved = told & (jnp.abs(s.loss_gain) < law.unmoved)
-        early = unmoved & overwhelming & (s.alignment_count > c.early)
-        patient = s.warming | ((quiet < c.quiet) & (s.failures == 0))
+        agreement, heading = signals.alignment, signals.heading
+        judged, own, m = signals.objective, signals.standing, signals.standing.log_scale
+        nudge, then_state = then.update(signals, state.search_then)
+        quiet = jnp.where(own.warming, 0, jnp.minimum(state.search_quiet + 1, c.quiet))
+        overwhelming = agreement.slow - margin > trust * agreement.slow_sem
+        overwhelming |= heading.slow > c.ahead * trust * heading.slow_sem
+        told = judged.arrived & (c.clear * judged.noise < jnp.abs(judged.fast))
+        unmoved = told & (jnp.abs(judged.drop) < law.unmoved)
+        early = unmoved & overwhelming & (agreement.count > c.early)
+        patient = own.warming | ((quiet < c.quiet) & (own.failures == 0))
         waiting = state.searching & patient & ~early
-        ready = state.searching & ~waiting & s.has_alignment & (s.alignment_count > 5)
-        stop = (ready & ~s.warming) & (
-            (s.alignment_mean < 0.0) | (s.loss_trend < c.falling_back)
-        )
-        reach = lag * jnp.maximum(c.rate, c.early_rate)
-        back = jnp.maximum(jnp.minimum(state.search_lagged, m), m - reach)
-        beyond = jnp.where(s.trusted > back, back, back - c.further)
-        near = (s.trusted <= back) & (s.trusted >= back - c.reach)
-        landing = jnp.where(near, s.trusted, beyond)
-        landing = jnp.where(s.failures > 0, back, landing)
-        falls = s.has_value & (s.loss_trend > 1.0)
-        proven = jnp.where(falls | s.restored, m, state.search_proven)
+        ready = state.searching & ~waiting & agreement.arrived & (agreement.count > 5)
+        stop = (agreement.mean < 0.0) | (judged.trend < c.falling_back)
+        stop &= ready & ~own.warming
+        landing = land(state.search_lagged, own)
+        improves = judged.arrived & (judged.trend > 1.0)
+        proven = jnp.where(improves | own.restored, m, state.search_proven)
         pace = jnp.where(unmoved, c.early_rate, c.rate)
-        recedes = s.alignment_mean < s.alignment_slow - c.receded * s.alignment_sem
+        recedes = agreement.mean < agreement.slow - c.receded * agreement.sem
         climb = jnp.where(ready & overwhelming & ~recedes, pace, 0.0)
         delta = jnp.where(state.searching, jnp.where(stop, landing - m, climb), nudge)
         delta = jnp.where(m < proven + c.unproven, delta, jnp.minimum(delta, 0.0))
-        delta = jnp.where(waiting | s.restored, 0.0, delta).astype(jnp.float32)
-        after = m + delta
+        delta = jnp.where(waiting | own.restored, 0.0, delta).astype(jnp.float32)
+        lagged = state.search_lagged
+        lagged = jnp.where(own.restored, m, lagged + (m + delta - lagged) / lag)
         return delta, SearchState(
             searching=state.searching & ~stop,
             search_quiet=quiet.astype(jnp.int32),
-            search_lagged=jnp.where(
-                s.restored, m, state.search_lagged + (after - state.search_lagged) / lag
-            ),
+            search_lagged=lagged,
             search_proven=proven,
             search_then=then_state,
         )
+
+    def land(lagged, own):
+        """Where a search that ends here goes back to."""
+        reach = lag * jnp.maximum(c.rate, c.early_rate)
+        trusted, m = own.trusted_log_scale, own.log_scale
+        back = jnp.maximum(jnp.minimum(lagged, m), m - reach)
+        beyond = jnp.where(trusted > back, back, back - c.further)
+        near = (trusted <= back) & (trusted >= back - c.reach)
+        landing = jnp.where(near, trusted, beyond)
+        return jnp.where(own.failures > 0, back, landing)
 
     return Rule(init, update)
 
@@ -155,42 +159,42 @@ def search(
 def prior(law: Law = Law(), momentum: float | jax.Array = 0.9) -> Rule:  # noqa: B008
     """The default law of the learning rate: `search`, then `alignment` and `settle`.
 
-    One number says how far the base rate is trusted: a climb needs ``law.strength``
+    One number says how far the base rate is trusted: a climb needs ``law.trust``
     standard errors, a nudge upwards half as many; and so much opposition as a quarter
     of it fails the start (`supervise.audit`).
 
     Args:
       law: Its numbers and parts; a part that is None asks for nothing. With an infinite
-        strength only an audit or a guard may lower the base rate.
+        trust only an audit or a guard may lower the base rate.
       momentum: Of the filter; see `search`.
 
     Returns:
       A `Rule`.
 
     Raises:
-      ValueError: If the strength is negative or the momentum outside [0, 1).
+      ValueError: If the trust is negative or the momentum outside [0, 1).
 
     Example:
-      >>> rule = prior(Law(strength=6.0))
+      >>> rule = prior(Law(trust=6.0))
     """
-    strength = law.strength
-    _checks.evidence("strength", strength, example="prior(Law(strength=6.0))")
-    if _checks.is_infinite(strength):
+    trust = law.trust
+    _checks.evidence("law.trust", trust, example="prior(Law(trust=6.0))")
+    if _checks.is_infinite(trust):
         return _silent()
     nudge, down = _silent(), _silent()
     if law.nudge is not None:
-        nudge = alignment(law.nudge, up_evidence=strength * law.nudge.share)
+        nudge = alignment(law.nudge, up_evidence=trust * law.nudge.share)
     if law.settle is not None:
         down = settle(law.settle, level_after=law.level_after)
     rule = _both(nudge, down)
     if law.search is not None:
         rule = search(rule, law=law, momentum=momentum)
-    if not _checks.is_traced(strength):
+    if not _checks.is_traced(trust):
         return rule
 
     def update(signals, state):
         delta, after = rule.update(signals, state)
-        return jnp.where(jnp.isinf(strength), 0.0, delta), after
+        return jnp.where(jnp.isinf(trust), 0.0, delta), after
 
     return Rule(rule.init, update)
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from adaptive_optax import _checks
 from adaptive_optax._types import Rule
 from adaptive_optax.law import Law, Settle
+from adaptive_optax.rules import _answer
 
 
 def settle(
@@ -14,10 +15,10 @@ def settle(
 ) -> Rule:
     """Decay like t^-power while the loss is level at the run's own age.
 
-    With z the progress of the loss, c the long averaged alignment, e its error, a the
-    heading, e_a its error and p the persistence of the steps::
+    With z the objective's long trend, c the long averaged alignment, e its error, a the
+    heading, e_a its error and p the step correlation::
 
-        delta = -q / (t + 20)   if z < level  and  c < e  and  a < -e_a
+        delta = -q / (t + 20)   if z < max_long_trend  and  c < e  and  a < -e_a
         q     = power           if p > 0, else power / 3
 
     A rate at which noisy gradients no longer agree and the loss no longer falls holds
@@ -36,8 +37,8 @@ def settle(
 
     Args:
       config: Its numbers. ``power`` is the exponent of the decay, >= 0; 1/2 and 1 are
-        the classical rates of stochastic approximation, 0 never decays; ``level`` the
-        standard errors of progress below which the loss is level.
+        the classical rates of stochastic approximation, 0 never decays;
+        ``max_long_trend`` is the standard errors below which the loss is level.
       level_after: Losses since the start or a restore before it votes.
 
     Returns:
@@ -45,7 +46,7 @@ def settle(
       first 31 steps after a start or a restore, and without a loss.
 
     Raises:
-      ValueError: If ``power`` is negative or not finite, or ``level`` is NaN.
+      ValueError: If ``power`` is negative or not finite, or ``max_long_trend`` is NaN.
 
     Example:
       >>> from adaptive_optax.law import Settle
@@ -61,21 +62,27 @@ def settle(
     """
     c = config
     _checks.within("power", c.power, 0.0, example="settle(Settle(power=1.5))")
-    _checks.within("level", c.level, -jnp.inf, example="settle(Settle(level=2.0))")
+    _checks.within(
+        "max_long_trend",
+        c.max_long_trend,
+        -jnp.inf,
+        example="settle(Settle(max_long_trend=2.0))",
+    )
 
     def init():
         return ()
 
     def update(signals, state):
-        s = signals
-        votes = s.has_alignment & (s.alignment_count > 3) & ~s.warming & ~s.restored
-        known = s.has_value & (s.loss_count >= level_after)
-        still = known & (s.loss_progress < c.level)
-        apart = s.alignment_slow < c.agreement * s.alignment_slow_sem
-        drawn_back = s.heading < -c.drawn_back * s.heading_sem
-        exponent = jnp.where(s.persistence > 0, c.power, c.forgetful * c.power)
-        pace = exponent / (s.count.astype(jnp.float32) + c.offset)
-        delta = jnp.where(votes & still & apart & drawn_back, -pace, 0.0)
-        return delta.astype(jnp.float32), state
+        agreement, heading = signals.alignment, signals.heading
+        judged = signals.objective
+        known = judged.arrived & (judged.count >= level_after)
+        still = known & (judged.long_trend < c.max_long_trend)
+        apart = agreement.slow < c.agreement * agreement.slow_sem
+        drawn_back = heading.slow < -c.drawn_back * heading.slow_sem
+        carries = signals.step_correlation.mean > 0
+        exponent = jnp.where(carries, c.power, c.forgetful * c.power)
+        pace = exponent / (signals.count.astype(jnp.float32) + c.offset)
+        lowers = _answer.may_vote(signals) & still & apart & drawn_back
+        return jnp.where(lowers, -pace, 0.0).astype(jnp.float32), state
 
     return Rule(init, update)

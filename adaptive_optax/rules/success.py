@@ -74,12 +74,18 @@ def success(
         return ()
 
     def update(signals: Signals, state: RuleState) -> tuple[jax.Array, RuleState]:
-        z, v, share = signals.loss_trend, signals.loss_variance, signals.success
+        z, v, share = (
+            signals.loss.trend,
+            signals.loss.variance_ratio,
+            signals.loss.success,
+        )
         unstable = (v > calm) | (z < -rising)
         stuck = (share < low) & (jnp.abs(z) <= deadzone)
         choice = jnp.where(unstable, -1, jnp.where(stuck, 1, 0))
-        allowed = _answer.heard(signals.has_value, z, v, share)
-        allowed = allowed & jnp.logical_not(signals.restored)
-        return _answer.answer(allowed, _answer.by_vote(choice, up, down), state, state)
+        allowed = _answer.heard(signals.loss.arrived, z, v, share)
+        allowed = allowed & jnp.logical_not(signals.standing.restored)
+        return _answer.hold_unless(
+            allowed, _answer.by_vote(choice, up, down), state, state
+        )
 
     return Rule(init, update)

@@ -20,7 +20,7 @@ def trend(
 ) -> Rule:
     """Raise a gain while the loss significantly falls, lower it while it rises.
 
-    With z = ``signals.loss_trend`` the gain is multiplied by ``up`` where
+    With z = ``signals.loss.trend`` the gain is multiplied by ``up`` where
     z > deadzone, by ``down`` where z < -deadzone, and kept between. On pure noise z is
     symmetric, so E[delta] = P(|z| > deadzone) · (log up + log down) / 2: any pair with
     ``up · down < 1`` drifts to zero for ever. The default ``down`` is therefore
@@ -63,10 +63,10 @@ def trend(
         return ()
 
     def update(signals: Signals, state: RuleState) -> tuple[jax.Array, RuleState]:
-        z = signals.loss_trend
-        heard = _answer.heard(signals.has_value, z)
+        z = signals.loss.trend
+        heard = _answer.heard(signals.loss.arrived, z)
         delta = _answer.by_vote(_answer.vote(z, deadzone), up, lower)
-        allowed = heard & jnp.logical_not(signals.restored)
-        return _answer.answer(allowed, delta, state, state)
+        allowed = heard & jnp.logical_not(signals.standing.restored)
+        return _answer.hold_unless(allowed, delta, state, state)
 
     return Rule(init, update)

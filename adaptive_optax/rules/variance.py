@@ -25,7 +25,7 @@ class VarianceState(NamedTuple):
 def variance(*, strength: float = 1.0, deadzone: float = 2.0) -> Rule:
     """Divide a gain by the loss's excess noise for as long as it lasts.
 
-    With v = ``signals.loss_variance`` the gain is divided by
+    With v = ``signals.loss.variance_ratio`` the gain is divided by
     1 + strength · max(v - deadzone, 0). The rule keeps the log of that factor and
     answers with its change, so the changes sum to zero once the noise is back to
     normal: nothing is forgotten and nothing ratchets.
@@ -67,11 +67,11 @@ def variance(*, strength: float = 1.0, deadzone: float = 2.0) -> Rule:
     def update(
         signals: Signals, state: VarianceState
     ) -> tuple[jax.Array, VarianceState]:
-        excess = jnp.maximum(signals.loss_variance - deadzone, 0.0)
+        excess = jnp.maximum(signals.loss.variance_ratio - deadzone, 0.0)
         offset = -jnp.log1p(strength * excess)
-        heard = _answer.heard(signals.has_value, signals.loss_variance)
-        allowed = heard & jnp.logical_not(signals.restored)
+        heard = _answer.heard(signals.loss.arrived, signals.loss.variance_ratio)
+        allowed = heard & jnp.logical_not(signals.standing.restored)
         delta = offset - state.variance_offset
-        return _answer.answer(allowed, delta, VarianceState(offset), state)
+        return _answer.hold_unless(allowed, delta, VarianceState(offset), state)
 
     return Rule(init, update)

@@ -1,84 +1,95 @@
-"""How the gradient agrees with a step, or with a way: averaged cosines.
+"""How directions agree, averaged: a bank of cosines with a column for each.
 
 The alignment c_t = cos(-g_t, theta_t - theta_{t-1}) asks whether the new gradient still
 agrees with the last step: positive while steps are too short, negative when they
 overshoot (R. Jacobs, 1988, delta-bar-delta, has it per coordinate; Baydin et al., 2018,
 as the hypergradient; here it is one cosine, normalised and with its standard error).
-It is taken on a sketch of the last step (`sketch`). The persistence, the averaged
-cosine of each step with the one before it, tells what the filter makes of that: without
-momentum a step turns with its gradient, with momentum it carries on.
+It is taken on a sketch of the last step (`sketch`).
 
-The heading cos(-g_t, theta_t - anchor), see `motion`, asks the same of the way that
-many steps have made. It is slower to notice an end, but noise that hides a step's
-direction averages out of the way's, and a filter without memory, whose every step is
-opposed, has a heading like any other.
+The heading cos(-g_t, theta_t - anchor), see `motion`, asks the same of the displacement
+that many steps have made. It is slower to notice an end, but noise that hides a step's
+direction averages out of the displacement's, and a filter without memory, whose every
+step is opposed, has a heading like any other.
+
+The step correlation, the averaged cosine of each step with the one before it, tells
+what the filter makes of that: without momentum a step turns with its gradient, with
+momentum it carries on.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from adaptive_optax.sense.estimators import debiased
+from adaptive_optax._types import Cosine
+from adaptive_optax.sense import estimators
 
-ALIGNMENT, ALIGNMENT_SLOW, ALIGNMENT_SPREAD = 0.9, 0.98, 0.97
+QUICK, SLOW, SPREAD = 0.9, 0.98, 0.97  # decays
+COLUMNS = 3  # alignment, heading, step correlation
+
+_LEAST = np.float32([[(1 - b) / (1 + b)] for b in (QUICK, SLOW)])
 
 
-class Cosines(NamedTuple):
-    """One packed f32[6]."""
+class Bank(NamedTuple):
+    """The rows of one f32[4, 3]."""
 
     mean: jax.Array
     slow: jax.Array
-    square: jax.Array
-    seen: jax.Array
-    carry: jax.Array  # of steps, with the ones before them
-    carries: jax.Array
+    square: jax.Array  # mean squared deviation from the mean before
+    seen: jax.Array  # since the start or a restore
 
 
-def add(
-    a: Cosines, cosine: jax.Array, ok: jax.Array
-) -> tuple[Cosines, jax.Array, jax.Array]:
-    """The statistics with one more cosine, held where there was no step."""
-    cosine = jnp.where(ok, cosine, 0.0)
-    deviation = cosine - debiased(a.mean, ALIGNMENT, a.seen)
-    new = a._replace(
-        mean=ALIGNMENT * a.mean + (1 - ALIGNMENT) * cosine,
-        slow=ALIGNMENT_SLOW * a.slow + (1 - ALIGNMENT_SLOW) * cosine,
-        square=ALIGNMENT_SPREAD * a.square + (1 - ALIGNMENT_SPREAD) * deviation**2,
-        seen=a.seen + 1,
-    )
-    return Cosines(*jnp.where(ok, jnp.stack(new), jnp.stack(a))), cosine, ok
+def init_bank() -> jax.Array:
+    """The bank before the first cosine."""
+    return jnp.zeros((len(Bank._fields), COLUMNS), jnp.float32)
 
 
-def add_carried(a: Cosines, cosine: jax.Array, ok: jax.Array) -> jax.Array:
-    """The series with the cosine of two steps; held where either did not move."""
-    new = a._replace(
-        carry=ALIGNMENT * a.carry + (1 - ALIGNMENT) * cosine, carries=a.carries + 1
-    )
-    return jnp.where(ok, jnp.stack(new), jnp.stack(a))
+def extend(bank: jax.Array, cosine: jax.Array, came: jax.Array) -> jax.Array:
+    """One more cosine of each; where none came, the column as it was.
 
-
-def mean(a: Cosines) -> tuple[jax.Array, jax.Array]:
-    """The mean over about the last 10 cosines, and its standard error."""
-    return _estimate(a, a.mean, ALIGNMENT)
-
-
-def slow_mean(a: Cosines) -> tuple[jax.Array, jax.Array]:
-    """The mean over about the last 50 cosines, and its standard error."""
-    return _estimate(a, a.slow, ALIGNMENT_SLOW)
-
-
-def persistence(a: Cosines) -> jax.Array:
-    """The mean cosine of steps with the ones before them."""
-    return debiased(a.carry, ALIGNMENT, a.carries)
-
-
-def _estimate(a: Cosines, ema: jax.Array, decay: float) -> tuple[jax.Array, jax.Array]:
-    """A debiased mean and its standard error, cosines being as good as white.
-
-    The variance of a debiased EMA of n values is at most that of an endless one or of
-    a plain mean of n, whichever is larger.
+    Args:
+      bank: f32[4, 3], see `Bank`.
+      cosine: f32[3].
+      came: bool[3].
     """
-    variance = debiased(a.square, ALIGNMENT_SPREAD, a.seen)
-    share = jnp.maximum((1 - decay) / (1 + decay), 1 / jnp.maximum(a.seen, 1.0))
-    return debiased(ema, decay, a.seen), jnp.sqrt(variance * share) + 1e-6
+    old = Bank(*bank)
+    n = old.seen + came
+    decays = QUICK, SLOW, SPREAD
+    weights = estimators.exponential_weights(decays, estimators.ones(decays, n))
+    values = jnp.stack([cosine, cosine, (cosine - old.mean) ** 2])
+    means = bank[:3]
+    means = means + jnp.where(came, weights, 0.0) * (values - means)
+    return jnp.concatenate([means, n[None]])
+
+
+def read(bank: jax.Array, cosine: jax.Array, came: jax.Array) -> Cosine:
+    """What every cosine says: a `Cosine` whose entries have a column for each."""
+    b = Bank(*bank)
+    sem, slow_sem = standard_error(b.square, b.seen, _LEAST)
+    return Cosine(
+        arrived=came,
+        value=cosine,
+        mean=b.mean,
+        sem=sem,
+        slow=b.slow,
+        slow_sem=slow_sem,
+        count=b.seen.astype(jnp.int32),
+    )
+
+
+def standard_error(
+    variance: jax.Array, seen: jax.Array, endless: jax.Array
+) -> jax.Array:
+    """Of a mean of cosines, which are as good as white.
+
+    The variance of an exponential mean of n values is at most that of an endless one
+    or of a plain mean of n, whichever is larger.
+
+    Args:
+      variance: Of one cosine.
+      seen: Cosines in the mean.
+      endless: Variance of the endless mean for a variance of 1, (1 - b) / (1 + b).
+    """
+    share = jnp.maximum(endless, 1 / jnp.maximum(seen, 1.0))
+    return jnp.sqrt(variance * share) + 1e-6

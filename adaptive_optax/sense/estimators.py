@@ -1,22 +1,37 @@
-"""Averages that are exact while they are young.
+"""Means that are exact while they are young, all moved by one formula.
 
-An exponential average from zero is biased towards zero. Over the average of as many
-ones it is not, whatever was skipped::
+    mean <- mean + w_n (x - mean)
+    w_n = (1 - b) / (1 - b^n)       exponential: the usual average over that of ones
+    w_n = (p + 1) / (n + p)         polynomial: about the last 1 / (p + 1) of them all
 
-    m_n = b m_(n-1) + (1 - b) x_n          debiased: m_n / (1 - b^n)
+n counts the new value. Either weight is 1 at the first, so no mean has a bias.
 """
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
-def debiased(ema: jax.Array, decay: float, n: jax.Array) -> jax.Array:
-    """An EMA from zero over the EMA of as many ones; 0 before the first value."""
-    return jnp.where(n > 0, ema / jnp.where(n > 0, ones(decay, n), 1.0), 0.0)
+def ones(decays: Sequence[float], n: jax.Array) -> jax.Array:
+    """1 - b^n, the average of n ones; exact where it is small.
+
+    Args:
+      decays: b of each row, in (0, 1).
+      n: f32[rows, columns] or f32[columns], >= 0.
+    """
+    logs = np.float32([[math.log(b)] for b in decays])
+    return -jnp.expm1(logs * n)
 
 
-def ones(decay: float, n: jax.Array) -> jax.Array:
-    """The same average of n ones, 1 - decay^n; exact where it is small."""
-    return -jnp.expm1(n * math.log(decay))
+def exponential_weights(decays: Sequence[float], ones: jax.Array) -> jax.Array:
+    """w_n of exponential means, a row for each; 0 where n is 0."""
+    shares = np.float32([[1 - b] for b in decays])
+    return jnp.where(ones > 0, shares / jnp.where(ones > 0, ones, 1.0), 0.0)
+
+
+def polynomial_weight(power: float | np.ndarray, n: jax.Array) -> jax.Array:
+    """w_n of a polynomial mean; n >= 1."""
+    return (power + 1) / (n + power)

@@ -7,17 +7,17 @@ import jax
 import jax.numpy as jnp
 
 from adaptive_optax import _trees
-from adaptive_optax.sense.estimators import debiased
+from adaptive_optax.sense import estimators
 
-GRADIENT = 0.98  # EMA of the log norm
+DECAY = 0.98  # of the means of the log norm
 LARGEST = 1e37  # beyond it differences leave float32: treated as non-finite
 
 
 class Gradient(NamedTuple):
     """One packed f32[4]."""
 
-    log_norm: jax.Array
-    log_spread: jax.Array
+    log_norm: jax.Array  # mean
+    log_spread: jax.Array  # mean distance from it, from the second norm on
     norms_seen: jax.Array
     total: jax.Array  # sum of squared norms
 
@@ -51,18 +51,15 @@ def observe(g: Gradient, norms: GradientNorms) -> tuple[Gradient, jax.Array]:
     """z-score of the log norm among those before it; then extend the statistics."""
     ok = norms.finite & (norms.square > 0)
     log_norm = 0.5 * jnp.log(jnp.where(ok, norms.square, 1.0))
-    mean = debiased(g.log_norm, GRADIENT, g.norms_seen)
-    # The spread starts at the second norm, so it is one value younger.
-    age = jnp.maximum(g.norms_seen - 1, 0.0)
-    spread = debiased(g.log_spread, GRADIENT, age) * math.sqrt(math.pi / 2)
-    known = ok & (age > 0) & (spread > 0)
-    z = jnp.where(known, (log_norm - mean) / jnp.where(known, spread, 1.0), 0.0)
-    counts = jnp.where(g.norms_seen > 0, 1.0, 0.0)
-    deviation = jnp.abs(log_norm - mean)
-    new = Gradient(
-        log_norm=GRADIENT * g.log_norm + (1 - GRADIENT) * log_norm,
-        log_spread=g.log_spread + counts * (1 - GRADIENT) * (deviation - g.log_spread),
-        norms_seen=g.norms_seen + 1,
-        total=jnp.minimum(g.total + jnp.where(ok, norms.square, 0.0), LARGEST),
-    )
-    return Gradient(*jnp.where(ok, jnp.stack(new), jnp.stack(g))), z
+    spread = g.log_spread * math.sqrt(math.pi / 2)
+    known = ok & (spread > 0)
+    z = jnp.where(known, (log_norm - g.log_norm) / jnp.where(known, spread, 1.0), 0.0)
+    seen = g.norms_seen + ok
+    ages = jnp.stack([seen, jnp.maximum(seen - 1, 0.0)])
+    weights = estimators.exponential_weights((DECAY,), estimators.ones((DECAY,), ages))
+    weights = jnp.where(ok, weights[0], 0.0)
+    now = jnp.stack([log_norm, jnp.abs(log_norm - g.log_norm)])
+    means = jnp.stack([g.log_norm, g.log_spread])
+    means = means + weights * (now - means)
+    total = g.total + jnp.where(ok, norms.square, 0.0)
+    return Gradient(*means, seen, jnp.minimum(total, LARGEST)), z

@@ -1,8 +1,8 @@
 """Where the parameters have gone, on a sketch: the last step, and the way since.
 
 The anchor is the mean of about the last third of the way, theta_anchor, a polynomial
-mean of power 2. The travel is the largest distance from the start,
-max |theta - theta_0|, of Distance over Gradients (Ivgi, Hinder, Carmon, 2023).
+mean of power 2. The largest distance from the start, max |theta - theta_0|, is that of
+Distance over Gradients (Ivgi, Hinder, Carmon, 2023).
 """
 
 from typing import Any, NamedTuple
@@ -11,17 +11,27 @@ import jax
 import jax.numpy as jnp
 
 from adaptive_optax.sense import sketch as sketching
-from adaptive_optax.sense.series import FAR
+from adaptive_optax.sense.estimators import polynomial_weight
+
+ANCHOR = 2.0  # power of the anchor's mean
+
+
+class Odometer(NamedTuple):
+    """One packed f32[4]."""
+
+    anchor_count: jax.Array  # steps in the anchor since the start or a restore
+    max_distance: jax.Array  # largest distance from the start
+    step_cosine: jax.Array  # of the last step with the one before
+    carries: jax.Array  # 1 where there is one
 
 
 class MotionState(NamedTuple):
     """State of the record of steps."""
 
     step_sketch: Any  # like params, sliced, bfloat16: the last step
-    travel_sketch: Any  # like params, sliced, float32: theta - theta_0
+    displacement_sketch: Any  # like params, sliced, float32: theta - theta_0
     anchor_sketch: Any  # the same, float32: mean of theta - theta_0
-    anchor_count: jax.Array  # f32[] steps in it since the start or a restore
-    travel_max: jax.Array  # f32[] largest distance from the start
+    odometer: jax.Array  # f32[4], see `Odometer`
 
 
 def init_motion(params: Any, fraction: float) -> MotionState:
@@ -34,21 +44,20 @@ def init_motion(params: Any, fraction: float) -> MotionState:
     fraction = sketching.fraction_of(params, fraction)
     return MotionState(
         step_sketch=sketching.zeros(params, fraction, jnp.bfloat16),
-        travel_sketch=sketching.zeros(params, fraction, jnp.float32),
+        displacement_sketch=sketching.zeros(params, fraction, jnp.float32),
         anchor_sketch=sketching.zeros(params, fraction, jnp.float32),
-        anchor_count=jnp.zeros((), jnp.float32),
-        travel_max=jnp.zeros((), jnp.float32),
+        odometer=jnp.zeros(len(Odometer._fields), jnp.float32),
     )
 
 
 def since_anchor(state: MotionState) -> Any:
     """The way from the anchor to the parameters, sliced like them."""
-    return jax.tree.map(jnp.subtract, state.travel_sketch, state.anchor_sketch)
+    return jax.tree.map(jnp.subtract, state.displacement_sketch, state.anchor_sketch)
 
 
 def record(
     state: MotionState, updates: Any, restored: jax.Array, *, fraction: float
-) -> tuple[MotionState, tuple[jax.Array, jax.Array]]:
+) -> MotionState:
     """Add a step.
 
     Args:
@@ -56,39 +65,43 @@ def record(
       updates: What is added to the parameters.
       restored: bool[]; a restore is no step, and the anchor starts again.
       fraction: As given to `init_motion`.
-
-    Returns:
-      The record, and the cosine of this step with the last one with whether both moved.
     """
     fraction = sketching.fraction_of(updates, fraction)
     step = jax.tree.map(
         lambda leaf: jnp.where(jnp.isfinite(leaf), leaf, 0.0),
         sketching.take(updates, fraction),
     )
-    travel = jax.tree.map(jnp.add, state.travel_sketch, step)
-    moved = sum((jnp.any(leaf != 0) for leaf in jax.tree.leaves(step)), False)
-    count = jnp.where(restored, 0.0, state.anchor_count + moved)
-    share = jnp.where(moved, (FAR + 1) / (count + FAR + 1), 0.0)
+    # All below waits for sums over all leaves. It waits with the slices: without the
+    # barrier XLA slices again, and so keeps every whole step alive until then.
+    step = jax.lax.optimization_barrier(step)
+    last, old = state.step_sketch, Odometer(*state.odometer)
+    displacement = jax.tree.map(jnp.add, state.displacement_sketch, step)
+    dot, square, last_square, distance = sketching.inner_products(
+        [(step, last), (step, step), (last, last), (displacement, displacement)],
+        sketching.scales(updates, step),
+    )
+    moved = square > 0
+    count = jnp.where(restored, 0.0, old.anchor_count + moved)
+    share = jnp.where(moved, polynomial_weight(ANCHOR, count + 1), 0.0)
+
     anchor = jax.tree.map(  # exactly the place at a restart: there is no way yet
         lambda mean, place: jnp.where(restored, place, mean + share * (place - mean)),
         state.anchor_sketch,
-        travel,
+        displacement,
     )
-    scales = sketching.scales(updates, step)
-    squares = [
-        scale * jnp.sum(leaf * leaf)
-        for scale, leaf in zip(scales, jax.tree.leaves(travel), strict=True)
-    ]
-    distance = jnp.sqrt(sum(squares, jnp.zeros((), jnp.float32)))
-    carried = sketching.cosine(step, state.step_sketch, scales)
+    cosine, carries = sketching.cosines(dot, square, last_square)
+    farthest = jnp.maximum(old.max_distance, jnp.sqrt(distance))
+    odometer = Odometer(
+        anchor_count=count,
+        max_distance=jnp.where(jnp.isfinite(distance), farthest, old.max_distance),
+        step_cosine=cosine,
+        carries=jnp.where(restored, 0.0, carries),
+    )
     return MotionState(
         step_sketch=jax.tree.map(
             lambda leaf: jnp.where(restored, 0.0, leaf).astype(jnp.bfloat16), step
         ),
-        travel_sketch=travel,
+        displacement_sketch=displacement,
         anchor_sketch=anchor,
-        anchor_count=count,
-        travel_max=jnp.maximum(
-            state.travel_max, jnp.where(jnp.isfinite(distance), distance, 0.0)
-        ),
-    ), carried
+        odometer=jnp.stack(odometer),
+    )

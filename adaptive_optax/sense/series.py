@@ -1,6 +1,6 @@
-"""One scalar over time: the loss, or the reward.
+"""Scalars over time, the loss and the reward: a bank with a column for each.
 
-A series keeps a fast and a slow exponential average and the mean absolute innovation
+A series keeps a fast and a slow exponential mean and the mean absolute innovation
 s = E|x - fast|. For Gaussian noise s sqrt(pi/2) is the standard deviation; unlike the
 root of a mean square it neither overflows nor underflows at any scale of the loss, and
 one outlier moves it once, not squared. The trend is
@@ -10,7 +10,7 @@ one outlier moves it once, not squared. The trend is
 whose denominator is exact for white noise at every age n, so z is standard normal on a
 flat loss from the second value on, whatever the loss's sign, scale and offset.
 
-The progress is the same z between two means whose horizons grow with the run, of
+The long trend is the same z between two means whose horizons grow with the run, of
 powers 2 and 8 as in `act.average`: about its last third and its last ninth. A fixed
 horizon takes a slow descent for a plateau; this one asks whether the run still gets
 anywhere at its own age.
@@ -21,176 +21,166 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from adaptive_optax.sense.estimators import debiased, ones
+from adaptive_optax._types import Series
+from adaptive_optax.sense import estimators
 
-FAST, SLOW = 0.9, 0.98  # EMAs of a series
-FAR, NEAR = 2.0, 8.0  # powers of its polynomial means: about its last 1/3 and 1/9
-SPREAD, CALM = 0.95, 0.995  # EMAs of its innovations, now and in the long run
+FAST, SLOW = 0.9, 0.98  # decays of the means of the values
+SPREAD, CALM = 0.95, 0.995  # of the innovations, now and in the long run
 SUCCESS = 0.95
+FAR, NEAR = 2.0, 8.0  # powers of the polynomial means: about the last 1/3 and 1/9
+LOSS, REWARD = 0, 1  # columns of the bank
+BETTER = np.float32([1.0, -1.0])  # a fall of the loss, a rise of the reward
+
+_DECAYS = FAST, SLOW, SPREAD, CALM, SUCCESS
+_PRODUCTS = FAST * FAST, SLOW * SLOW, FAST * SLOW
 
 
-class Series(NamedTuple):
-    """One packed f32[12]: a carry of few arrays is what a small step can afford."""
+class Bank(NamedTuple):
+    """The rows of one f32[11, 2]: a carry of few arrays suits a small step."""
 
-    last: jax.Array
-    fast: jax.Array  # EMAs are biased here; `debiased` divides by the EMA of ones
+    fast: jax.Array  # means of the values
     slow: jax.Array
-    spread: jax.Array
+    spread: jax.Array  # means of the innovations, which are one fewer
     calm: jax.Array
-    success: jax.Array
-    seen: jax.Array  # values since the start or a restore
-    innovations: jax.Array  # values behind spread and calm
-    far: jax.Array  # means whose horizon grows with the run
+    success: jax.Array  # mean of "better beyond noise"
+    far: jax.Array  # means of the values whose horizon grows with the run
     near: jax.Array
-    first: jax.Array  # kept over a restore
+    seen: jax.Array  # values since the start or a restore
+    last: jax.Array  # this and what follows is kept over a restore
+    first: jax.Array
     begun: jax.Array  # 1 once there is a first
 
 
-class Reading(NamedTuple):
-    """What a series says. Scalars; for a loss, positive means better."""
-
-    fast: jax.Array  # debiased
-    slow: jax.Array
-    noise: jax.Array  # standard deviation of one value
-    trend: jax.Array  # z = (slow - fast) / its standard error
-    progress: jax.Array  # the same z over horizons that grow with the run
-    fall: jax.Array  # share of the first value by which it has fallen
-    variance: jax.Array  # of the noise, over its own long run
-    success: jax.Array  # share of recent values that were better beyond noise
-    count: jax.Array  # i32[] values since the start or a restore
+_FORGOTTEN = np.asarray([[i < Bank._fields.index("last")] for i in range(11)])
 
 
-def read(s: Series) -> Reading:
-    """Everything that the series says."""
-    return Reading(
-        fast=debiased(s.fast, FAST, s.seen),
-        slow=debiased(s.slow, SLOW, s.seen),
-        noise=noise(s),
-        trend=trend(s),
-        progress=progress(s),
-        fall=relative_fall(s),
-        variance=relative_variance(s),
-        success=success(s),
+def init_bank() -> jax.Array:
+    """The bank before the first value."""
+    return jnp.zeros((len(Bank._fields), len(BETTER)), jnp.float32)
+
+
+def extend(
+    bank: jax.Array, x: jax.Array, came: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """One more value of each series; where none came, the column as it was.
+
+    Args:
+      bank: f32[11, 2], see `Bank`.
+      x: f32[2], finite.
+      came: bool[2].
+
+    Returns:
+      The bank, and what `read` needs beside it: 1 - b^n of every decay, f32[8, 2].
+    """
+    old = Bank(*bank)
+    n = old.seen + came
+    age = jnp.maximum(n - 1, 0.0)  # a first value has no innovation
+    ones = estimators.ones(
+        (*_DECAYS, *_PRODUCTS), jnp.stack([n, n, age, age, age, n, n, n])
+    )
+    weights = jnp.concatenate(
+        [
+            estimators.exponential_weights(_DECAYS, ones[: len(_DECAYS)]),
+            estimators.polynomial_weight(np.float32([[FAR], [NEAR]]), n),
+        ]
+    )
+    innovation = jnp.abs(x - old.fast)
+    better = BETTER * (old.slow - x) > _noise(old.spread)
+    means = bank[: len(weights)]
+    values = jnp.stack([x, x, innovation, innovation, better, x, x])
+    means = means + jnp.where(came, weights, 0.0) * (values - means)
+    rest = [
+        n,
+        jnp.where(came, x, old.last),
+        jnp.where(came & (old.begun == 0), x, old.first),
+        jnp.where(came, 1.0, old.begun),
+    ]
+    return jnp.concatenate([means, jnp.stack(rest)]), ones
+
+
+def read(
+    before: jax.Array, bank: jax.Array, ones: jax.Array, came: jax.Array
+) -> Series:
+    """What every series says: a `Series` whose entries have a column for each.
+
+    n times the covariance of the polynomial means of powers p and q is, for white noise
+    of variance 1, (p + 1)(q + 1) / (p + q + 1) as n grows. The noise keeps a first
+    value that is near 0, or one by chance far from the rest, from making much of the
+    drop that is measured against it.
+
+    Args:
+      before: The bank before `extend`.
+      bank: The bank after it.
+      ones: What came with it.
+      came: bool[2], as given to it.
+    """
+    s, old = Bank(*bank), Bank(*before)
+    noise = _noise(s.spread)
+    fast, slow, *_, fast_fast, slow_slow, fast_slow = jnp.where(ones > 0, ones, 1.0)
+    variance = (
+        _share(FAST, FAST) * fast_fast / fast**2
+        + _share(SLOW, SLOW) * slow_slow / slow**2
+        - 2 * _share(FAST, SLOW) * fast_slow / (fast * slow)
+    )
+    spread = _limit(FAR, FAR) + _limit(NEAR, NEAR) - 2 * _limit(FAR, NEAR)
+    errors = jnp.stack(
+        [
+            noise * jnp.sqrt(jnp.maximum(variance, 1e-12)),
+            noise * jnp.sqrt(spread / jnp.maximum(s.seen, 1.0)),
+            jnp.abs(s.first) + 3 * noise,
+            s.calm,
+        ]
+    )
+    gaps = jnp.stack(
+        [
+            BETTER * (s.slow - s.fast),
+            BETTER * (s.far - s.near),
+            BETTER * (s.first - s.fast),
+            s.spread,
+        ]
+    )
+    known = (errors > 0) & (s.seen >= np.float32([[2], [2], [1], [1]]))
+    trend, long_trend, drop, ratio = jnp.where(
+        known, gaps / jnp.where(known, errors, 1.0), np.float32([[0], [0], [0], [1]])
+    )
+    return Series(
+        arrived=came,
+        value=s.last,
+        change=jnp.where(came & (old.seen > 0), s.last - old.last, 0.0),
+        fast=s.fast,
+        slow=s.slow,
+        noise=noise,
+        trend=trend,
+        long_trend=long_trend,
+        drop=drop,
+        variance_ratio=ratio**2,
+        success=jnp.where(s.seen > 1, s.success, 0.5),
         count=s.seen.astype(jnp.int32),
     )
 
 
-def change(before: Series, now: Series, came: jax.Array) -> jax.Array:
-    """The last value less the one before it; 0 where there are not two."""
-    return jnp.where(came & (before.seen > 0), now.last - before.last, 0.0)
-
-
-def extend(s: Series, x: jax.Array, ok: jax.Array, *, falls: bool) -> Series:
-    """One more value; where ``ok`` is False, the series as it was."""
-    level = jnp.where(s.seen > 0, debiased(s.fast, FAST, s.seen), x)
-    lagged = jnp.where(s.seen > 0, debiased(s.slow, SLOW, s.seen), x)
-    innovation = jnp.abs(x - level)
-    better = lagged - x if falls else x - lagged
-    counts = jnp.where(s.seen > 0, 1.0, 0.0)  # a first value has no innovation
-    new = Series(
-        last=x,
-        fast=FAST * s.fast + (1 - FAST) * x,
-        slow=SLOW * s.slow + (1 - SLOW) * x,
-        spread=s.spread + counts * (1 - SPREAD) * (innovation - s.spread),
-        calm=s.calm + counts * (1 - CALM) * (innovation - s.calm),
-        success=s.success
-        + counts * (1 - SUCCESS) * (jnp.where(better > noise(s), 1.0, 0.0) - s.success),
-        seen=s.seen + 1,
-        innovations=s.innovations + counts,
-        far=s.far + (FAR + 1) / (s.seen + FAR + 1) * (x - s.far),
-        near=s.near + (NEAR + 1) / (s.seen + NEAR + 1) * (x - s.near),
-        first=jnp.where(s.begun > 0, s.first, x),
-        begun=jnp.ones_like(s.begun),
-    )
-    packed = jnp.where(ok, jnp.stack(new), jnp.stack(s))
-    return Series(*packed)
-
-
-def restart(s: Series, again: jax.Array) -> jax.Array:
-    """Forget the level and the noise (``again`` = 0), keep the first.
+def restart(bank: jax.Array, when: jax.Array) -> jax.Array:
+    """Forget the level and the noise, keep the first.
 
     The noise of a run that has diverged is that of its explosion: with it every later
     loss, however high, would be within the noise.
     """
-    return jnp.stack(
-        s._replace(
-            fast=s.fast * again,
-            slow=s.slow * again,
-            spread=s.spread * again,
-            calm=s.calm * again,
-            success=s.success * again,
-            seen=s.seen * again,
-            innovations=s.innovations * again,
-            far=s.far * again,
-            near=s.near * again,
-        )
-    )
+    return jnp.where(_FORGOTTEN & when, 0.0, bank)
 
 
-def noise(s: Series) -> jax.Array:
+def _noise(spread: jax.Array) -> jax.Array:
     """Standard deviation of one value, from the mean absolute innovation."""
-    spread = debiased(s.spread, SPREAD, s.innovations)
-    gain = (1 - FAST) / (1 + FAST)  # an innovation also has the variance of the EMA
+    gain = (1 - FAST) / (1 + FAST)  # an innovation also has the variance of the mean
     return math.sqrt(math.pi / 2 / (1 + gain)) * spread
 
 
-def trend(s: Series) -> jax.Array:
-    """(slow - fast) over its standard error; 0 until there are two values."""
-    n = jnp.maximum(s.seen, 2.0)
-    weight = {decay: ones(decay, n) for decay in (FAST, SLOW)}
-
-    def covariance(a: float, b: float) -> jax.Array:  # of two debiased EMAs, noise 1
-        share = (1 - a) * (1 - b) / (1 - a * b)
-        return share * ones(a * b, n) / (weight[a] * weight[b])
-
-    variance = (
-        covariance(FAST, FAST) + covariance(SLOW, SLOW) - 2 * covariance(FAST, SLOW)
-    )
-    error = noise(s) * jnp.sqrt(jnp.maximum(variance, 1e-12))
-    gap = s.slow / weight[SLOW] - s.fast / weight[FAST]
-    known = (s.seen >= 2) & (error > 0)
-    return jnp.where(known, gap / jnp.where(known, error, 1.0), 0.0)
+def _share(a: float, b: float) -> float:
+    """Covariance of two endless exponential means of noise of variance 1."""
+    return (1 - a) * (1 - b) / (1 - a * b)
 
 
-def progress(s: Series) -> jax.Array:
-    """(far - near) over its standard error; 0 until there are two values.
-
-    n times the covariance of the polynomial means of powers p and q is, for white noise
-    of variance 1, (p + 1)(q + 1) / (p + q + 1) as n grows.
-    """
-    n = jnp.maximum(s.seen, 1.0)
-
-    def covariance(p: float, q: float) -> float:
-        return (p + 1) * (q + 1) / (p + q + 1)
-
-    spread = covariance(FAR, FAR) + covariance(NEAR, NEAR) - 2 * covariance(FAR, NEAR)
-    error = noise(s) * jnp.sqrt(spread / n)
-    known = (s.seen >= 2) & (error > 0)
-    return jnp.where(known, (s.far - s.near) / jnp.where(known, error, 1.0), 0.0)
-
-
-def relative_fall(s: Series) -> jax.Array:
-    """(first - fast) / (|first| + 3 noise); 0 until there is a value.
-
-    The noise keeps a first value that is near 0, or one by chance far from the rest,
-    from making much of little.
-    """
-    size = jnp.abs(s.first) + 3 * noise(s)
-    known = (s.seen > 0) & (size > 0)
-    gap = s.first - debiased(s.fast, FAST, s.seen)
-    return jnp.where(known, gap / jnp.where(known, size, 1.0), 0.0)
-
-
-def relative_variance(s: Series) -> jax.Array:
-    """Noise variance over its own long run, 1 while there is nothing to compare."""
-    spread = debiased(s.spread, SPREAD, s.innovations)
-    calm = debiased(s.calm, CALM, s.innovations)
-    known = calm > 0
-    return jnp.where(known, (spread / jnp.where(known, calm, 1.0)) ** 2, 1.0)
-
-
-def success(s: Series) -> jax.Array:
-    """Debiased share of improvements; 1/2 before the first innovation."""
-    share = debiased(s.success, SUCCESS, s.innovations)
-    return jnp.where(s.innovations > 0, share, 0.5)
+def _limit(p: float, q: float) -> float:
+    """Covariance of two polynomial means of it, times n, as n grows."""
+    return (p + 1) * (q + 1) / (p + q + 1)

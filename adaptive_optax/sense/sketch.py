@@ -71,32 +71,50 @@ def scales(whole: Any, kept: Any) -> list[float]:
     ]
 
 
-def cosine(a: Any, b: Any, scales: Sequence[float]) -> tuple[jax.Array, jax.Array]:
-    """Of what two sketches stand for, and whether both have a direction.
+def inner_products(
+    pairs: Sequence[tuple[Any, Any]], scales: Sequence[float]
+) -> jax.Array:
+    """Of pairs of sketches, as of what they stand for; f32[len(pairs)].
+
+    All sums over one leaf are one reduction, which is one kernel where many would be.
 
     Args:
-      a: Sketch.
-      b: Another of the same tree.
+      pairs: Sketches of one tree.
       scales: From `scales`, the weight of each leaf's coordinates.
-
-    Returns:
-      The cosine f32[], 0 where there is none, and bool[].
     """
-    zero = jnp.zeros((), jnp.float32)
-    parts = [
-        (scale * jnp.sum(x * y), scale * jnp.sum(x * x), scale * jnp.sum(y * y))
-        for x, y, scale in zip(
-            jax.tree.leaves(a),
-            (leaf.astype(jnp.float32) for leaf in jax.tree.leaves(b)),
-            scales,
-            strict=True,
+    columns = zip(
+        *(zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True) for a, b in pairs),
+        strict=True,
+    )
+    zeros = (jnp.zeros((), jnp.float32),) * len(pairs)
+    totals = list(zeros)
+    for leaves, scale in zip(columns, scales, strict=True):
+        products = tuple(
+            x.astype(jnp.float32) * y.astype(jnp.float32) for x, y in leaves
         )
-    ]
-    columns = zip(*parts, strict=True) if parts else [(), (), ()]
-    dot, aa, bb = (sum(column, zero) for column in columns)
-    ok = (aa > 0) & (bb > 0) & jnp.isfinite(aa) & jnp.isfinite(bb) & jnp.isfinite(dot)
-    size = jnp.sqrt(jnp.where(ok, aa, 1.0)) * jnp.sqrt(jnp.where(ok, bb, 1.0))
+        sums = jax.lax.reduce(products, zeros, _add, tuple(range(products[0].ndim)))
+        totals = [x + scale * y for x, y in zip(totals, sums, strict=True)]
+    return jnp.stack(totals)
+
+
+def cosines(
+    dot: jax.Array, square: jax.Array, other: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Cosines of directions, 0 where there is none, and where both have one, bool[].
+
+    Args:
+      dot: f32[...] inner product of the two.
+      square: f32[...] of the first with itself.
+      other: f32[...] of the second with itself.
+    """
+    ok = (square > 0) & (other > 0)
+    ok &= jnp.isfinite(square) & jnp.isfinite(other) & jnp.isfinite(dot)
+    size = jnp.sqrt(jnp.where(ok, square, 1.0)) * jnp.sqrt(jnp.where(ok, other, 1.0))
     return jnp.where(ok, jnp.clip(dot / size, -1.0, 1.0), 0.0), ok
+
+
+def _add(a: Any, b: Any) -> tuple[jax.Array, ...]:
+    return tuple(x + y for x, y in zip(a, b, strict=True))
 
 
 def _shards(leaf: jax.Array) -> tuple[int, ...]:

@@ -13,7 +13,6 @@ class Seen(NamedTuple):
     """What one step has brought."""
 
     signals: Signals
-    objective: Signals  # the same, with what is judged in the loss's place
     has_feedback: bool  # a loss or a reward came
     nonfinite: jax.Array  # bool[] something of it was not finite
     new_objective: jax.Array  # bool[] the first reward came
@@ -25,13 +24,13 @@ class Seen(NamedTuple):
 def sense(
     freezing: Any,
     updates: Any,
-    sensor: sensing.SignalsState,
+    sensor: sensing.SensorState,
     freeze_state: Any,
     *,
     value: Any,
     reward: Any,
     fraction: float,
-) -> tuple[Seen, sensing.SignalsState]:
+) -> tuple[Seen, sensing.SensorState]:
     """Measure, without what is frozen: it may have been skipped, or be in a probe.
 
     Args:
@@ -51,13 +50,12 @@ def sense(
     signals, after = sensing.measure(
         sensor, live, norms, value=value, reward=reward, fraction=fraction
     )
-    nonfinite = sensing.missed(after, sensor)
+    nonfinite = sensing.any_nonfinite(after, sensor)
     return Seen(
         signals=signals,
-        objective=sensing.by_reward(signals, after),
         has_feedback=value is not None or reward is not None,
         nonfinite=nonfinite,
-        new_objective=sensing.rewarded(after) & ~sensing.rewarded(sensor),
+        new_objective=sensing.first_reward(after, sensor),
         grads=_zero_unless(~nonfinite, grads),
         live_grads=live,
         leaf_norms=norms.leaf_norms,

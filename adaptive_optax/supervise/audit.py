@@ -10,8 +10,8 @@ an optimizer are its largest. After a failure those 20 are the whole audit::
                the base rate is believed, while the loss neither clearly falls nor has
                halved (without memory steps are opposed at every rate, and the loss
                need only have moved); or, in its first 20 steps, if the steps carry on
-               (`Signals.persistence`) although it is clearly negative, whatever the
-               loss does, or so far below zero as above after it was clearly positive,
+               (their correlation is positive) although it is clearly negative, whatever
+               the loss does, or as far below zero as above, after it was positive,
                the loss not halved;
                then the first parameters return and the rate drops to a fifth of what
                the warm-up had reached (to a 25th if that was not finite), at most 12
@@ -35,7 +35,7 @@ class AuditState(NamedTuple):
 
     audit_left: jax.Array  # i32[] good steps until the audit is passed
     audit_agreed: jax.Array  # bool[] since this start, gradients with the steps
-    audit_doubts: jax.Array  # i32[] replays at the present rate
+    audit_replays: jax.Array  # i32[] replays at the present rate
     audit_failures: jax.Array  # i32[]
 
 
@@ -43,10 +43,10 @@ class AuditRuling(NamedTuple):
     """What the audit makes of a step. Scalars, bool[] unless a comment says more."""
 
     failed: Any
-    again: Any  # the same rate is tried again from the first parameters
+    replay_start: Any  # the same rate is tried again from the first parameters
     only_opposed: Any  # it failed because gradients opposed it, and for nothing else
-    late: Any  # it is passed after a failure
-    jump: Any  # f32[] change of the coordinate that this calls for
+    passed_late: Any  # it is passed after a failure
+    correction: Any  # f32[] change of the log scale that this calls for
 
 
 def init_audit(law: Audit | None) -> AuditState:
@@ -54,7 +54,7 @@ def init_audit(law: Audit | None) -> AuditState:
     return AuditState(
         audit_left=jnp.asarray(law.steps if law else 0).astype(jnp.int32),
         audit_agreed=jnp.zeros((), bool),
-        audit_doubts=jnp.zeros((), jnp.int32),
+        audit_replays=jnp.zeros((), jnp.int32),
         audit_failures=jnp.zeros((), jnp.int32),
     )
 
@@ -68,32 +68,32 @@ def update(
         return AuditRuling(no, no, no, no, jnp.zeros((), jnp.float32)), state
     e, old, audit = evidence, state, law.audit
     agreed, opposed = _opposition(e, old, law, audit)
-    s = e.signals
-    doubted = e.above_start & (s.alignment_count > 0) & (s.alignment_mean < 0)
+    agreement = e.signals.alignment
+    doubted = e.above_start & (agreement.count > 0) & (agreement.mean < 0)
     may_fail = e.auditing & (old.audit_failures < audit.max_failures)
-    again = may_fail & ~e.repeat & doubted & (old.audit_doubts == 0) & ~e.out
-    failed = may_fail & ~e.repeat & ~again & (e.out | opposed | doubted)
+    replay = may_fail & ~e.repeat & doubted & (old.audit_replays == 0) & ~e.out
+    failed = may_fail & ~e.repeat & ~replay & (e.out | opposed | doubted)
 
     counts = e.auditing & ~e.suspicious & ~e.repeat & ~e.nonfinite
-    counts &= ~failed & ~again
-    counts &= s.has_value | (old.audit_left > 1)
+    counts &= ~failed & ~replay
+    counts &= e.signals.objective.arrived | (old.audit_left > 1)
     left = old.audit_left - counts
-    late = counts & (left == 0) & (old.audit_failures > 0)
+    passed_late = counts & (left == 0) & (old.audit_failures > 0)
     length = jnp.where(failed | (old.audit_failures > 0), audit.again, audit.steps)
-    left = jnp.where(failed | again, length, left)
+    left = jnp.where(failed | replay, length, left)
 
     only_opposed = failed & ~e.suspicious & (e.strikes == 0)
-    only_opposed &= old.audit_doubts == 0
-    jump = jnp.where(
+    only_opposed &= old.audit_replays == 0
+    correction = jnp.where(
         failed, audit.failed + jnp.log(warm_up(old, e.started, audit)), 0.0
     )
-    jump += jnp.where(failed & e.nonfinite, audit.failed, 0.0)
-    jump += jnp.where(late, audit.passed_late, 0.0)
-    ruling = AuditRuling(failed, again, only_opposed, late, jump)
+    correction += jnp.where(failed & e.nonfinite, audit.failed, 0.0)
+    correction += jnp.where(passed_late, audit.passed_late, 0.0)
+    ruling = AuditRuling(failed, replay, only_opposed, passed_late, correction)
     return ruling, AuditState(
         audit_left=left.astype(jnp.int32),
-        audit_agreed=agreed & ~(failed | again) & (e.auditing | ~e.out),
-        audit_doubts=jnp.where(failed, 0, old.audit_doubts + again),
+        audit_agreed=agreed & ~(failed | replay) & (e.auditing | ~e.out),
+        audit_replays=jnp.where(failed, 0, old.audit_replays + replay),
         audit_failures=old.audit_failures + failed,
     )
 
@@ -102,19 +102,22 @@ def _opposition(
     e: Evidence, old: AuditState, law: Law, audit: Audit
 ) -> tuple[jax.Array, jax.Array]:
     """Whether gradients have agreed since this start, and whether they oppose it."""
-    s = e.signals
-    count, mean, error = s.alignment_count, s.alignment_mean, s.alignment_sem
+    loss, agreement = e.signals.objective, e.signals.alignment
+    count, mean, error = agreement.count, agreement.mean, agreement.sem
+    correlation = e.signals.step_correlation.mean
     # Without momentum a step turns with its gradient: that one overshoots is no fault.
-    carries = s.persistence > audit.carried
-    opposed = mean < -audit.margin - audit.opposed * law.strength * error
-    opposed &= s.loss_trend < audit.falling
-    opposed &= s.loss_gain < jnp.where(carries, law.halved, law.unmoved)
-    agrees = s.alignment_slow > audit.margin + audit.agreed * s.alignment_slow_sem
+    carries = correlation > audit.carried
+    opposed = mean < -audit.margin - audit.opposed * law.trust * error
+    opposed &= loss.trend < audit.falling
+    opposed &= loss.drop < jnp.where(carries, law.halved, law.unmoved)
+    agrees = agreement.slow > audit.margin + audit.agreed * agreement.slow_sem
     agreed = old.audit_agreed | (agrees & (count >= audit.agreed_after))
-    overshot = (mean < -audit.margin - audit.overshot * error) & (s.persistence > 0)
-    outrun = agreed & carries & (mean < -audit.outrun * law.strength * error)
-    outrun &= s.loss_gain < law.halved
-    early = (overshot | outrun) & (count <= audit.warmup_steps)
+    overshot = (mean < -audit.margin - audit.overshot * error) & (correlation > 0)
+    agreement_lost = (
+        agreed & carries & (mean < -audit.agreement_lost * law.trust * error)
+    )
+    agreement_lost &= loss.drop < law.halved
+    early = (overshot | agreement_lost) & (count <= audit.warmup_steps)
     opposed = (count >= audit.opposed_after) & (opposed | early)
     return agreed, opposed & e.started
 

@@ -42,7 +42,7 @@ class Evidence(NamedTuple):
     """What one step says. Scalars, bool[] unless a comment says otherwise."""
 
     signals: Signals
-    coordinate: Any  # f32[] of the rate, minus where it started
+    log_scale: Any  # f32[] of the rate, minus where it started
     held: Any  # no retry is to begin or to climb
     auditing: Any
     repeat: Any  # the step after a restore: the good parameters are back
@@ -83,7 +83,7 @@ def weigh(
     levels: Levels,
     law: Law,
     *,
-    coordinate: jax.Array,
+    log_scale: jax.Array,
     held: bool | jax.Array,
     nonfinite: jax.Array,
     restoring: jax.Array,
@@ -98,7 +98,7 @@ def weigh(
       signals: The step's measurements.
       levels: What the loss is compared with.
       law: Whose numbers say what is far.
-      coordinate: f32[] the learning rate's coordinate minus where it started.
+      log_scale: f32[] log of what multiplies the base rate.
       held: bool[] no retry is to begin or to climb.
       nonfinite: bool[] the loss, reward or gradient came and was not finite.
       restoring: i32[] steps until the parameters are back to the bit.
@@ -108,26 +108,26 @@ def weigh(
         there is no fault of the rate.
       retrying: bool[] a rate that failed is being tried again.
     """
-    s = signals
+    loss = signals.objective
     # A part that is off has no numbers; its measure is then not used.
     start, guard = law.audit or Audit(), law.guard or Guard()
     errors = (law.retry or Retry()).errors
     repeat = restoring == 2
-    seen = s.has_value & ~repeat
+    seen = loss.arrived & ~repeat
     # A first loss may be low by luck: each replay is one more look at theta_0.
     replayed = auditing & (restoring == 1)
     first = jnp.where(
         seen & (jnp.isnan(levels.first_value) | replayed),
-        jnp.fmax(levels.first_value, s.value),
+        jnp.fmax(levels.first_value, loss.value),
         levels.first_value,
     )
     lowest = jnp.where(
-        seen, jnp.minimum(levels.lowest_value, s.value), levels.lowest_value
+        seen, jnp.minimum(levels.lowest_value, loss.value), levels.lowest_value
     )
     signed = lowest <= 0  # the loss has no zero of its own
     first_norm = jnp.where(
-        jnp.isnan(levels.first_norm) & (s.grad_norm > 0),
-        s.grad_norm,
+        jnp.isnan(levels.first_norm) & (signals.grad_norm > 0),
+        signals.grad_norm,
         levels.first_norm,
     )
 
@@ -136,33 +136,35 @@ def weigh(
         start.start_jitters * levels.audit_jitter,
     )
     jitter_known = levels.audit_calm >= start.calm_changes
-    above_start = seen & (s.value > first + margin) & (~signed | jitter_known)
-    dead = s.grad_norm < start.dead * first_norm  # False while there is no first one
-    dead &= seen & s.has_gradient & (s.value > first - levels.audit_jitter)
+    above_start = seen & (loss.value > first + margin) & (~signed | jitter_known)
+    dead = (
+        signals.grad_norm < start.dead * first_norm
+    )  # False while there is no first one
+    dead &= seen & signals.has_gradient & (loss.value > first - levels.audit_jitter)
     above_start |= dead
 
     known = jnp.isfinite(levels.good_value)
     good = jnp.where(known, levels.good_value, 0.0)
-    size = jnp.where(signed, 0.5 * (first - lowest), jnp.abs(good))
-    allowed = guard.levels * size + guard.noises * levels.good_noise
-    rise = (s.value - good) / allowed
-    fast_error = s.loss_noise * math.sqrt(0.1 / 1.9)
-    share = jnp.where(signed, 0.0, law.unmoved * size)
+    loss_scale = jnp.where(signed, 0.5 * (first - lowest), jnp.abs(good))
+    allowed = guard.loss_scales * loss_scale + guard.noises * levels.good_noise
+    rise = (loss.value - good) / allowed
+    fast_error = loss.noise * math.sqrt(0.1 / 1.9)
+    share = jnp.where(signed, 0.0, law.unmoved * loss_scale)
     # Both, for the average remembers a single bad batch for many steps; and with the
     # good parameters back there is one loss to judge by.
-    lower = jnp.where(repeat, s.value, jnp.minimum(s.value, s.loss_fast))
+    lower = jnp.where(repeat, loss.value, jnp.minimum(loss.value, loss.fast))
     error = jnp.where(repeat, levels.good_noise, fast_error)
     rise = jnp.where(retrying, (lower - good) / (share + errors * error), rise)
-    judged = s.has_value & known & ((size > 0) | (levels.good_noise > 0))
+    judged = loss.arrived & known & ((loss_scale > 0) | (levels.good_noise > 0))
     above_good = judged & ~repeat & (rise > 1) & (law.guard is not None)
 
     high = jnp.where(auditing, above_start, above_good)
     suspicious = (nonfinite & ~untouched | high) & ~repeat
-    calmer = jnp.where(s.has_value, one_less(strikes), strikes)
+    calmer = jnp.where(loss.arrived, one_less(strikes), strikes)
     strikes = jnp.where(suspicious, strikes + 1, calmer)
     return Evidence(
-        signals=s,
-        coordinate=coordinate,
+        signals=signals,
+        log_scale=log_scale,
         held=jnp.asarray(held),
         auditing=auditing,
         repeat=repeat,
@@ -190,20 +192,20 @@ def learn(
     e: Evidence, old: Levels, settled: jax.Array, healthy: jax.Array, calm: jax.Array
 ) -> Levels:
     """The levels with this step's loss."""
-    s = e.signals
+    loss = e.signals.objective
     learns = e.seen & (settled | ~e.started | (~e.known & healthy & ~e.auditing))
     calm &= ~e.suspicious
-    change = jnp.maximum(old.audit_jitter, jnp.abs(s.value_change))
+    change = jnp.maximum(old.audit_jitter, jnp.abs(loss.change))
     return Levels(
         first_value=e.first,
         lowest_value=e.lowest,
         first_norm=e.first_norm,
         audit_jitter=jnp.where(calm, change, old.audit_jitter),
-        audit_calm=old.audit_calm + (calm & (s.value_change != 0)),
-        good_value=jnp.where(learns, s.loss_fast, old.good_value),
+        audit_calm=old.audit_calm + (calm & (loss.change != 0)),
+        good_value=jnp.where(learns, loss.fast, old.good_value),
         # Right after a restore there is no noise to measure; it is what it was.
         good_noise=jnp.where(
-            learns & (e.known | ~e.started), s.loss_noise, old.good_noise
+            learns & (e.known | ~e.started), loss.noise, old.good_noise
         ),
     )
 

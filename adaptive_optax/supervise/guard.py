@@ -21,25 +21,25 @@ from adaptive_optax.supervise.evidence import Evidence
 class GuardState(NamedTuple):
     """State of the guard."""
 
-    on_trial: jax.Array  # bool[] it has just gone back and cut the rate
-    trial_coordinate: jax.Array  # f32[] the coordinate before the trial
-    trial_trusted: jax.Array  # f32[] what was trusted then
+    checking_restore: jax.Array  # bool[] it has just gone back and cut the rate
+    log_scale_before: jax.Array  # f32[] the log scale before that
+    trusted_before: jax.Array  # f32[] what was trusted then
 
 
 class GuardRuling(NamedTuple):
     """What the guard makes of a step. Scalars."""
 
     diverged: Any  # bool[]
-    acquitted: Any  # bool[]
-    jump: Any  # f32[] change of the coordinate that this calls for
+    data_changed: Any  # bool[]
+    correction: Any  # f32[] change of the log scale that this calls for
 
 
 def init_guard() -> GuardState:
     """The guard before the first step."""
     return GuardState(
-        on_trial=jnp.zeros((), bool),
-        trial_coordinate=jnp.zeros((), jnp.float32),
-        trial_trusted=jnp.zeros((), jnp.float32),
+        checking_restore=jnp.zeros((), bool),
+        log_scale_before=jnp.zeros((), jnp.float32),
+        trusted_before=jnp.zeros((), jnp.float32),
     )
 
 
@@ -51,7 +51,7 @@ def update(
     Args:
       evidence: Of the step.
       state: The guard.
-      trusted: f32[] the coordinate that is trusted.
+      trusted: f32[] the log scale that is trusted.
       law: Whose ``guard`` it is.
     """
     if law.guard is None:
@@ -59,14 +59,14 @@ def update(
         return GuardRuling(no, no, jnp.zeros((), jnp.float32)), state
     e, old, guard = evidence, state, law.guard
     diverged = ~e.auditing & e.out
-    convictable = e.repeat & old.on_trial & e.judged
-    acquitted = convictable & (e.rise > guard.acquitted_at) & ~e.nonfinite
-    jump = jnp.where(diverged, guard.diverged, 0.0)
-    jump += jnp.where(diverged & e.nonfinite, guard.diverged, 0.0)
-    back = jnp.maximum(old.trial_coordinate, old.trial_trusted) - e.coordinate
-    jump += jnp.where(acquitted, back, 0.0)
-    return GuardRuling(diverged, acquitted, jump), GuardState(
-        on_trial=diverged,
-        trial_coordinate=jnp.where(diverged, e.coordinate, old.trial_coordinate),
-        trial_trusted=jnp.where(diverged, trusted, old.trial_trusted),
+    convictable = e.repeat & old.checking_restore & e.judged
+    data_changed = convictable & (e.rise > guard.data_changed) & ~e.nonfinite
+    correction = jnp.where(diverged, guard.diverged, 0.0)
+    correction += jnp.where(diverged & e.nonfinite, guard.diverged, 0.0)
+    back = jnp.maximum(old.log_scale_before, old.trusted_before) - e.log_scale
+    correction += jnp.where(data_changed, back, 0.0)
+    return GuardRuling(diverged, data_changed, correction), GuardState(
+        checking_restore=diverged,
+        log_scale_before=jnp.where(diverged, e.log_scale, old.log_scale_before),
+        trusted_before=jnp.where(diverged, trusted, old.trusted_before),
     )

@@ -5,7 +5,7 @@ At some sound rates gradients oppose the steps, and no statistic of the start te
     begins     with a new copy of the good parameters, where at the lower rate the loss
                stands still and has not halved; not where a schedule rises or has halved
                since half the run, nor where the horizon is near
-    climbs     back to the coordinate that failed, by .06 a step, and then lets it be
+    climbs     back to the rate that failed, by .06 a step, and then lets it be
     fails      on three strikes, see `evidence`: the good parameters and the lower rate
                return; whether the data have changed is judged as by the guard
     is over    150 losses after the climb, or when the loss has halved
@@ -26,15 +26,15 @@ class RetryState(NamedTuple):
     """State of the retry."""
 
     retrying: jax.Array  # i32[] losses that it is still judged by; 0: there is none
-    retry_from: jax.Array  # f32[] the coordinate before
-    retry_coordinate: jax.Array  # f32[] the one to try again; -inf: none
+    retry_from: jax.Array  # f32[] the log scale before
+    retry_log_scale: jax.Array  # f32[] the one to try again; -inf: none
 
 
 class RetryRuling(NamedTuple):
     """What the retry makes of a step. Scalars."""
 
     begins: Any  # bool[]
-    climb: Any  # f32[] the least that the coordinate is to rise by
+    min_rise: Any  # f32[] the least that the log scale is to rise by
     falls_back: Any  # bool[] it has failed above where it came from
     fall: Any  # f32[] the way back from there
 
@@ -44,7 +44,7 @@ def init_retry() -> RetryState:
     return RetryState(
         retrying=jnp.zeros((), jnp.int32),
         retry_from=jnp.zeros((), jnp.float32),
-        retry_coordinate=jnp.asarray(-jnp.inf, jnp.float32),
+        retry_log_scale=jnp.asarray(-jnp.inf, jnp.float32),
     )
 
 
@@ -55,7 +55,7 @@ def update(
     guard: GuardRuling,
     law: Law,
     *,
-    on_trial: jax.Array,
+    checking_restore: jax.Array,
     free: jax.Array,
 ) -> tuple[RetryRuling, RetryState]:
     """Weigh one step.
@@ -66,39 +66,40 @@ def update(
       audit: The audit's ruling on the step.
       guard: The guard's.
       law: Whose ``retry`` it is.
-      on_trial: bool[] the guard went back at the step before.
+      checking_restore: bool[] the guard went back at the step before.
       free: bool[] a healthy step with a loss, after the audit.
     """
     if law.retry is None:
         no, zero = jnp.zeros((), bool), jnp.zeros((), jnp.float32)
         return RetryRuling(no, zero, no, zero), state
-    e, old, s, retry = evidence, state, evidence.signals, law.retry
+    e, old, retry = evidence, state, law.retry
+    loss = e.signals.objective
     target = jnp.where(
-        audit.failed & ~audit.only_opposed, -jnp.inf, old.retry_coordinate
+        audit.failed & ~audit.only_opposed, -jnp.inf, old.retry_log_scale
     )
-    target = jnp.where(audit.only_opposed, jnp.maximum(target, e.coordinate), target)
-    still = (jnp.abs(s.loss_trend) < retry.still) & (s.loss_progress < retry.still)
-    still &= (s.loss_gain < law.halved) & (s.loss_count >= law.level_after)
-    still &= s.loss_fast <= e.good + e.allowance
+    target = jnp.where(audit.only_opposed, jnp.maximum(target, e.log_scale), target)
+    still = (jnp.abs(loss.trend) < retry.still) & (loss.long_trend < retry.still)
+    still &= (loss.drop < law.halved) & (loss.count >= law.level_after)
+    still &= loss.fast <= e.good + e.allowance
     retried = old.retrying > 0
-    begins = free & e.known & still & ~e.held & ~retried & (e.coordinate < target)
+    begins = free & e.known & still & ~e.held & ~retried & (e.log_scale < target)
 
-    gap = jnp.where(begins, target - e.coordinate, 0.0)
+    gap = jnp.where(begins, target - e.log_scale, 0.0)
     watch = (jnp.ceil(gap / retry.pace) + retry.watch).astype(jnp.int32)
     retrying = jnp.where(e.seen, one_less(old.retrying), old.retrying)
     retrying = jnp.where(begins, watch, retrying)
-    judged_again = e.repeat & on_trial  # by the good parameters
-    retrying = jnp.where((s.loss_gain >= law.halved) | judged_again, 0, retrying)
-    retry_from = jnp.where(begins, e.coordinate, old.retry_from)
+    judged_again = e.repeat & checking_restore  # by the good parameters
+    retrying = jnp.where((loss.drop >= law.halved) | judged_again, 0, retrying)
+    retry_from = jnp.where(begins, e.log_scale, old.retry_from)
 
     climbs = free & (retrying > 0) & ~e.held
-    climb = jnp.where(climbs, jnp.clip(target - e.coordinate, 0.0, retry.pace), 0.0)
-    arrives = climbs & (target - e.coordinate <= retry.pace)
-    spent = retried & (retrying == 0) & ~(judged_again & guard.acquitted)
-    convicted = judged_again & ~guard.acquitted
+    rise = jnp.where(climbs, jnp.clip(target - e.log_scale, 0.0, retry.pace), 0.0)
+    arrives = climbs & (target - e.log_scale <= retry.pace)
+    spent = retried & (retrying == 0) & ~(judged_again & guard.data_changed)
+    convicted = judged_again & ~guard.data_changed
     target = jnp.where(arrives | spent | convicted, -jnp.inf, target)
-    falls_back = retried & guard.diverged & (e.coordinate > old.retry_from)
+    falls_back = retried & guard.diverged & (e.log_scale > old.retry_from)
     ruling = RetryRuling(
-        begins, climb.astype(jnp.float32), falls_back, old.retry_from - e.coordinate
+        begins, rise.astype(jnp.float32), falls_back, old.retry_from - e.log_scale
     )
     return ruling, RetryState(retrying, retry_from, target)

@@ -5,18 +5,19 @@ from typing import Any, NamedTuple
 
 import jax
 
-from adaptive_optax._types import Signals
+from adaptive_optax import _trees
+from adaptive_optax._types import Standing
 from adaptive_optax.law import Law
+from adaptive_optax.sense.stage import Seen
 from adaptive_optax.supervise import rollback, supervisor
-from adaptive_optax.supervise.supervisor import ACQUITTED, Verdict
+from adaptive_optax.supervise.supervisor import SOUND, RecoveryState, Verdict
 
 
 class Supervision(NamedTuple):
     """What the loop asks of a supervisor. Where there is none, its state is ()."""
 
     init: Callable[..., Any]  # (params, inner_state) -> state
-    update: Callable[..., tuple[Verdict, Signals, Signals, Any]]
-    standing: Callable[[Signals, Any], Signals]  # what is known of the rate
+    update: Callable[..., tuple[Verdict, Standing, Any]]
     share: Callable[[Any], Any]  # state -> share of the rate that the step takes
     inner: Callable[..., Any]  # (before, after, inner_state) -> the one to go on from
     finish: Callable[..., Any]  # (before, after, verdict, params, steps) -> steps
@@ -25,14 +26,13 @@ class Supervision(NamedTuple):
 def unsupervised() -> Supervision:
     """Nothing is judged, and nothing goes back."""
 
-    def update(signals, objective, state, **rest):
-        del rest
-        return ACQUITTED, signals, objective, state
+    def update(seen, state, **rest):
+        del seen, rest
+        return SOUND, Standing(), state
 
     return Supervision(
         init=lambda params, inner_state: (),
         update=update,
-        standing=lambda signals, state: signals,
         share=lambda state: 1.0,
         inner=lambda before, after, inner_state: inner_state,
         finish=lambda before, after, verdict, params, steps: steps,
@@ -48,54 +48,42 @@ def supervised(law: Law, dtype: Any) -> Supervision:
     """
 
     def update(
-        signals: Signals,
-        objective: Signals,
-        state: supervisor.RecoveryState,
+        seen: Seen,
+        state: RecoveryState,
         *,
-        has_feedback: bool,
-        coordinate: jax.Array,
-        nonfinite: jax.Array,
+        log_scale: jax.Array,
         held: jax.Array,
-        new_objective: jax.Array,
         params: Any,
         inner_state: Any,
-    ) -> tuple[Verdict, Signals, Signals, supervisor.RecoveryState]:
-        """One step: the verdict, and the signals with what it tells of the run.
+    ) -> tuple[Verdict, Standing, RecoveryState]:
+        """One step: the verdict, and what is known of the rate.
 
         Args:
-          signals: The step's measurements.
-          objective: The same with what is judged, the loss or the reward, as the loss.
+          seen: What the step has brought.
           state: The supervisor.
-          has_feedback: Whether there is anything to judge.
-          coordinate: f32[] the rate's, minus where it started.
-          nonfinite: bool[].
+          log_scale: f32[] the rate's.
           held: bool[] no retry is to begin or to climb.
-          new_objective: bool[] another objective is judged from this step on.
           params: The parameters.
           inner_state: The inner optimizer's state.
         """
-        if not has_feedback:
-            verdict, state = supervisor.proceed(state, nonfinite=nonfinite)
-            restored = verdict.repeat
+        judges, copy = state.judges, state.copy
+        if not seen.has_feedback:
+            verdict, after = supervisor.proceed(judges, nonfinite=seen.nonfinite)
         else:
-            signals = supervisor.annotate(signals, state, law)
-            objective = supervisor.annotate(objective, state, law)
-            verdict, state = supervisor.judge(
-                supervisor.reset_levels(state, new_objective, law),
-                objective,
-                coordinate,
+            verdict, after = supervisor.judge(
+                supervisor.reset_levels(judges, seen.new_objective, law),
+                seen.signals,
+                log_scale,
                 law,
-                nonfinite=nonfinite,
+                nonfinite=seen.nonfinite,
                 held=held,
             )
-            copy = rollback.keep_copy(state.copy, verdict.keep, params, inner_state)
-            state = state._replace(copy=copy)
-            restored = verdict.restore | verdict.repeat
-        signals = signals._replace(restored=restored)
-        return verdict, signals, objective._replace(restored=restored), state
+            copy = rollback.keep_copy(copy, verdict.keep, params, inner_state)
+        known = supervisor.standing(judges, law, verdict.restore | verdict.repeat)
+        return verdict, known, RecoveryState(copy, _trees.pack(after))
 
     def finish(before, after, verdict, params, steps):
-        going = verdict.restore | (before.restoring > 0)
+        going = verdict.restore | (before.judges.restoring > 0)
         return rollback.go_back(after.copy, going, params, steps)
 
     return Supervision(
@@ -103,10 +91,9 @@ def supervised(law: Law, dtype: Any) -> Supervision:
             params, inner_state, law, dtype=dtype
         ),
         update=update,
-        standing=supervisor.standing,
-        share=lambda state: supervisor.warm_up(state, law),
+        share=lambda state: supervisor.warm_up(state.judges, law),
         inner=lambda before, after, inner_state: rollback.good_inner(
-            after.copy, before.restoring, inner_state
+            after.copy, before.judges.restoring, inner_state
         ),
         finish=finish,
     )

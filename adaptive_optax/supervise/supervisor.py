@@ -12,16 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptive_optax._types import Signals
+from adaptive_optax import _trees
+from adaptive_optax._types import Signals, Standing
 from adaptive_optax.law import Audit, Guard, Law
 from adaptive_optax.supervise import audit, evidence, guard, retry, rollback
 from adaptive_optax.supervise.evidence import Evidence, Levels, one_less
 
 
-class RecoveryState(NamedTuple):
-    """State of the supervisor."""
+class Judges(NamedTuple):
+    """What the supervisor remembers; scalars all."""
 
-    copy: rollback.CopyState
     levels: Levels
     audit: audit.AuditState
     guard: guard.GuardState
@@ -30,8 +30,20 @@ class RecoveryState(NamedTuple):
     strikes: jax.Array  # i32[]
     restoring: jax.Array  # i32[] steps until the parameters are back to the bit
     restores: jax.Array  # i32[] times that parameters went back
-    trusted_coordinate: jax.Array  # f32[] see `Signals.trusted`
-    ceiling_coordinate: jax.Array  # f32[] see `Signals.ceiling`
+    trusted_log_scale: jax.Array  # f32[] see `Standing`
+    diverged_log_scale: jax.Array  # f32[] see `Standing`
+
+
+class RecoveryState(NamedTuple):
+    """State of the supervisor: the copy, and what is remembered in one array."""
+
+    copy: rollback.CopyState
+    remembered: jax.Array  # f32[k], see `Judges`
+
+    @property
+    def judges(self) -> Judges:
+        """What is remembered, by its names."""
+        return _trees.unpack(self.remembered, jax.eval_shape(init_judges, Law()))
 
 
 class Verdict(NamedTuple):
@@ -42,18 +54,18 @@ class Verdict(NamedTuple):
     keep: Any  # bool[] this step's parameters are the new good ones
     healthy: Any  # bool[] fit to be averaged
     restart: Any  # bool[] the first parameters return, and with them the average
-    jump: Any  # f32[] change of the rate's coordinate that this calls for
-    climb: Any  # f32[] the least that it is to rise by, as far as the slew allows
+    correction: Any  # f32[] change of the rate's log scale that this calls for
+    min_rise: Any  # f32[] the least that it is to rise by, as far as the slew allows
 
 
-ACQUITTED = Verdict(
+SOUND = Verdict(
     restore=np.False_,
     repeat=np.False_,
     keep=np.False_,
     healthy=np.True_,
     restart=np.False_,
-    jump=np.float32(0.0),
-    climb=np.float32(0.0),
+    correction=np.float32(0.0),
+    min_rise=np.float32(0.0),
 )
 """The verdict where there is no judge."""
 
@@ -71,6 +83,13 @@ def init_recovery(
     """
     return RecoveryState(
         copy=rollback.init_copy(params, inner_state, dtype),
+        remembered=_trees.pack(init_judges(law)),
+    )
+
+
+def init_judges(law: Law) -> Judges:
+    """The judges before the first step."""
+    return Judges(
         levels=evidence.init_levels(),
         audit=audit.init_audit(law.audit),
         guard=guard.init_guard(),
@@ -79,12 +98,12 @@ def init_recovery(
         strikes=jnp.zeros((), jnp.int32),
         restoring=jnp.zeros((), jnp.int32),
         restores=jnp.zeros((), jnp.int32),
-        trusted_coordinate=jnp.zeros((), jnp.float32),
-        ceiling_coordinate=jnp.asarray(jnp.inf, jnp.float32),
+        trusted_log_scale=jnp.zeros((), jnp.float32),
+        diverged_log_scale=jnp.asarray(jnp.inf, jnp.float32),
     )
 
 
-def reset_levels(state: RecoveryState, when: jax.Array, law: Law) -> RecoveryState:
+def reset_levels(state: Judges, when: jax.Array, law: Law) -> Judges:
     """No level is known from now on: another objective is judged."""
 
     def reset(old, value):
@@ -99,49 +118,46 @@ def reset_levels(state: RecoveryState, when: jax.Array, law: Law) -> RecoverySta
     )
 
 
-def annotate(signals: Signals, state: RecoveryState, law: Law) -> Signals:
-    """The signals with what the supervisor knows of the run."""
-    return signals._replace(
+def standing(state: Judges, law: Law, restored: jax.Array) -> Standing:
+    """What is known of the rate before a step, and whether parameters go back at it."""
+    return Standing(
+        trusted_log_scale=state.trusted_log_scale,
+        diverged_log_scale=state.diverged_log_scale,
         warming=audit.warming(state.audit, law.audit or Audit()),
         failures=state.audit.audit_failures,
-    )
-
-
-def standing(signals: Signals, state: RecoveryState) -> Signals:
-    """The signals for the rate's own rule: with what is known of the rate alone."""
-    return signals._replace(
-        trusted=state.trusted_coordinate, ceiling=state.ceiling_coordinate
+        restored=restored,
     )
 
 
 def judge(
-    state: RecoveryState,
+    state: Judges,
     signals: Signals,
-    coordinate: jax.Array,
+    log_scale: jax.Array,
     law: Law,
     *,
     nonfinite: jax.Array,
     held: bool | jax.Array = False,
-) -> tuple[Verdict, RecoveryState]:
+) -> tuple[Verdict, Judges]:
     """Weigh one step.
 
     Args:
       state: The supervisor.
       signals: The step's measurements.
-      coordinate: f32[] the learning rate's coordinate minus where it started.
-      law: Its numbers; ``strength`` says how far the base rate is believed against
+      log_scale: f32[] log of what multiplies the base rate.
+      law: Its numbers; ``trust`` says how far the base rate is believed against
         gradients that oppose its steps.
       nonfinite: bool[] the loss, reward or gradient came and was not finite.
       held: bool[] no retry is to begin or to climb.
 
     Returns:
-      The verdict, and the new state (its copy is kept by `rollback.keep_copy`).
+      The verdict, and the new state.
     """
+    loss, checking = signals.objective, state.guard.checking_restore
     e = evidence.weigh(
         signals,
         state.levels,
         law,
-        coordinate=coordinate,
+        log_scale=log_scale,
         held=held,
         nonfinite=nonfinite,
         restoring=state.restoring,
@@ -151,29 +167,32 @@ def judge(
         retrying=state.retry.retrying > 0,
     )
     start, audited = audit.update(e, state.audit, law)
-    later, guarded = guard.update(e, state.guard, state.trusted_coordinate, law)
-    to_start = start.failed | start.again
+    later, guarded = guard.update(e, state.guard, state.trusted_log_scale, law)
+    to_start = start.failed | start.replay_start
     restore = to_start | later.diverged
     healthy = ~e.suspicious & ~nonfinite & ~e.repeat & ~restore & (e.strikes == 0)
-    free = healthy & signals.has_value & ~e.auditing & e.resting
+    free = healthy & loss.arrived & ~e.auditing & e.resting
     again, retried = retry.update(
-        e, state.retry, start, later, law, on_trial=state.guard.on_trial, free=free
+        e, state.retry, start, later, law, checking_restore=checking, free=free
     )
     settled = free & (state.keep_wait == 0)
-    settled &= ~e.known | (signals.loss_fast <= e.good + law.keep_within * e.fast_error)
+    settled &= ~e.known | (loss.fast <= e.good + law.keep_within * e.fast_error)
     settled |= again.begins
-    jump = (start.jump + later.jump).astype(jnp.float32)
-    jump = jnp.where(again.falls_back, again.fall, jump)
+    correction = (start.correction + later.correction).astype(jnp.float32)
+    correction = jnp.where(again.falls_back, again.fall, correction)
 
     levels = evidence.learn(
         e, state.levels, settled, healthy, calm=e.seen & e.auditing & ~restore
     )
-    verdict = Verdict(restore, e.repeat, settled, healthy, to_start, jump, again.climb)
+    verdict = Verdict(
+        restore, e.repeat, settled, healthy, to_start, correction, again.min_rise
+    )
     # What follows a trial is taken as it comes.
-    good_value = jnp.where(state.guard.on_trial, jnp.inf, levels.good_value)
-    trusted, ceiling = _standing(e, state, start, later, again, coordinate + jump, law)
-    return verdict, RecoveryState(
-        copy=state.copy,
+    good_value = jnp.where(checking, jnp.inf, levels.good_value)
+    trusted, diverged = _standing(
+        e, state, start, later, again, log_scale + correction, law
+    )
+    return verdict, Judges(
         levels=levels._replace(good_value=good_value),
         audit=audited,
         guard=guarded,
@@ -184,45 +203,43 @@ def judge(
         strikes=jnp.where(restore, 0, e.strikes),
         restoring=jnp.where(restore, 2, one_less(state.restoring)),
         restores=state.restores + restore,
-        trusted_coordinate=trusted,
-        ceiling_coordinate=ceiling,
+        trusted_log_scale=trusted,
+        diverged_log_scale=diverged,
     )
 
 
 def _standing(
     e: Evidence,
-    old: RecoveryState,
+    old: Judges,
     start: audit.AuditRuling,
     later: guard.GuardRuling,
     again: retry.RetryRuling,
     after: jax.Array,
     law: Law,
 ) -> tuple[jax.Array, jax.Array]:
-    """The coordinate that is trusted, and the ceiling of a divergence."""
-    lowered = start.failed | start.again | (later.diverged & ~again.falls_back)
+    """The log scale that is trusted, and the one above which the run diverged."""
+    lowered = start.failed | start.replay_start | (later.diverged & ~again.falls_back)
     trusted = jnp.where(
-        lowered | start.late,
-        jnp.minimum(old.trusted_coordinate, after),
-        jnp.where(later.acquitted, old.guard.trial_trusted, old.trusted_coordinate),
+        lowered | start.passed_late,
+        jnp.minimum(old.trusted_log_scale, after),
+        jnp.where(later.data_changed, old.guard.trusted_before, old.trusted_log_scale),
     )
-    ceiling = jnp.where(
+    above = jnp.where(
         later.diverged & ~again.falls_back,
-        e.coordinate - (law.guard or Guard()).ceiling_below,
-        jnp.where(later.acquitted, jnp.inf, old.ceiling_coordinate),
+        e.log_scale - (law.guard or Guard()).ceiling_below,
+        jnp.where(later.data_changed, jnp.inf, old.diverged_log_scale),
     )
-    return trusted, ceiling
+    return trusted, above
 
 
-def proceed(
-    state: RecoveryState, *, nonfinite: jax.Array
-) -> tuple[Verdict, RecoveryState]:
+def proceed(state: Judges, *, nonfinite: jax.Array) -> tuple[Verdict, Judges]:
     """A step without feedback: nothing is judged, a restore under way is finished.
 
     An audit is of the first steps, whether or not they have a loss; but only a step
     with one ends it.
     """
     repeat = state.restoring == 2
-    verdict = ACQUITTED._replace(repeat=repeat, healthy=~repeat)
+    verdict = SOUND._replace(repeat=repeat, healthy=~repeat)
     return verdict, state._replace(
         audit=audit.proceed(
             state.audit, nonfinite=nonfinite, repeat=repeat, strikes=state.strikes
@@ -232,7 +249,7 @@ def proceed(
     )
 
 
-def warm_up(state: RecoveryState, law: Law) -> jax.Array:
+def warm_up(state: Judges, law: Law) -> jax.Array:
     """Share of the rate that this step takes, f32[] in (0, 1]; see `audit.warm_up`."""
     return audit.warm_up(
         state.audit, ~jnp.isnan(state.levels.first_value), law.audit or Audit()

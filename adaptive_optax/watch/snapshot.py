@@ -15,6 +15,7 @@ from adaptive_optax.act.dither import DitherState
 from adaptive_optax.act.scale_by_rule import ScaleByRuleState
 from adaptive_optax.freeze.law import FreezeState
 from adaptive_optax.rules.blend import BlendState
+from adaptive_optax.sense.sensor import FED
 from adaptive_optax.state import READINGS, AdaptiveSchedulerState
 from adaptive_optax.supervise.supervisor import RecoveryState
 
@@ -36,9 +37,9 @@ def snapshot(state: Any) -> dict[str, jax.Array]:
 
     - ``learning_rate``, ``momentum``, ``sigma``: the gains of the last update, and
       ``lr_scale``, what the controller multiplies the base rate with;
-    - ``loss``, ``loss_fast``, ``loss_trend``, ``loss_variance``, ``success``,
+    - ``loss``, ``loss_fast``, ``loss_trend``, ``loss_variance_ratio``, ``success``,
       ``reward``, ``reward_trend``, ``grad_norm``, ``grad_norm_z``, ``alignment``,
-      ``alignment_mean``, ``alignment_sem``, ``travel``: the signals, see `Signals`;
+      ``alignment_mean``, ``alignment_sem``, ``dog_step_size``: see `Signals`;
     - ``frozen_fraction``: share of the parameters that are frozen
       (``frozen_leaves``, share of the leaves, for `freeze_by_grad_norm` by itself);
     - ``weights``, ``momentum_weights``, ``sigma_weights``: f32[n], of a blend;
@@ -125,12 +126,13 @@ def _fields(node: Any) -> dict[str, Any]:
     if isinstance(node, AverageState):
         return {"average_count": node.average_count}
     if isinstance(node, RecoveryState):
+        judges = node.judges
         return {
-            "restores": node.restores,
-            "strikes": node.strikes,
-            "audit_left": node.audit.audit_left,
-            "audit_failures": node.audit.audit_failures,
-            "retrying": node.retry.retrying,
+            "restores": judges.restores,
+            "strikes": judges.strikes,
+            "audit_left": judges.audit.audit_left,
+            "audit_failures": judges.audit.audit_failures,
+            "retrying": judges.retry.retrying,
         }
     if isinstance(node, DitherState):
         return {"dither_count": node.dither_count}
@@ -145,7 +147,6 @@ def _read(fields: dict[str, jax.Array]) -> dict[str, jax.Array]:
         prefix, name = key[: key.rfind("/") + 1], key[key.rfind("/") + 1 :]
         if name == "readings":
             for i, reading in enumerate(READINGS):
-                reading = "loss" if reading == "value" else reading
                 result[prefix + reading] = x[..., i]
         elif name == "frozen_leaves":
             result[key] = jnp.mean(x.astype(jnp.float32), axis=-1)
@@ -157,9 +158,7 @@ def _read(fields: dict[str, jax.Array]) -> dict[str, jax.Array]:
 def _sensor(sensor: Any) -> dict[str, Any]:
     return {
         "steps": sensor.signal_count,
-        "nonfinite_values": sensor.nonfinite_values,
-        "nonfinite_rewards": sensor.nonfinite_rewards,
-        "nonfinite_gradients": sensor.nonfinite_gradients,
+        **{f"nonfinite_{name}": sensor.nonfinite[..., i] for i, name in enumerate(FED)},
     }
 
 

@@ -123,7 +123,7 @@ class TestDrive:
     control = Control(LOG, 1e-3, 1e3)
     gain = jnp.float32(2.0)
 
-    def drive(self, rule, state, *, hold=False, jump=0.0, climb=0.0, **fields):
+    def drive(self, rule, state, *, hold=False, correction=0.0, min_rise=0.0, **fields):
         return self.control.drive(
             rule,
             state,
@@ -131,8 +131,8 @@ class TestDrive:
             1.0,
             one_step(**fields),
             hold=jnp.asarray(hold),
-            jump=jnp.float32(jump),
-            climb=jnp.float32(climb),
+            correction=jnp.float32(correction),
+            min_rise=jnp.float32(min_rise),
         )
 
     def test_the_rule_is_asked_and_obeyed(self):
@@ -141,7 +141,9 @@ class TestDrive:
         assert int(state) == 8
 
     def test_the_rule_is_told_where_the_gain_stands(self):
-        rule = Rule(lambda: (), lambda signals, state: (-signals.coordinate, state))
+        rule = Rule(
+            lambda: (), lambda signals, state: (-signals.standing.log_scale, state)
+        )
         gain, _ = self.drive(rule, ())
         assert float(gain) == pytest.approx(1.0, rel=1e-6)
 
@@ -149,16 +151,16 @@ class TestDrive:
         gain, state = self.drive(always_counted(0.5), jnp.int32(7), hold=True)
         assert float(gain) == 2.0 and int(state) == 7
 
-    def test_a_jump_is_made_even_in_a_hold(self):
-        gain, _ = self.drive(always_counted(0.5), jnp.int32(7), hold=True, jump=-1.0)
+    def test_a_correction_is_made_even_in_a_hold(self):
+        gain, _ = self.drive(always_counted(0.5), jnp.int32(7), hold=True, correction=-1.0)
         assert float(gain) == pytest.approx(2.0 * math.exp(-1.0), rel=1e-6)
 
     @pytest.mark.parametrize(
-        "delta, climb, change",
+        "delta, min_rise, change",
         [(0.1, 0.2, 0.2), (0.5, 0.2, 0.5), (-0.5, 0.2, 0.2), (-0.5, 0.0, -0.5)],
     )
-    def test_a_climb_is_the_least_that_the_rule_may_answer(self, delta, climb, change):
-        gain, _ = self.drive(always_counted(delta), jnp.int32(7), climb=climb)
+    def test_a_least_rise_is_made_whatever_the_rule_answers(self, delta, min_rise, change):
+        gain, _ = self.drive(always_counted(delta), jnp.int32(7), min_rise=min_rise)
         assert float(gain) == pytest.approx(2.0 * math.exp(change), rel=1e-6)
 
     def test_without_a_rule_the_gain_holds(self):
@@ -166,5 +168,5 @@ class TestDrive:
         assert float(gain) == 2.0 and state == ()
 
     def test_types_are_kept_under_strict_promotion(self, strict_types):
-        gain, _ = jax.eval_shape(lambda: self.drive(rules.trend(), (), loss_trend=9.0))
+        gain, _ = jax.eval_shape(lambda: self.drive(rules.trend(), (), loss__trend=9.0))
         assert gain.dtype == jnp.float32 and gain.shape == ()

@@ -59,12 +59,12 @@ def test_what_is_not_finite_holds_the_gain_and_passes_the_updates(bad):
     _, state = run(tx, 2, value=1.0)
     _, after = tx.update(UPDATES, state, PARAMS, value=bad)
     np.testing.assert_array_equal(after.rule_scale, state.rule_scale)
-    assert int(after.rule_sensor.nonfinite_values) == 1
+    assert int(after.rule_sensor.nonfinite[0]) == 1
     broken = {"w": UPDATES["w"].at[0, 0].set(bad)}
     scaled, after = tx.update(broken, state, PARAMS, value=1.0)
     np.testing.assert_array_equal(after.rule_scale, state.rule_scale)
     assert not np.isfinite(scaled["w"][0, 0])
-    chex.assert_tree_all_finite(after.rule_sensor.alignment_series)
+    chex.assert_tree_all_finite(after.rule_sensor.cosines)
 
 
 def test_a_gain_goes_on_after_a_step_that_was_not_finite():
@@ -85,7 +85,7 @@ def test_alignment_is_of_the_gradient_where_it_is_given():
     for grad, expected in ((against, 1.0), (UPDATES, -1.0), (None, 1.0)):
         extra = {} if grad is None else {"grad": grad}
         _, state = run(tx, 3, value=1.0, **extra)
-        signs = np.sign(state.rule_sensor.alignment_series[0])
+        signs = np.sign(state.rule_sensor.cosines[0, 0])
         assert signs == expected
 
 

@@ -21,14 +21,12 @@ RULES: dict[str, Callable[[], Rule]] = {
     **{name: getattr(ao.rules, name) for name in ao.rules.__all__},
     "literal momentum": functools.partial(ao.rules.literal, "momentum"),
     "literal sigma": functools.partial(ao.rules.literal, "sigma"),
-    "search then trend": lambda: ao.rules.search(
-        ao.rules.trend(), law=Law(strength=3.0)
-    ),
+    "search then trend": lambda: ao.rules.search(ao.rules.trend(), law=Law(trust=3.0)),
     "blend": lambda: ao.blend(ao.rules.trend(), ao.rules.variance(), weights=(2, 1)),
     "blend with credit": lambda: ao.blend(
         {"loss": ao.rules.trend(), "spikes": ao.rules.grad_norm()}, credit=10.0
     ),
-    "prior": functools.partial(prior, Law(strength=3.0)),
+    "prior": functools.partial(prior, Law(trust=3.0)),
 }
 
 

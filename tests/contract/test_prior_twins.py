@@ -10,7 +10,7 @@ from adaptive_optax import rules
 from adaptive_optax.law import Law, Nudge, Search, Settle
 from adaptive_optax.rules.search import prior
 from tests.rules import twins
-from tests.rules.signal_streams import random_stream, records, run_rule
+from tests.rules.signal_streams import random_stream, records, replaced, run_rule
 
 CASES = {
     "alignment": (rules.alignment(), twins.alignment),
@@ -27,14 +27,14 @@ CASES = {
         ),
     ),
     "search": (
-        rules.search(law=Law(strength=2.0)),
+        rules.search(law=Law(trust=2.0)),
         functools.partial(twins.search, evidence=2.0),
     ),
     "search, slow": (
-        rules.search(law=Law(strength=1.0, search=Search(rate=0.01))),
+        rules.search(law=Law(trust=1.0, search=Search(rate=0.01))),
         functools.partial(twins.search, evidence=1.0, rate=0.01),
     ),
-    "prior": (prior(Law(strength=1.0)), functools.partial(twins.prior, strength=1.0)),
+    "prior": (prior(Law(trust=1.0)), functools.partial(twins.prior, strength=1.0)),
 }
 
 
@@ -45,12 +45,13 @@ def test_the_law_agrees_with_its_twin(name, seed):
     stream = random_stream(seed)
     # Agreement for a while, so that a climb begins before it is called off.
     early = np.arange(500) < 90
-    stream = stream._replace(
-        ceiling=stream.coordinate + np.float32(np.where(early, np.inf, -0.1)),
-        alignment_mean=np.where(early, np.float32(0.3), stream.alignment_mean),
-        alignment_slow=np.where(early, np.float32(0.3), stream.alignment_slow),
-        loss_trend=np.where(early, np.abs(stream.loss_trend), stream.loss_trend),
-        coordinate=np.where(early, np.float32(0.5), stream.coordinate),
+    stream = replaced(
+        stream,
+        standing__diverged_log_scale=stream.standing.log_scale + np.float32(np.where(early, np.inf, -0.1)),
+        alignment__mean=np.where(early, np.float32(0.3), stream.alignment.mean),
+        alignment__slow=np.where(early, np.float32(0.3), stream.alignment.slow),
+        loss__trend=np.where(early, np.abs(stream.loss.trend), stream.loss.trend),
+        standing__log_scale=np.where(early, np.float32(0.5), stream.standing.log_scale),
     )
     deltas, _ = run_rule(rule, stream)
     expected = np.array(list(twin(records(stream))))
@@ -60,7 +61,7 @@ def test_the_law_agrees_with_its_twin(name, seed):
 
 def test_infinite_trust_never_moves():
     # Below the trusted coordinate, if only by a rounding, it rose all the same.
-    deltas, _ = run_rule(prior(Law(strength=math.inf)), random_stream(3))
+    deltas, _ = run_rule(prior(Law(trust=math.inf)), random_stream(3))
     np.testing.assert_array_equal(deltas, 0.0)
 
 
@@ -105,9 +106,9 @@ BAD = [
     ),
     (
         rules.settle,
-        {"config": Settle(level=math.nan)},
+        {"config": Settle(max_long_trend=math.nan)},
         ValueError,
-        "`level` must be .* got nan",
+        "`max_long_trend` must be .* got nan",
     ),
     (
         rules.search,
@@ -115,16 +116,16 @@ BAD = [
         ValueError,
         "`rate` must lie in .* got -0.1",
     ),
-    (rules.search, {"law": Law(strength=-1)}, ValueError, "`strength` .* got -1"),
-    (rules.search, {"law": Law(strength="6")}, TypeError, "`strength`.*'6'"),
+    (rules.search, {"law": Law(trust=-1)}, ValueError, "`law.trust` .* got -1"),
+    (rules.search, {"law": Law(trust="6")}, TypeError, "`law.trust`.*'6'"),
     (
         rules.search,
         {"then": rules.trend},
         TypeError,
         "`then` must be a Rule, got <func",
     ),
-    (prior, {"law": Law(strength=-1.0)}, ValueError, "got -1.0"),
-    (prior, {"law": Law(strength=math.nan)}, ValueError, "got nan"),
+    (prior, {"law": Law(trust=-1.0)}, ValueError, "got -1.0"),
+    (prior, {"law": Law(trust=math.nan)}, ValueError, "got nan"),
 ]
 
 

@@ -10,89 +10,85 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
-from adaptive_optax._types import Rule, Signals
+from adaptive_optax._types import Cosine, Rule, Series, Signals, Standing
 
-FLAGS = (
-    "has_value",
-    "has_reward",
-    "has_gradient",
-    "has_alignment",
-    "warming",
-    "restored",
-)
-COUNTS = ("count", "loss_count", "alignment_count", "failures")
-MEASURED = {
-    "has_value": (
-        "value",
-        "value_change",
-        "loss_fast",
-        "loss_slow",
-        "loss_noise",
-        "loss_trend",
-        "loss_progress",
-        "loss_gain",
-        "loss_count",
-        "loss_variance",
-        "success",
-    ),
-    "has_reward": ("reward", "reward_change", "reward_trend"),
-    "has_gradient": ("grad_norm", "grad_norm_z", "travel"),
-    "has_alignment": (
-        "alignment",
-        "alignment_mean",
-        "alignment_sem",
-        "alignment_slow",
-        "alignment_slow_sem",
-        "heading",
-        "heading_sem",
-    ),
+PARTS = {
+    "loss": Series,
+    "reward": Series,
+    "alignment": Cosine,
+    "heading": Cosine,
+    "step_correlation": Cosine,
+    "standing": Standing,
 }
-QUIET = dict.fromkeys(Signals._fields, 0.0) | {
-    "has_value": True,
+FIELDS = (
+    *(name for name in Signals._fields if name not in (*PARTS, "objective")),
+    *(f"{part}__{name}" for part, kind in PARTS.items() for name in kind._fields),
+)
+"""A part's entry as a keyword, ``loss__trend``. The objective is always the loss."""
+
+FLAGS = ("arrived", "has_gradient", "warming", "restored")
+COUNTS = ("count", "failures")
+QUIET = dict.fromkeys(FIELDS, 0.0) | {
+    "loss__arrived": True,
     "has_gradient": True,
-    "has_alignment": True,
-    "value": 1.0,
-    "loss_fast": 1.0,
-    "loss_slow": 1.0,
-    "loss_noise": 0.1,
-    "loss_variance": 1.0,
-    "success": 0.5,
+    "alignment__arrived": True,
+    "loss__value": 1.0,
+    "loss__fast": 1.0,
+    "loss__slow": 1.0,
+    "loss__noise": 0.1,
+    "loss__variance_ratio": 1.0,
+    "loss__success": 0.5,
+    "loss__count": 50,
+    "loss__long_trend": 3.0,
     "grad_norm": 1.0,
-    "alignment_sem": 0.1,
-    "alignment_slow_sem": 0.1,
-    "heading_sem": 0.1,
-    "loss_count": 50,
-    "loss_progress": 3.0,
-    "alignment_count": 50,
-    "ceiling": np.inf,
+    "alignment__sem": 0.1,
+    "alignment__slow_sem": 0.1,
+    "alignment__count": 50,
+    "heading__slow_sem": 0.1,
+    "standing__diverged_log_scale": np.inf,
 }
 
 
 def dtype_of(field: str) -> Any:
-    return np.bool_ if field in FLAGS else np.int32 if field in COUNTS else np.float32
+    name = field.split("__")[-1]
+    return np.bool_ if name in FLAGS else np.int32 if name in COUNTS else np.float32
+
+
+def nested(fields: dict[str, Any]) -> Signals:
+    """Signals from all of `FIELDS`."""
+    unknown = set(fields) ^ set(FIELDS)
+    assert not unknown, unknown
+    arrays = {name: jnp.asarray(x, dtype_of(name)) for name, x in fields.items()}
+    parts = {
+        part: kind(**{name: arrays.pop(f"{part}__{name}") for name in kind._fields})
+        for part, kind in PARTS.items()
+    }
+    return Signals(**arrays, **parts, objective=parts["loss"])
+
+
+def flat(signals: Signals) -> dict[str, jax.Array]:
+    """All of `FIELDS` from signals."""
+    return {
+        name: functools.reduce(getattr, name.split("__"), signals) for name in FIELDS
+    }
+
+
+def replaced(signals: Signals, **fields: Any) -> Signals:
+    """The same signals but for the fields given."""
+    return nested(flat(signals) | fields)
 
 
 def one_step(**fields: Any) -> Signals:
     """A step in which nothing happens, but for the fields given."""
-    unknown = set(fields) - set(Signals._fields)
-    assert not unknown, unknown
-    values = QUIET | fields
-    return Signals(
-        **{name: jnp.asarray(x, dtype_of(name)) for name, x in values.items()}
-    )
+    return nested(QUIET | fields)
 
 
 def steps(length: int, **fields: Any) -> Signals:
     """``length`` such steps stacked on axis 0; a field may be a sequence over them."""
-    given = {"count": np.arange(length)} | fields
-    values = {
-        name: jnp.asarray(
-            np.broadcast_to(np.asarray(given.get(name, QUIET[name])), (length,)),
-            dtype_of(name),
-        )
-        for name in Signals._fields
-    }
-    return Signals(**values)
+    given = QUIET | {"count": np.arange(length)} | fields
+    return nested(
+        {name: np.broadcast_to(np.asarray(x), (length,)) for name, x in given.items()}
+    )
 
 
 def random_stream(
@@ -123,76 +119,92 @@ def random_stream(
     fast = value + wander(0.1)
     series = {
         "count": np.arange(length),
-        "value": value,
-        "value_change": np.diff(value, prepend=value[:1]),
-        "loss_fast": fast,
-        "loss_slow": fast + wander(0.3),
-        "loss_noise": 0.5 * np.exp(wander(0.3)),
-        "loss_trend": wander(2.0, 0.9),
-        "loss_progress": 2.0 + wander(2.0, 0.9),
-        "loss_gain": wander(0.1, 0.9),
-        "loss_count": np.arange(length),
-        "loss_variance": np.exp(wander(0.7, 0.9)),
-        "success": 1 / (1 + np.exp(-wander(2.0))),
-        "reward": wander(10.0),
-        "reward_change": wander(3.0),
-        "reward_trend": wander(2.0, 0.9),
+        "loss__value": value,
+        "loss__change": np.diff(value, prepend=value[:1]),
+        "loss__fast": fast,
+        "loss__slow": fast + wander(0.3),
+        "loss__noise": 0.5 * np.exp(wander(0.3)),
+        "loss__trend": wander(2.0, 0.9),
+        "loss__long_trend": 2.0 + wander(2.0, 0.9),
+        "loss__drop": wander(0.1, 0.9),
+        "loss__count": np.arange(length),
+        "loss__variance_ratio": np.exp(wander(0.7, 0.9)),
+        "loss__success": 1 / (1 + np.exp(-wander(2.0))),
+        "reward__value": wander(10.0),
+        "reward__change": wander(3.0),
+        "reward__trend": wander(2.0, 0.9),
         "grad_norm": np.exp(wander()),
         "grad_norm_z": wander(2.0),
-        "alignment": np.tanh(wander()),
-        "alignment_mean": np.tanh(wander(0.3)),
-        "alignment_sem": 0.1 * np.exp(wander(0.3)),
-        "alignment_slow": np.tanh(wander(0.2)),
-        "alignment_slow_sem": 0.04 * np.exp(wander(0.3)),
-        "alignment_count": np.arange(length),
-        "persistence": np.tanh(wander()),
-        "heading": np.tanh(wander(0.2)),
-        "heading_sem": 0.05 * np.exp(wander(0.3)),
-        "travel": np.exp(wander()),
-        "coordinate": wander(),
-        "trusted": np.minimum(wander(), 0.0),
-        "ceiling": np.full(length, np.inf),
-        "warming": np.arange(length) < 20,
-        "failures": np.cumsum(rng.random(length) < restores / 4),
-        "restored": rng.random(length) < restores,
+        "alignment__value": np.tanh(wander()),
+        "alignment__mean": np.tanh(wander(0.3)),
+        "alignment__sem": 0.1 * np.exp(wander(0.3)),
+        "alignment__slow": np.tanh(wander(0.2)),
+        "alignment__slow_sem": 0.04 * np.exp(wander(0.3)),
+        "alignment__count": np.arange(length),
+        "step_correlation__mean": np.tanh(wander()),
+        "heading__slow": np.tanh(wander(0.2)),
+        "heading__slow_sem": 0.05 * np.exp(wander(0.3)),
+        "dog_step_size": np.exp(wander()),
+        "standing__log_scale": wander(),
+        "standing__trusted_log_scale": np.minimum(wander(), 0.0),
+        "standing__diverged_log_scale": np.full(length, np.inf),
+        "standing__warming": np.arange(length) < 20,
+        "standing__failures": np.cumsum(rng.random(length) < restores / 4),
+        "standing__restored": rng.random(length) < restores,
     }
-    for flag, names in MEASURED.items():
+    together = {
+        "loss__arrived": ("loss",),
+        "reward__arrived": ("reward",),
+        "has_gradient": ("grad", "dog"),
+        "alignment__arrived": ("alignment", "heading"),
+    }
+    for flag, parts in together.items():
         arrived = rng.random(length) >= missing
-        series[flag] = arrived
         last = np.maximum.accumulate(np.where(arrived, np.arange(length), 0))
-        for name in names:
-            series[name] = np.asarray(series[name])[last]
+        for name in series:
+            if name.startswith(parts):
+                series[name] = np.asarray(series[name])[last]
+        series[flag] = arrived
     rounded = slice(length // 3, 2 * length // 3)
-    for name in Signals._fields:
+    for name in series:
         if dtype_of(name) is np.float32:
             column = np.asarray(series[name], np.float32)
             column[rounded] = column[rounded].astype(ml_dtypes.bfloat16)
             series[name] = column
-    return Signals(
-        **{
-            name: jnp.asarray(np.asarray(series[name]), dtype_of(name))
-            for name in Signals._fields
-        }
-    )
+    still = {name: np.zeros(length) for name in FIELDS}
+    return nested(still | series)
 
 
-def records(stream: Signals) -> Iterator[SimpleNamespace]:
+def records(stream: Signals) -> Iterator[Any]:
     """The steps of a stream as plain Python numbers, for a twin to read."""
-    columns = {name: np.asarray(x).tolist() for name, x in stream._asdict().items()}
+    columns = {name: np.asarray(x).tolist() for name, x in flat(stream).items()}
     for t in range(len(columns["count"])):
-        yield SimpleNamespace(**{name: column[t] for name, column in columns.items()})
+        yield record({name: column[t] for name, column in columns.items()})
+
+
+def record(fields: dict[str, Any]) -> SimpleNamespace:
+    """Fields, some of them ``part__name``, as a twin reads them: ``s.part.name``."""
+    parts: dict[str, Any] = {}
+    for name, x in fields.items():
+        part, _, entry = name.rpartition("__")
+        if part:
+            parts.setdefault(part, SimpleNamespace()).__dict__[entry] = x
+        else:
+            parts[name] = x
+    return SimpleNamespace(**parts)
 
 
 def poisoned(stream: Signals, bad: float) -> Signals:
     """The same steps with every float replaced by ``bad`` and every flag up."""
-    return Signals(
-        **{
+    arrivals = ("loss__arrived", "reward__arrived", "alignment__arrived")
+    return nested(
+        {
             name: jnp.full_like(x, bad)
             if dtype_of(name) is np.float32
             else jnp.ones_like(x)
-            if name in MEASURED
+            if name in (*arrivals, "has_gradient")
             else x
-            for name, x in stream._asdict().items()
+            for name, x in flat(stream).items()
         }
     )
 

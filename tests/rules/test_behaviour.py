@@ -27,11 +27,11 @@ def autocorrelated(seed, length, memory=0.9):
 
 
 @pytest.mark.parametrize(
-    "make, field", [(rules.trend, "loss_trend"), (rules.reward, "reward_trend")]
+    "make, field", [(rules.trend, "loss__trend"), (rules.reward, "reward__trend")]
 )
 class TestTrendAndReward:
     def test_up_on_progress_down_on_regress_else_hold(self, make, field):
-        z = {field: [3.0, -3.0, 0.5, -0.5], "has_reward": True}
+        z = {field: [3.0, -3.0, 0.5, -0.5], "reward__arrived": True}
         expected = [math.log(1.1), math.log(0.7), 0.0, 0.0]
         np.testing.assert_allclose(
             moves(make(up=1.1, down=0.7), 4, **z), expected, rtol=1e-5
@@ -39,32 +39,36 @@ class TestTrendAndReward:
 
     def test_pure_noise_has_no_drift(self, make, field):
         z = autocorrelated(0, 40_000)
-        deltas = moves(make(), len(z), **{field: z, "has_reward": True})
+        deltas = moves(make(), len(z), **{field: z, "reward__arrived": True})
         assert (deltas != 0).mean() > 0.2
         assert abs(deltas.mean()) < 5e-4
 
     def test_a_restore_holds(self, make, field):
-        z = {field: 5.0, "has_reward": True, "restored": True}
+        z = {field: 5.0, "reward__arrived": True, "standing__restored": True}
         assert moves(make(), 1, **z) == 0.0
 
 
 class TestVariance:
     def test_damps_and_gives_back_exactly(self):
         v = [1.0, 2.0, 5.0, 3.0, 1.0, 0.2]
-        deltas = moves(rules.variance(strength=0.5, deadzone=1.0), 6, loss_variance=v)
+        deltas = moves(
+            rules.variance(strength=0.5, deadzone=1.0), 6, loss__variance_ratio=v
+        )
         divisors = 1 + 0.5 * np.array([0, 1, 4, 2, 0, 0])
         np.testing.assert_allclose(np.exp(np.cumsum(deltas)), 1 / divisors, rtol=1e-6)
         assert deltas[5] == 0.0
 
     def test_usual_noise_is_left_alone(self):
-        assert not moves(rules.variance(), 3, loss_variance=[1.0, 1.9, 0.5]).any()
+        assert not moves(
+            rules.variance(), 3, loss__variance_ratio=[1.0, 1.9, 0.5]
+        ).any()
 
     def test_a_restore_keeps_the_offset_to_give_back(self):
         deltas = moves(
             rules.variance(),
             3,
-            loss_variance=[6.0, 1.0, 1.0],
-            restored=[False, True, False],
+            loss__variance_ratio=[6.0, 1.0, 1.0],
+            standing__restored=[False, True, False],
         )
         assert deltas[0] < 0 and deltas[1] == 0 and deltas[2] == -deltas[0]
 
@@ -115,31 +119,31 @@ class TestPlateau:
         assert np.flatnonzero(moves(self.rule, 30)).tolist() == [5, 5 + 7 + 5, 29]
 
     def test_an_improving_loss_is_left_alone(self):
-        assert not moves(self.rule, 200, loss_fast=-np.arange(200.0)).any()
+        assert not moves(self.rule, 200, loss__fast=-np.arange(200.0)).any()
 
     def test_improvement_within_the_noise_does_not_count(self):
         loss = 1.0 - 1e-4 * np.arange(8)
-        assert moves(self.rule, 8, loss_fast=loss).any()
-        assert not moves(self.rule, 8, loss_fast=loss, loss_noise=1e-5).any()
+        assert moves(self.rule, 8, loss__fast=loss).any()
+        assert not moves(self.rule, 8, loss__fast=loss, loss__noise=1e-5).any()
 
     def test_a_spike_then_a_slow_fall_does_not_fire_for_ever(self):
         # pytorch 30873: every patience steps for as long as the loss was above its
         # best, however steadily it fell.
         loss = np.r_[np.zeros(20), 100.0 - np.arange(300) * 0.2]
-        cuts = np.flatnonzero(moves(rules.plateau(patience=25), 320, loss_fast=loss))
+        cuts = np.flatnonzero(moves(rules.plateau(patience=25), 320, loss__fast=loss))
         assert len(cuts) == 1
 
     def test_a_clear_fall_far_above_the_best_is_no_plateau(self):
         loss = np.r_[0.0, 100.0 - np.arange(300) * 0.2]
-        assert not moves(self.rule, 301, loss_fast=loss, loss_trend=4.0).any()
+        assert not moves(self.rule, 301, loss__fast=loss, loss__trend=4.0).any()
 
     def test_steps_without_a_loss_are_not_waited(self):
         arrived = np.arange(40) % 2 == 0
-        deltas = moves(self.rule, 40, has_value=arrived)
+        deltas = moves(self.rule, 40, loss__arrived=arrived)
         assert np.flatnonzero(deltas)[0] == 10
 
     def test_a_restore_starts_afresh(self):
-        deltas = moves(self.rule, 12, restored=np.arange(12) == 5)
+        deltas = moves(self.rule, 12, standing__restored=np.arange(12) == 5)
         assert np.flatnonzero(deltas).tolist() == [11]
 
 
@@ -148,16 +152,18 @@ class TestSuccess:
         deltas = moves(
             rules.success(),
             5,
-            success=[0.05, 0.05, 0.05, 0.6, 0.05],
-            loss_trend=[0.0, -4.0, 2.0, 0.0, 0.0],
-            loss_variance=[1.0, 1.0, 1.0, 1.0, 5.0],
+            loss__success=[0.05, 0.05, 0.05, 0.6, 0.05],
+            loss__trend=[0.0, -4.0, 2.0, 0.0, 0.0],
+            loss__variance_ratio=[1.0, 1.0, 1.0, 1.0, 5.0],
         )
         up, down = math.log(1.02), math.log(0.8)
         np.testing.assert_allclose(deltas, [up, down, 0.0, 0.0, down], rtol=1e-5)
 
     def test_sigma_grows_on_a_plateau_of_pure_noise(self):
         z = autocorrelated(1, 20_000)
-        assert moves(rules.success(), len(z), loss_trend=z, success=0.16).mean() > 0
+        assert (
+            moves(rules.success(), len(z), loss__trend=z, loss__success=0.16).mean() > 0
+        )
 
 
 class TestLiteral:
@@ -165,89 +171,93 @@ class TestLiteral:
         deltas = moves(
             rules.literal(damping=0.0),
             6,
-            value_change=[-1.0, 1.0, 0.0, -1.0, -1.0, 1.0],
-            reward_change=[0.0, 0.0, 1.0, 1.0, -1.0, -1.0],
-            has_reward=[False, False, True, True, True, True],
+            loss__change=[-1.0, 1.0, 0.0, -1.0, -1.0, 1.0],
+            reward__change=[0.0, 0.0, 1.0, 1.0, -1.0, -1.0],
+            reward__arrived=[False, False, True, True, True, True],
         )
         u, d = math.log(1.02), math.log(0.8)
         np.testing.assert_allclose(deltas, [u, d, u, u, 0.0, d], rtol=1e-5)
 
     def test_variance_damps_every_move(self):
-        calm = moves(rules.literal(), value_change=-1.0, loss_variance=0.0)
-        noisy = moves(rules.literal(), value_change=-1.0, loss_variance=3.0)
+        calm = moves(rules.literal(), loss__change=-1.0, loss__variance_ratio=0.0)
+        noisy = moves(rules.literal(), loss__change=-1.0, loss__variance_ratio=3.0)
         np.testing.assert_allclose(noisy, calm / 4, rtol=1e-6)
 
     def test_a_coin_flip_loss_collapses_the_learning_rate(self):
         flips = np.random.default_rng(2).choice([-1.0, 1.0], 4000)
-        deltas = moves(rules.literal(damping=0.0), 4000, value_change=flips)
+        deltas = moves(rules.literal(damping=0.0), 4000, loss__change=flips)
         per_step = (math.log(1.02) + math.log(0.8)) / 2
         assert deltas.mean() == pytest.approx(per_step, rel=0.1)
 
     def test_momentum_is_additive_and_symmetric(self):
         rule = rules.literal("momentum", step=0.01, damping=1.0)
-        deltas = moves(rule, 3, value_change=[-2.0, 5.0, 0.0])
+        deltas = moves(rule, 3, loss__change=[-2.0, 5.0, 0.0])
         np.testing.assert_allclose(deltas, [0.005, -0.005, 0.0], rtol=1e-6)
 
     def test_sigma_rises_when_stuck_and_falls_when_unstable(self):
         deltas = moves(
             rules.literal("sigma"),
             3,
-            success=[0.1, 0.1, 0.9],
-            loss_variance=[1.0, 3.0, 1.0],
+            loss__success=[0.1, 0.1, 0.9],
+            loss__variance_ratio=[1.0, 3.0, 1.0],
         )
         u, d = math.log(1.02), math.log(0.8)
         np.testing.assert_allclose(deltas, [u, d, 0.0], rtol=1e-5)
 
     def test_a_reward_alone_is_enough(self):
-        signals = one_step(has_value=False, has_reward=True, reward_change=1.0)
+        signals = one_step(
+            loss__arrived=False, reward__arrived=True, reward__change=1.0
+        )
         delta, _ = rules.literal().update(signals, ())
         assert float(delta) > 0
 
 
 class TestSearch:
-    AGREE = {"alignment_mean": 0.9, "alignment_slow": 0.9}
+    AGREE = {"alignment__mean": 0.9, "alignment__slow": 0.9}
 
     def climb(self, length=60, **fields):
         signals = {
             **self.AGREE,
-            "alignment_count": np.arange(length),
-            "warming": np.arange(length) < 20,
-            "loss_trend": 2.0,
+            "alignment__count": np.arange(length),
+            "standing__warming": np.arange(length) < 20,
+            "loss__trend": 2.0,
         } | fields
         return moves(rules.search(), length, **signals)
 
     def test_a_loss_that_has_not_moved_is_climbed_from_at_once(self):
         # Waiting for the warm-up and twenty steps more cost short runs their time.
-        deltas = self.climb(loss_gain=0.01)
+        deltas = self.climb(loss__drop=0.01)
         assert np.flatnonzero(deltas)[0] == 13
         np.testing.assert_allclose(deltas[13:], 0.18, rtol=1e-6)
 
     @pytest.mark.parametrize("gain", [0.3, -0.3])
     def test_one_that_has_moved_waits_and_climbs_slowly(self, gain):
-        deltas = self.climb(loss_gain=gain)
+        deltas = self.climb(loss__drop=gain)
         assert np.flatnonzero(deltas)[0] == 39
         np.testing.assert_allclose(deltas[39:], 0.06, rtol=1e-6)
 
     def test_it_waits_while_the_agreement_recedes(self):
         # Long before it is gone: the steps of the climb are being felt.
         short = np.where((np.arange(60) >= 30) & (np.arange(60) < 40), 0.5, 0.9)
-        deltas = self.climb(loss_gain=0.01, alignment_mean=short, alignment_sem=0.1)
+        deltas = self.climb(loss__drop=0.01, alignment__mean=short, alignment__sem=0.1)
         assert (deltas[30:40] == 0).all() and (deltas[13:30] > 0).all()
         assert (deltas[40:] > 0).all()
-        held = self.climb(loss_gain=0.01, alignment_mean=short, alignment_sem=0.3)
+        held = self.climb(loss__drop=0.01, alignment__mean=short, alignment__sem=0.3)
         assert (held[13:] > 0).all()
 
-    @pytest.mark.parametrize("fields", [{"loss_noise": 0.4}, {"loss_fast": 0.2}])
+    @pytest.mark.parametrize("fields", [{"loss__noise": 0.4}, {"loss__fast": 0.2}])
     def test_noise_as_large_as_the_loss_hides_whether_it_moved(self, fields):
-        deltas = self.climb(loss_gain=0.01, **fields)
+        deltas = self.climb(loss__drop=0.01, **fields)
         assert np.flatnonzero(deltas)[0] == 39
 
     def test_a_loss_that_is_missing_has_not_stood_still(self):
-        assert np.flatnonzero(self.climb(has_value=False))[0] == 39
+        assert np.flatnonzero(self.climb(loss__arrived=False))[0] == 39
 
     def test_nothing_lands_during_the_warm_up(self):
         against = np.where(np.arange(60) < 16, 0.9, -0.9)
-        deltas = self.climb(loss_gain=0.01, alignment_mean=against, coordinate=1.0)
+        deltas = self.climb(
+            loss__drop=0.01, alignment__mean=against, standing__log_scale=1.0
+        )
         assert (deltas[:19] >= 0).all() and deltas[20:40].min() < 0
 
     @pytest.mark.parametrize("momentum, lag", [(0.0, 6), (0.9, 15), (0.99, 30)])
@@ -257,12 +267,12 @@ class TestSearch:
         deltas = moves(
             rules.search(momentum=momentum),
             length,
-            alignment_mean=np.where(np.arange(length) < 150, 0.9, -0.9),
-            alignment_slow=0.0,
-            loss_gain=0.5,
-            loss_trend=2.0,
-            coordinate=m,
-            failures=1,
+            alignment__mean=np.where(np.arange(length) < 150, 0.9, -0.9),
+            alignment__slow=0.0,
+            loss__drop=0.5,
+            loss__trend=2.0,
+            standing__log_scale=m,
+            standing__failures=1,
         )
         assert deltas[150] == pytest.approx(-0.1 * lag, rel=0.1)
 
@@ -275,21 +285,21 @@ class TestSearch:
         # Where it was: at 1.0 all the time.
         deltas = self.climb(
             length=160,
-            alignment_mean=np.where(np.arange(160) < 150, 0.9, -0.01),
-            alignment_slow=0.0,
-            loss_gain=0.5,
-            coordinate=1.0,
-            trusted=trusted,
+            alignment__mean=np.where(np.arange(160) < 150, 0.9, -0.01),
+            alignment__slow=0.0,
+            loss__drop=0.5,
+            standing__log_scale=1.0,
+            standing__trusted_log_scale=trusted,
         )
         assert deltas[150] == pytest.approx(landing - 1.0, abs=0.01)
 
     @pytest.mark.parametrize("strength", [6.0, math.inf])
     def test_a_strength_may_be_traced_infinity_included(self, strength):
-        signals = one_step(**TestOpposition.OPPOSED, persistence=0.8)
+        signals = one_step(**TestOpposition.OPPOSED, step_correlation__mean=0.8)
 
         @jax.jit
         def delta(strength):
-            rule = prior(Law(strength=strength))
+            rule = prior(Law(trust=strength))
             state = rule.init()._replace(searching=jnp.zeros((), bool))
             return rule.update(signals, state)[0]
 
@@ -305,25 +315,27 @@ class TestOpposition:
     """Gradients oppose the steps of a filter without memory at every rate."""
 
     OPPOSED = {
-        "alignment_mean": -0.3,
-        "alignment_slow": -0.3,
-        "alignment_count": 50,
-        "loss_trend": -3.0,
-        "loss_progress": 0.0,
-        "loss_count": 50,
+        "alignment__mean": -0.3,
+        "alignment__slow": -0.3,
+        "alignment__count": 50,
+        "loss__trend": -3.0,
+        "loss__long_trend": 0.0,
+        "loss__count": 50,
         "count": 80,
-        "heading": -0.2,
+        "heading__slow": -0.2,
     }
 
     @pytest.mark.parametrize("persistence, falls", [(0.8, True), (-0.3, False)])
     def test_it_lowers_the_rate_where_steps_carry_on(self, persistence, falls):
-        delta = moves(rules.alignment(), 1, **self.OPPOSED, persistence=persistence)
+        delta = moves(
+            rules.alignment(), 1, **self.OPPOSED, step_correlation__mean=persistence
+        )
         assert (delta[0] < 0) == falls
 
     def test_without_memory_the_rate_settles_at_a_third_of_the_pace(self):
         settle = rules.settle(Settle(power=1.5))
-        carries_on = moves(settle, 1, **self.OPPOSED, persistence=0.8)
-        turns = moves(settle, 1, **self.OPPOSED, persistence=-0.3)
+        carries_on = moves(settle, 1, **self.OPPOSED, step_correlation__mean=0.8)
+        turns = moves(settle, 1, **self.OPPOSED, step_correlation__mean=-0.3)
         np.testing.assert_allclose(carries_on, -1.5 / 100, rtol=1e-6)
         np.testing.assert_allclose(turns, -0.5 / 100, rtol=1e-6)
 
@@ -331,5 +343,5 @@ class TestOpposition:
     def test_a_rate_does_not_settle_where_nothing_draws_the_parameters_back(
         self, heading
     ):
-        signals = self.OPPOSED | {"heading": heading}
-        assert moves(rules.settle(), 1, **signals, persistence=0.8)[0] == 0
+        signals = self.OPPOSED | {"heading__slow": heading}
+        assert moves(rules.settle(), 1, **signals, step_correlation__mean=0.8)[0] == 0

@@ -154,7 +154,7 @@ def good_or_bad(t, better):
 @pytest.mark.parametrize("better", [True, False])
 def test_credit_goes_to_the_rule_whose_move_helped(better):
     law = blend(UP, says(-0.01), weights=(0.8, 0.2), credit=20.0)
-    stream = steps(10, count=np.zeros(10), loss_trend=good_or_bad(0, better)[:10])
+    stream = steps(10, count=np.zeros(10), loss__trend=good_or_bad(0, better)[:10])
     _, state = run_rule(law, stream)
     up, down = np.asarray(state.weights) - np.asarray(law.init().weights)
     assert (up > 0) == better and (down < 0) == better
@@ -162,15 +162,15 @@ def test_credit_goes_to_the_rule_whose_move_helped(better):
 
 def test_a_steady_trend_credits_no_one():
     law = blend(UP, DOWN, credit=100.0)
-    _, state = run_rule(law, steps(400, loss_trend=5.0))
+    _, state = run_rule(law, steps(400, loss__trend=5.0))
     np.testing.assert_allclose(state.weights, 0.5, atol=0.02)
 
 
 def test_instability_falls_back_to_the_base_weights():
     law = blend(UP, says(-0.01), weights=(0.5, 0.5), credit=50.0, floor=0.0)
     z = good_or_bad(0, better=True)[:10]
-    _, calm = run_rule(law, steps(10, count=np.zeros(10), loss_trend=z))
-    fields = {"count": np.zeros(10), "loss_trend": z, "loss_variance": 1e4}
+    _, calm = run_rule(law, steps(10, count=np.zeros(10), loss__trend=z))
+    fields = {"count": np.zeros(10), "loss__trend": z, "loss__variance_ratio": 1e4}
     _, unstable = run_rule(law, steps(10, **fields))
     assert abs(float(calm.weights[0]) - 0.5) > 0.05
     np.testing.assert_allclose(unstable.weights, 0.5, atol=1e-3)
@@ -179,7 +179,7 @@ def test_instability_falls_back_to_the_base_weights():
 def test_a_restore_cuts_the_trace_and_keeps_the_credit():
     law = blend(UP, DOWN, credit=20.0)
     _, state = run_rule(law, random_stream(21, 50, restores=0.0))
-    restored = one_step(restored=True, loss_trend=5.0)
+    restored = one_step(standing__restored=True, loss__trend=5.0)
     _, after = law.update(restored, state)
     assert not np.asarray(after.blend_votes).any() and float(after.blend_trend) == 0.0
     np.testing.assert_array_equal(after.blend_credit, state.blend_credit)

@@ -12,6 +12,7 @@ from tests.rules.signal_streams import (
     one_step,
     poisoned,
     random_stream,
+    replaced,
     run_rule,
     runner,
     steps,
@@ -111,7 +112,7 @@ def test_the_state_can_be_donated(rule):
 def test_float64_mode_changes_no_type(rule):
     with jax.enable_x64(True):
         state = rule.init()
-        delta, following = rule.update(one_step(loss_trend=9.0), state)
+        delta, following = rule.update(one_step(loss__trend=9.0), state)
         assert delta.dtype == jnp.float32
         assert types_of(following) == types_of(state)
 
@@ -129,7 +130,7 @@ def test_non_finite_signals_move_nothing(rule, bad):
 @every_rule
 def test_a_restore_on_non_finite_signals_stays_finite(rule):
     restored = jnp.ones(STEPS, bool)
-    stream = poisoned(steps(STEPS), np.nan)._replace(restored=restored)
+    stream = replaced(poisoned(steps(STEPS), np.nan), standing__restored=restored)
     deltas, state = run_rule(rule, stream)
     after, _ = run_rule(rule, random_stream(9, STEPS), state)
     assert np.isfinite(deltas).all() and np.isfinite(after).all()
@@ -154,18 +155,19 @@ def test_a_quiet_step_is_exactly_zero(rule):
 def test_scale_and_sign_of_the_loss_do_not_matter(rule):
     stream = random_stream(12, 200)
     # Powers of two and no offset where float32 could not hold the sum exactly.
-    shifted = stream._replace(
-        value=stream.value * 4096 - 7,
-        value_change=stream.value_change * 4096,
-        loss_fast=stream.loss_fast * 4096,
-        loss_slow=stream.loss_slow * 4096,
-        loss_noise=stream.loss_noise * 4096,
-        reward=stream.reward * 64,
-        reward_change=stream.reward_change * 64,
+    shifted = replaced(
+        stream,
+        loss__value=stream.loss.value * 4096 - 7,
+        loss__change=stream.loss.change * 4096,
+        loss__fast=stream.loss.fast * 4096,
+        loss__slow=stream.loss.slow * 4096,
+        loss__noise=stream.loss.noise * 4096,
+        reward__value=stream.reward.value * 64,
+        reward__change=stream.reward.change * 64,
         grad_norm=stream.grad_norm * 1e-6,
     )
-    offset = stream._replace(
-        value=stream.value - 100.0, loss_fast=stream.loss_fast - 100.0
+    offset = replaced(
+        stream, loss__value=stream.loss.value - 100.0, loss__fast=stream.loss.fast - 100.0
     )
     deltas, _ = run_rule(rule, stream)
     np.testing.assert_array_equal(run_rule(rule, shifted)[0], deltas)

@@ -27,7 +27,7 @@ CASES = [
     ("success", {}),
     ("success", {"low": 0.7, "calm": 1.0, "deadzone": 2.0, "rising": 1.0}),
     ("settle", {}),
-    ("settle", {"power": 0.5, "level": 3.0}),
+    ("settle", {"power": 0.5, "max_long_trend": 3.0}),
     ("literal", {}),
     ("literal", {"damping": 0.0, "up": 1.5}),
     ("literal", {"control": "momentum", "step": 0.01}),

@@ -18,9 +18,9 @@ def sign(x: float) -> int:
 
 def trend(steps, up=1.02, down=1 / 1.02, deadzone=1.0):
     for s in steps:
-        if s.has_value and not s.restored and s.loss_trend > deadzone:
+        if s.loss.arrived and not s.standing.restored and s.loss.trend > deadzone:
             yield math.log(up)
-        elif s.has_value and not s.restored and s.loss_trend < -deadzone:
+        elif s.loss.arrived and not s.standing.restored and s.loss.trend < -deadzone:
             yield math.log(down)
         else:
             yield 0.0
@@ -28,9 +28,11 @@ def trend(steps, up=1.02, down=1 / 1.02, deadzone=1.0):
 
 def reward(steps, up=1.02, down=1 / 1.02, deadzone=1.0):
     for s in steps:
-        if s.has_reward and not s.restored and s.reward_trend > deadzone:
+        if s.reward.arrived and not s.standing.restored and s.reward.trend > deadzone:
             yield math.log(up)
-        elif s.has_reward and not s.restored and s.reward_trend < -deadzone:
+        elif (
+            s.reward.arrived and not s.standing.restored and s.reward.trend < -deadzone
+        ):
             yield math.log(down)
         else:
             yield 0.0
@@ -40,8 +42,8 @@ def variance(steps, strength=1.0, deadzone=2.0):
     divisor = 1.0
     for s in steps:
         before = divisor
-        if s.has_value and not s.restored:
-            divisor = 1 + strength * max(s.loss_variance - deadzone, 0)
+        if s.loss.arrived and not s.standing.restored:
+            divisor = 1 + strength * max(s.loss.variance_ratio - deadzone, 0)
         yield math.log(before / divisor)
 
 
@@ -49,7 +51,7 @@ def grad_norm(steps, threshold=3.0, strength=1.0, up=1.1):
     divisor = 1.0
     for s in steps:
         before = divisor
-        if s.has_gradient and not s.restored:
+        if s.has_gradient and not s.standing.restored:
             spike = 1 + strength * max(s.grad_norm_z - threshold, 0)
             divisor = max(spike, before / up, 1.0)
         yield math.log(before / divisor)
@@ -77,28 +79,28 @@ def plateau(
     best, wait, rest = math.inf, 0, 0
     for s in steps:
         delta = 0.0
-        if s.restored:
+        if s.standing.restored:
             best, wait, rest = math.inf, 0, 0
-        elif s.has_value and rest > 0:
-            best, wait, rest = s.loss_fast, 0, rest - 1
-        elif s.has_value and s.loss_fast < best - rtol * s.loss_noise - atol:
-            best, wait = s.loss_fast, 0
-        elif s.has_value:
-            if s.loss_trend <= deadzone:
+        elif s.loss.arrived and rest > 0:
+            best, wait, rest = s.loss.fast, 0, rest - 1
+        elif s.loss.arrived and s.loss.fast < best - rtol * s.loss.noise - atol:
+            best, wait = s.loss.fast, 0
+        elif s.loss.arrived:
+            if s.loss.trend <= deadzone:
                 wait += 1
             if wait >= patience:
                 delta = math.log(factor)
-                best, wait, rest = s.loss_fast, 0, cooldown
+                best, wait, rest = s.loss.fast, 0, cooldown
         yield delta
 
 
 def success(steps, up=1.02, down=0.8, low=0.2, deadzone=1.0, rising=3.0, calm=2.0):
     for s in steps:
-        if not s.has_value or s.restored:
+        if not s.loss.arrived or s.standing.restored:
             yield 0.0
-        elif s.loss_variance > calm or s.loss_trend < -rising:
+        elif s.loss.variance_ratio > calm or s.loss.trend < -rising:
             yield math.log(down)
-        elif s.success < low and abs(s.loss_trend) <= deadzone:
+        elif s.loss.success < low and abs(s.loss.trend) <= deadzone:
             yield math.log(up)
         else:
             yield 0.0
@@ -115,13 +117,13 @@ def literal(
     calm=2.0,
 ):
     for s in steps:
-        v = s.loss_variance
-        improved = sign(-s.value_change) * s.has_value
-        improved += sign(s.reward_change) * s.has_reward
-        if s.restored or (control == "sigma" and not s.has_value):
+        v = s.loss.variance_ratio
+        improved = sign(-s.loss.change) * s.loss.arrived
+        improved += sign(s.reward.change) * s.reward.arrived
+        if s.standing.restored or (control == "sigma" and not s.loss.arrived):
             yield 0.0
         elif control == "sigma":
-            f = down if v > calm else up if s.success < low else 1.0
+            f = down if v > calm else up if s.loss.success < low else 1.0
             yield math.log(f)
         elif control == "momentum":
             yield step * sign(improved) / (1 + damping * v)
@@ -132,38 +134,46 @@ def literal(
 
 def alignment(steps, rate=0.02, up_evidence=3.0, down_evidence=1.0, down_trend=-1.0):
     for s in steps:
-        votes = s.has_alignment and s.alignment_count > 3
-        if not votes or s.warming or s.restored:
+        votes = s.alignment.arrived and s.alignment.count > 3
+        if not votes or s.standing.warming or s.standing.restored:
             yield 0.0
             continue
-        needed = min(up_evidence, 1) if s.coordinate < s.trusted else up_evidence
-        pace = 0.1 * rate if s.coordinate > s.ceiling else rate
-        z_up = (s.alignment_slow - 0.01) / s.alignment_slow_sem
-        z_down = -s.alignment_mean / s.alignment_sem
+        needed = (
+            min(up_evidence, 1)
+            if s.standing.log_scale < s.standing.trusted_log_scale
+            else up_evidence
+        )
+        pace = (
+            0.1 * rate if s.standing.log_scale > s.standing.diverged_log_scale else rate
+        )
+        z_up = (s.alignment.slow - 0.01) / s.alignment.slow_sem
+        z_down = -s.alignment.mean / s.alignment.sem
         up = down = 0.0
-        if z_up > needed and s.alignment_mean > 0.01:
+        if z_up > needed and s.alignment.mean > 0.01:
             up = pace * min(z_up / 2, 1)
-        z_ahead = s.heading / s.heading_sem
-        if z_ahead > up_evidence and (s.alignment_slow > 0 or s.persistence <= 0):
+        z_ahead = s.heading.slow / s.heading.slow_sem
+        if z_ahead > up_evidence and (
+            s.alignment.slow > 0 or s.step_correlation.mean <= 0
+        ):
             up = max(up, pace / 2 * min(z_ahead / 2, 1))
-        overshoots = s.loss_trend < down_trend and s.persistence > 0
+        overshoots = s.loss.trend < down_trend and s.step_correlation.mean > 0
         if z_down > down_evidence and overshoots:
             down = rate * min(z_down / 2, 1)
         yield up - down
 
 
-def settle(steps, power=1.5, level=2.0):
+def settle(steps, power=1.5, max_long_trend=2.0):
     for s in steps:
-        too_early = s.warming or s.restored or s.alignment_count <= 3
-        judged = s.has_alignment and s.has_value and s.loss_count >= 31
+        too_early = s.standing.warming or s.standing.restored or s.alignment.count <= 3
+        judged = s.alignment.arrived and s.loss.arrived and s.loss.count >= 31
         if too_early or not judged:
             yield 0.0
         elif (
-            s.loss_progress < level
-            and s.alignment_slow < s.alignment_slow_sem
-            and s.heading < -s.heading_sem
+            s.loss.long_trend < max_long_trend
+            and s.alignment.slow < s.alignment.slow_sem
+            and s.heading.slow < -s.heading.slow_sem
         ):
-            exponent = power if s.persistence > 0 else power / 3
+            exponent = power if s.step_correlation.mean > 0 else power / 3
             yield -exponent / (s.count + 20)
         else:
             yield 0.0
@@ -177,37 +187,41 @@ def search(
     searching, quiet, lagged, proven = True, 0, 0.0, 0.0
     lag = min(5 + 1 / (1 - momentum), 30)
     for s in steps:
-        nudge, m = next(nudges), s.coordinate
-        quiet = 0 if s.warming else quiet + 1
-        waiting = s.warming or (quiet < 20 and s.failures == 0)
-        agree = s.alignment_slow - 0.01 > evidence * s.alignment_slow_sem
-        agree = agree or s.heading > evidence * s.heading_sem
-        recedes = s.alignment_mean < s.alignment_slow - 2 * s.alignment_sem
-        told = s.has_value and 3 * s.loss_noise < abs(s.loss_fast)
-        unmoved = told and abs(s.loss_gain) < 0.12
-        if unmoved and agree and s.alignment_count > 12:
+        nudge, m = next(nudges), s.standing.log_scale
+        quiet = 0 if s.standing.warming else quiet + 1
+        waiting = s.standing.warming or (quiet < 20 and s.standing.failures == 0)
+        agree = s.alignment.slow - 0.01 > evidence * s.alignment.slow_sem
+        agree = agree or s.heading.slow > evidence * s.heading.slow_sem
+        recedes = s.alignment.mean < s.alignment.slow - 2 * s.alignment.sem
+        told = s.loss.arrived and 3 * s.loss.noise < abs(s.loss.fast)
+        unmoved = told and abs(s.loss.drop) < 0.12
+        if unmoved and agree and s.alignment.count > 12:
             waiting = False
         waiting = waiting and searching
-        if (s.has_value and s.loss_trend > 1) or s.restored:
+        if (s.loss.arrived and s.loss.trend > 1) or s.standing.restored:
             proven = m
-        ready = searching and not waiting and s.has_alignment and s.alignment_count > 5
+        ready = (
+            searching and not waiting and s.alignment.arrived and s.alignment.count > 5
+        )
         delta = 0.0
         if not searching:
             delta = nudge
-        elif (ready and not s.warming) and (s.alignment_mean < 0 or s.loss_trend < -4):
+        elif (ready and not s.standing.warming) and (
+            s.alignment.mean < 0 or s.loss.trend < -4
+        ):
             back = max(min(lagged, m), m - lag * max(rate, early_rate))
             landing = back
-            if s.failures == 0 and s.trusted <= back:
-                near = s.trusted >= back - 1.2
-                landing = s.trusted if near else back - 0.6
+            if s.standing.failures == 0 and s.standing.trusted_log_scale <= back:
+                near = s.standing.trusted_log_scale >= back - 1.2
+                landing = s.standing.trusted_log_scale if near else back - 0.6
             delta, searching = landing - m, False
         elif ready and agree and not recedes:
             delta = early_rate if unmoved else rate
         if m >= proven + 2.3:
             delta = min(delta, 0.0)
-        if waiting or s.restored:
+        if waiting or s.standing.restored:
             delta = 0.0
-        lagged = m if s.restored else lagged + (m + delta - lagged) / lag
+        lagged = m if s.standing.restored else lagged + (m + delta - lagged) / lag
         yield delta
 
 
@@ -242,10 +256,10 @@ def blend(
     weights, earned, trace, usual = list(base), [0.0] * n, [0.0] * n, 0.0
     beta, rho = credit_decay, trace_decay
     for s, deltas in zip(steps, answers, strict=True):
-        learns = credit > 0 and s.has_value
-        if learns and not s.restored:
-            surprise = math.tanh(s.loss_trend - usual)
-            stability = 1 / (1 + max(s.loss_variance - 1, 0))
+        learns = credit > 0 and s.loss.arrived
+        if learns and not s.standing.restored:
+            surprise = math.tanh(s.loss.trend - usual)
+            stability = 1 / (1 + max(s.loss.variance_ratio - 1, 0))
             for i in range(n):
                 earned[i] = beta * earned[i] + (1 - beta) * trace[i] * surprise
             raised = [
@@ -256,7 +270,7 @@ def blend(
                 (1 - floor) * r / sum(raised) + floor * b
                 for b, r in zip(base, raised, strict=True)
             ]
-            usual = rho * usual + (1 - rho) * s.loss_trend
+            usual = rho * usual + (1 - rho) * s.loss.trend
         if learns:
             boldest = max(map(abs, deltas))
             votes = [d / boldest if boldest > 0 else 0.0 for d in deltas]
@@ -265,7 +279,7 @@ def blend(
                 rho * e + (1 - rho) * u * move
                 for e, u in zip(trace, votes, strict=True)
             ]
-        if credit > 0 and s.restored:
+        if credit > 0 and s.standing.restored:
             trace, usual = [0.0] * n, 0.0
         if weights_seen is not None:
             weights_seen.append(list(weights))

@@ -79,18 +79,18 @@ class Series:
     def as_loss(self, arrived):
         """The readings of the loss if this is the series of it."""
         return {
-            "has_value": arrived,
+            "loss.arrived": arrived,
             "value": self.last,
-            "value_change": self.change if arrived else 0.0,
-            "loss_fast": mean(0.9, self.level),
-            "loss_slow": mean(0.98, self.level),
-            "loss_noise": self.noise(),
-            "loss_trend": self.trend(),
-            "loss_progress": self.progress(),
-            "loss_gain": self.gain(),
-            "loss_count": len(self.level),
-            "loss_variance": self.relative_variance(),
-            "success": self.success(),
+            "loss.change": self.change if arrived else 0.0,
+            "loss.fast": mean(0.9, self.level),
+            "loss.slow": mean(0.98, self.level),
+            "loss.noise": self.noise(),
+            "loss.trend": self.trend(),
+            "loss.long_trend": self.progress(),
+            "loss.drop": self.gain(),
+            "loss.count": len(self.level),
+            "loss.variance_ratio": self.relative_variance(),
+            "loss.success": self.success(),
         }
 
 
@@ -147,25 +147,27 @@ def read(fed, taken):
         readings = {
             **loss.as_loss(has_value),
             "count": count,
-            "has_reward": has_reward,
+            "reward.arrived": has_reward,
             "has_gradient": has_gradient,
-            "has_alignment": has_alignment,
+            "alignment.arrived": has_alignment,
             "reward": -gain.last,
-            "reward_change": -gain.change if has_reward else 0.0,
-            "reward_trend": gain.trend(),
+            "reward.change": -gain.change if has_reward else 0.0,
+            "reward.trend": gain.trend(),
             "grad_norm": norm if has_gradient else 0.0,
             "grad_norm_z": z,
             "alignment": cosine,
-            "alignment_mean": mean(0.9, cosines),
-            "alignment_sem": math.sqrt(spread * max(0.1 / 1.9, 1 / n)) + 1e-6,
-            "alignment_slow": mean(0.98, cosines),
-            "alignment_slow_sem": math.sqrt(spread * max(0.02 / 1.98, 1 / n)) + 1e-6,
-            "alignment_count": len(cosines),
-            "persistence": mean(0.9, carries),
-            "heading": mean(0.98, headings),
-            "heading_sem": math.sqrt(mean(0.97, heading_spreads) * heading_share)
+            "alignment.mean": mean(0.9, cosines),
+            "alignment.sem": math.sqrt(spread * max(0.1 / 1.9, 1 / n)) + 1e-6,
+            "alignment.slow": mean(0.98, cosines),
+            "alignment.slow_sem": math.sqrt(spread * max(0.02 / 1.98, 1 / n)) + 1e-6,
+            "alignment.count": len(cosines),
+            "step_correlation.mean": mean(0.9, carries),
+            "heading.slow": mean(0.98, headings),
+            "heading.slow_sem": math.sqrt(mean(0.97, heading_spreads) * heading_share)
             + 1e-6,
-            "travel": travel / math.sqrt(squared_norms) if squared_norms else 0.0,
+            "dog_step_size": travel / math.sqrt(squared_norms)
+            if squared_norms
+            else 0.0,
         }
         yield readings, readings | gain.as_loss(has_reward)
 

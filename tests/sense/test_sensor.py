@@ -18,30 +18,30 @@ from tests.sense import sensor_twin
 PARAMS = {"w": jnp.zeros((3, 4)), "b": jnp.zeros(5)}
 COMPARED = (
     "value",
-    "value_change",
-    "loss_fast",
-    "loss_slow",
-    "loss_noise",
-    "loss_trend",
-    "loss_progress",
-    "loss_count",
-    "loss_variance",
-    "success",
+    "loss.change",
+    "loss.fast",
+    "loss.slow",
+    "loss.noise",
+    "loss.trend",
+    "loss.long_trend",
+    "loss.count",
+    "loss.variance_ratio",
+    "loss.success",
     "reward",
-    "reward_change",
-    "reward_trend",
+    "reward.change",
+    "reward.trend",
     "grad_norm",
     "grad_norm_z",
     "alignment",
-    "alignment_mean",
-    "alignment_sem",
-    "alignment_slow",
-    "alignment_slow_sem",
-    "alignment_count",
-    "persistence",
-    "heading",
-    "heading_sem",
-    "travel",
+    "alignment.mean",
+    "alignment.sem",
+    "alignment.slow",
+    "alignment.slow_sem",
+    "alignment.count",
+    "step_correlation.mean",
+    "heading.slow",
+    "heading.slow_sem",
+    "dog_step_size",
 )
 FLAGS = tuple(MEASURED)
 
@@ -66,7 +66,7 @@ def read(losses, rewards, gradients, steps, restored, *, fraction=1.0, by_reward
         state = sensing.record_step(state, tree(flat_step), again, fraction=fraction)
         return state, signals
 
-    start = sensing.init_signals(PARAMS, fraction)
+    start = sensing.init_sensor(PARAMS, fraction)
     last, signals = jax.lax.scan(
         step, start, (losses, rewards, gradients, steps, restored)
     )
@@ -157,7 +157,7 @@ def noisy_fall(n=200, seed=3):
     return 1.0 - np.arange(n) / n + 0.1 * rng.normal(size=n)
 
 
-SCALE_FREE = ("loss_trend", "loss_progress", "loss_variance", "success")
+SCALE_FREE = ("loss.trend", "loss.long_trend", "loss.variance_ratio", "loss.success")
 
 
 @pytest.mark.parametrize("scale", [1e-12, 2.0**-10, 1.0, 3.0, 1e12, 1e30])
@@ -166,7 +166,7 @@ def test_the_scale_of_the_loss_does_not_matter(scale):
     losses = noisy_fall()
     plain, _ = read(*quiet(losses, rewards=losses))
     scaled, _ = read(*quiet(losses * scale, rewards=losses * scale))
-    for name in (*SCALE_FREE, "reward_trend"):
+    for name in (*SCALE_FREE, "reward.trend"):
         np.testing.assert_allclose(
             getattr(scaled, name), getattr(plain, name), rtol=2e-4, atol=2e-4
         )
@@ -190,11 +190,11 @@ def test_the_scale_of_the_gradient_does_not_matter(scale):
     fed[2] = np.nan_to_num(fed[2], posinf=1.0)
     plain, _ = read(*fed)
     scaled, _ = read(*fed[:2], np.float32(fed[2] * scale), *fed[3:])
-    for name in ("alignment", "alignment_mean", "alignment_sem", "grad_norm_z"):
+    for name in ("alignment", "alignment.mean", "alignment.sem", "grad_norm_z"):
         np.testing.assert_allclose(
             getattr(scaled, name), getattr(plain, name), rtol=1e-3, atol=1e-4
         )
-    np.testing.assert_array_equal(scaled.has_alignment, plain.has_alignment)
+    np.testing.assert_array_equal(scaled.alignment.arrived, plain.alignment.arrived)
 
 
 def test_the_trend_of_a_flat_noisy_loss_is_standard_normal():
@@ -247,9 +247,9 @@ def test_the_progress_is_of_the_steps_since_a_restore():
     fed[4] = np.arange(100) == 49
     signals, _ = read(*fed)
     kept, _ = read(*quiet(losses))
-    assert signals.loss_count[49] == 50 and signals.loss_count[99] == 50
-    assert signals.loss_progress[49] > 3 and kept.loss_progress[99] > 10
-    assert abs(signals.loss_progress[99]) < 3
+    assert signals.loss.count[49] == 50 and signals.loss.count[99] == 50
+    assert signals.loss.long_trend[49] > 3 and kept.loss.long_trend[99] > 10
+    assert abs(signals.loss.long_trend[99]) < 3
 
 
 def test_a_rising_reward_reads_as_a_falling_loss():
@@ -257,11 +257,11 @@ def test_a_rising_reward_reads_as_a_falling_loss():
     rising, _ = read(*quiet(np.zeros(200), rewards=line), by_reward=True)
     falling, _ = read(*quiet(-line))
     for name in COMPARED:
-        if name.startswith(("loss_", "value", "success")):
+        if name.startswith(("loss_", "value", "loss.success")):
             np.testing.assert_allclose(
                 getattr(rising, name), getattr(falling, name), rtol=1e-6, err_msg=name
             )
-    assert rising.loss_progress[-1] > 5
+    assert rising.loss.long_trend[-1] > 5
     # What is no measurement of the loss stays what it was.
     np.testing.assert_array_equal(rising.reward, np.float32(line))
 
@@ -271,8 +271,8 @@ def test_signs_mean_better_when_positive(up):
     line = np.arange(200.0) * (1 if up else -1)
     line = line + np.random.default_rng(0).normal(size=200)
     signals, _ = read(*quiet(line, rewards=line))
-    assert (signals.loss_trend[-1] < -2) == up
-    assert (signals.reward_trend[-1] > 2) == up
+    assert (signals.loss.trend[-1] < -2) == up
+    assert (signals.reward.trend[-1] > 2) == up
     opposed, _ = read(*quiet(line, steps=np.full((200, 17), 1.0)))
     agreed, _ = read(*quiet(line))
     assert opposed.alignment[-1] == pytest.approx(-1.0, abs=1e-5)
@@ -284,17 +284,17 @@ def test_a_spike_then_a_slow_fall_reads_as_a_fall():
     losses = np.r_[np.zeros(50), 10.0 - 0.05 * np.arange(150)]
     losses = losses + 0.01 * np.random.default_rng(1).normal(size=200)
     signals, _ = read(*quiet(losses))
-    assert (np.asarray(signals.loss_trend[60:70]) < 0).all()
-    assert (np.asarray(signals.loss_trend[150:]) > 2).all()
+    assert (np.asarray(signals.loss.trend[60:70]) < 0).all()
+    assert (np.asarray(signals.loss.trend[150:]) > 2).all()
 
 
 def test_one_outlier_does_not_unlearn_the_noise():
     losses = 0.1 * np.random.default_rng(2).normal(size=200)
     losses[60] = 100.0
     signals, _ = read(*quiet(losses))
-    assert signals.loss_noise[59] == pytest.approx(0.1, rel=0.5)
-    assert signals.loss_noise[60] < 0.1 * 100.0
-    assert signals.loss_noise[119] < 1.0
+    assert signals.loss.noise[59] == pytest.approx(0.1, rel=0.5)
+    assert signals.loss.noise[60] < 0.1 * 100.0
+    assert signals.loss.noise[119] < 1.0
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 2e37, -3e38])
@@ -311,7 +311,7 @@ def test_gradients_whose_squares_add_up_beyond_float32_leave_a_travel():
     huge = np.full((20, 17), 2e18)
     signals, state = read(*quiet(noisy_fall(20), gradients=huge))
     assert signals.has_gradient.all() and np.isfinite(state.gradient_series).all()
-    assert (signals.travel[1:] > 0).all()
+    assert (signals.dog_step_size[1:] > 0).all()
 
 
 @pytest.mark.parametrize("x64", [False, True])
@@ -320,24 +320,24 @@ def test_gradients_whose_squares_add_up_beyond_float32_leave_a_travel():
 )
 def test_feedback_of_any_real_kind_becomes_float32(value, x64):
     with jax.enable_x64(x64):
-        state = sensing.init_signals(PARAMS, 1.0)
+        state = sensing.init_sensor(PARAMS, 1.0)
         norms = sensing.gradient_norms(PARAMS)
         signals, after = sensing.measure(
             state, PARAMS, norms, value=value, reward=value, fraction=1.0
         )
-        assert signals.value.dtype == signals.reward.dtype == jnp.float32
-        assert float(signals.value) == float(value)
+        assert signals.loss.value.dtype == signals.reward.dtype == jnp.float32
+        assert float(signals.loss.value) == float(value)
         assert jax.tree.map(jax.typeof, after) == jax.tree.map(jax.typeof, state)
 
 
 def test_a_float64_loss_beyond_float32_is_not_finite():
     with jax.enable_x64(True):
-        state = sensing.init_signals(PARAMS, 1.0)
+        state = sensing.init_sensor(PARAMS, 1.0)
         norms = sensing.gradient_norms(PARAMS)
         signals, after = sensing.measure(
             state, PARAMS, norms, value=jnp.float64(1e200), fraction=1.0
         )
-        assert not signals.has_value and int(after.nonfinite_values) == 1
+        assert not signals.loss.arrived and int(after.nonfinite_values) == 1
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -352,7 +352,7 @@ def test_norms_are_accumulated_in_float32(dtype):
 def test_a_gradient_of_complex_numbers_is_measured_whole():
     grads = {"x": jnp.array([3 + 4j, 0j], jnp.complex64)}
     assert float(sensing.gradient_norms(grads).leaf_norms[0]) == pytest.approx(5.0)
-    state = sensing.init_signals(grads, 1.0)
+    state = sensing.init_sensor(grads, 1.0)
     restored = jnp.zeros((), bool)
     state = sensing.record_step(state, {"x": 1j * grads["x"]}, restored, fraction=1.0)
     signals, _ = sensing.measure(
@@ -363,17 +363,17 @@ def test_a_gradient_of_complex_numbers_is_measured_whole():
 
 
 def test_an_empty_tree_is_measured_as_nothing():
-    state = sensing.init_signals({}, 1.0)
+    state = sensing.init_sensor({}, 1.0)
     signals, state = sensing.measure(
         state, {}, sensing.gradient_norms({}), value=1.0, fraction=1.0
     )
     sensing.record_step(state, {}, jnp.zeros((), bool), fraction=1.0)
-    assert not signals.has_alignment and float(signals.grad_norm) == 0.0
+    assert not signals.alignment.arrived and float(signals.grad_norm) == 0.0
 
 
 def test_steps_whose_squares_overflow_have_no_persistence():
     params = {"w": jnp.zeros(4)}
-    state = sensing.init_signals(params, 1.0)
+    state = sensing.init_sensor(params, 1.0)
     for size in (1e20, 1e20, 0.1, 0.1):
         step = {"w": jnp.full(4, size, jnp.float32)}
         state = sensing.record_step(state, step, jnp.zeros((), bool), fraction=1.0)
@@ -389,7 +389,7 @@ def test_the_sketch_estimates_alignment_and_travel_of_a_larger_model():
     restored = jnp.zeros((), bool)
     readings = {}
     for fraction in (1.0, 1 / 64):
-        state = sensing.init_signals(params, fraction)
+        state = sensing.init_sensor(params, fraction)
         noise = np.random.default_rng(7)
         for _ in range(3):
             step = {"w": jnp.asarray(-direction + noise.normal(size=(256, 512)))}
@@ -407,7 +407,7 @@ def test_the_sketch_estimates_alignment_and_travel_of_a_larger_model():
 
 def test_the_count_stays_at_its_largest():
     # It wrapped to -2147483648, which a horizon takes for a start.
-    state = sensing.init_signals(PARAMS, 1.0)
+    state = sensing.init_sensor(PARAMS, 1.0)
     state = state._replace(signal_count=jnp.int32(2**31 - 1))
     norms = sensing.gradient_norms(PARAMS)
     _, after = sensing.measure(state, PARAMS, norms, fraction=1.0)

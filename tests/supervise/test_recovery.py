@@ -16,7 +16,7 @@ import adaptive_optax as ao
 from adaptive_optax.law import Audit, Law
 from adaptive_optax.supervise import evidence, supervisor
 from tests.helpers import few
-from tests.rules.signal_streams import one_step, random_stream, records
+from tests.rules.signal_streams import one_step, random_stream, records, replaced
 from tests.supervise.judges_twin import Judges
 
 LAW = Law()
@@ -30,7 +30,7 @@ def first(value):
 @functools.partial(jax.jit, static_argnames="audited")
 def judge_all(stream, coordinates, nonfinite, audited):
     law = LAW if audited else LAW._replace(audit=None)
-    start = supervisor.init_recovery({"x": jnp.zeros(2)}, (), law)
+    start = supervisor.init_judges(law)
 
     def step(state, fed):
         signals, coordinate, bad = fed
@@ -54,17 +54,18 @@ def test_the_judges_agree_with_their_twin(seed, offset, on_probation):
     hill = np.repeat(rng.random(50) < 0.15, 10) * 200.0 * (t > 150)
     hill[[12, 160, 161, 162, *range(180, 190)]] = 200.0
     hill[163:170] = 0.0
-    alignment = np.where(t > 150, 0.3 * np.asarray(stream.alignment_mean), 0.1)
+    alignment = np.where(t > 150, 0.3 * np.asarray(stream.alignment.mean), 0.1)
     alignment[12] = -0.1
     norm = np.where(t > 150, stream.grad_norm, 1.0 + 0.1 * np.cos(t))
     norm[30:33] = 0.05
     early = (t < 35) | (t >= 160) & (t < 190)
-    stream = stream._replace(
-        value=stream.value + np.float32(offset + hill + 3 * (t >= 30) * (t < 33)),
-        loss_fast=stream.loss_fast + np.float32(offset),
-        has_value=stream.has_value | early,
-        alignment_mean=jnp.asarray(alignment, jnp.float32),
-        alignment_sem=0.3 * stream.alignment_sem,
+    stream = replaced(
+        stream,
+        loss__value=stream.loss.value + np.float32(offset + hill + 3 * (t >= 30) * (t < 33)),
+        loss__fast=stream.loss.fast + np.float32(offset),
+        loss__arrived=stream.loss.arrived | early,
+        alignment__mean=jnp.asarray(alignment, jnp.float32),
+        alignment__sem=0.3 * stream.alignment.sem,
         grad_norm=jnp.asarray(norm, jnp.float32),
     )
     nonfinite = jnp.asarray(
@@ -94,13 +95,13 @@ def test_the_judges_agree_with_their_twin(seed, offset, on_probation):
         "audit_failures": twin.failures,
         "strikes": twin.strikes,
         "restores": twin.restores,
-        "on_trial": twin.on_trial,
-        "trial_trusted": twin.trial_trusted,
-        "trusted_coordinate": twin.trusted,
-        "ceiling_coordinate": twin.ceiling,
+        "checking_restore": twin.on_trial,
+        "trusted_before": twin.trial_trusted,
+        "trusted_log_scale": twin.trusted,
+        "diverged_log_scale": twin.ceiling,
         "retrying": twin.retrying,
         "retry_from": twin.retry_from,
-        "retry_coordinate": twin.again_at,
+        "retry_log_scale": twin.again_at,
     }
     for name, x in remembered.items():
         np.testing.assert_allclose(
@@ -155,9 +156,9 @@ def calm(n, level=2.0):
 def test_one_bad_batch_is_never_punished(before, bad):
     # A fault of the batch is not a fault of the rate.
     params, state = feed([*calm(before), bad, *calm(30)])
-    assert int(state.recovery.restores) == 0
+    assert int(state.recovery.judges.restores) == 0
     assert float(state.lr_scale) == 1.0
-    assert int(state.recovery.strikes) == 0
+    assert int(state.recovery.judges.strikes) == 0
 
 
 @pytest.mark.parametrize("gap", [2, 3, 7])
@@ -165,8 +166,8 @@ def test_isolated_nans_never_add_up(gap):
     values = calm(150)
     values[5::gap] = np.nan
     _, state = feed(values)
-    assert int(state.recovery.restores) == 0 and float(state.lr_scale) == 1.0
-    assert int(state.sensor.nonfinite_values) == len(values[5::gap])
+    assert int(state.recovery.judges.restores) == 0 and float(state.lr_scale) == 1.0
+    assert int(state.sensor.nonfinite[0]) == len(values[5::gap])
 
 
 @pytest.mark.parametrize("bad, cut", [(1e4, 0.25), (np.nan, 0.25**2)])
@@ -174,10 +175,10 @@ def test_three_strikes_bring_the_last_good_state_back(bad, cut):
     params, state = feed(calm(80))
     kept, inner = params, state.inner_state
     params, state = feed([*calm(5), bad, bad], params, state)
-    assert int(state.recovery.restores) == 0
+    assert int(state.recovery.judges.restores) == 0
     chex.assert_trees_all_equal(state.recovery.copy.good_params, kept)
     params, state = feed([bad], params, state)
-    assert int(state.recovery.restores) == 1
+    assert int(state.recovery.judges.restores) == 1
     assert float(state.lr_scale) == pytest.approx(cut, rel=1e-5)
     params, state = feed([2.0], params, state)
     chex.assert_trees_all_equal(params, kept)
@@ -193,29 +194,31 @@ def test_a_change_of_the_data_is_acquitted():
     # The good parameters' loss is as high: it was not the rate, which comes back.
     params, state = feed([*calm(80), 50.0, 50.0, 50.0])
     assert float(state.lr_scale) == pytest.approx(0.25, rel=1e-5)
-    assert bool(state.recovery.guard.on_trial)
-    assert float(state.recovery.ceiling_coordinate) == pytest.approx(-0.7)
+    assert bool(state.recovery.judges.guard.checking_restore)
+    assert float(state.recovery.judges.diverged_log_scale) == pytest.approx(-0.7)
     params, state = feed([50.0], params, state)
     chex.assert_trees_all_equal(params, state.recovery.copy.good_params)
     assert float(state.lr_scale) == pytest.approx(1.0, rel=1e-5)
-    assert not bool(state.recovery.guard.on_trial)
-    assert float(state.recovery.trusted_coordinate) == 0.0
-    assert np.isinf(state.recovery.ceiling_coordinate)
+    assert not bool(state.recovery.judges.guard.checking_restore)
+    assert float(state.recovery.judges.trusted_log_scale) == 0.0
+    assert np.isinf(state.recovery.judges.diverged_log_scale)
     # The new level is taken as it comes, and guarded like the old one.
     params, state = feed(calm(60, 50.0), params, state)
-    assert int(state.recovery.restores) == 1
-    assert float(state.recovery.levels.good_value) == pytest.approx(50.0, rel=0.01)
+    assert int(state.recovery.judges.restores) == 1
+    assert float(state.recovery.judges.levels.good_value) == pytest.approx(
+        50.0, rel=0.01
+    )
     _, state = feed([1e5] * 3, params, state)
-    assert int(state.recovery.restores) == 2
+    assert int(state.recovery.judges.restores) == 2
 
 
 def test_the_noise_of_before_a_restore_is_that_of_the_level_after_it():
     # The first loss has none, and without any the guard would see nothing but rises.
     params, state = feed(calm(80))
-    noise = float(state.recovery.levels.good_noise)
+    noise = float(state.recovery.judges.levels.good_noise)
     _, state = feed([50.0, 50.0, 50.0, 2.0, 2.0], params, state)
-    assert float(state.recovery.levels.good_value) == pytest.approx(2.0)
-    assert float(state.recovery.levels.good_noise) == noise > 0
+    assert float(state.recovery.judges.levels.good_value) == pytest.approx(2.0)
+    assert float(state.recovery.judges.levels.good_noise) == noise > 0
 
 
 @pytest.mark.parametrize("after", [2.0, 5.0, np.nan, None])
@@ -223,17 +226,17 @@ def test_a_true_divergence_is_not_acquitted(after):
     # The good parameters' loss is as low as it was, or it says nothing.
     params, state = feed([*calm(80), 50.0, 50.0, 50.0, after])
     params, state = feed([*calm(65)], params, state)
-    assert int(state.recovery.restores) == 1
+    assert int(state.recovery.judges.restores) == 1
     assert float(state.lr_scale) == pytest.approx(0.25, rel=1e-5)
-    cut = float(state.recovery.trusted_coordinate)
+    cut = float(state.recovery.judges.trusted_log_scale)
     assert cut == pytest.approx(np.log(0.25), rel=1e-5)
-    assert float(state.recovery.ceiling_coordinate) == pytest.approx(-0.7)
+    assert float(state.recovery.judges.diverged_log_scale) == pytest.approx(-0.7)
 
 
 def test_an_acquittal_returns_to_what_was_trusted_if_that_is_higher():
     # A rate that the law had lowered has to learn the new data.
     def update(signals, state):
-        return jnp.where(signals.restored, 0.0, jnp.float32(-0.02)), state
+        return jnp.where(signals.standing.restored, 0.0, jnp.float32(-0.02)), state
 
     tx = ao.adaptive_scheduler(
         optax.sgd, 0.01, rule=ao.Rule(lambda: (), update), average=False
@@ -251,7 +254,7 @@ def test_dead_gradients_fail_the_audit_where_nothing_was_gained(level, fails):
     params, state = feed(calm(8))
     for value in calm(3, level):
         params, state = STEP(params, state, value, size=0.05)
-    assert int(state.recovery.audit.audit_failures) == fails
+    assert int(state.recovery.judges.audit.audit_failures) == fails
     params, state = feed(calm(1, level), params, state)
     if fails:
         chex.assert_trees_all_equal(params, PARAMS)
@@ -261,14 +264,14 @@ def test_dead_gradients_fail_the_audit_where_nothing_was_gained(level, fails):
 def test_a_start_fails_at_the_rate_that_the_warm_up_had_reached(before, share):
     # To a fifth of the full rate it would have to fall once more, and once more.
     params, state = feed([*calm(before), 1e4, 1e4, 1e4])
-    assert int(state.recovery.audit.audit_failures) == 1
+    assert int(state.recovery.judges.audit.audit_failures) == 1
     assert float(state.lr_scale) == pytest.approx(0.2 * share, rel=1e-5)
     # The next start is warmed up again, and then has passed, at half of that.
     params, state = feed(calm(22), params, state)
-    assert int(state.recovery.audit.audit_left) == 0
+    assert int(state.recovery.judges.audit.audit_left) == 0
     assert float(state.lr_scale) == pytest.approx(0.1 * share, rel=1e-5)
-    assert int(state.recovery.restores) == 1
-    trusted = float(state.recovery.trusted_coordinate)
+    assert int(state.recovery.judges.restores) == 1
+    trusted = float(state.recovery.judges.trusted_log_scale)
     assert trusted == pytest.approx(np.log(0.1 * share), rel=1e-5)
 
 
@@ -276,13 +279,16 @@ def test_a_start_fails_at_the_rate_that_the_warm_up_had_reached(before, share):
 def test_overflows_before_the_first_step_are_no_fault_of_the_rate(before):
     # A dynamic loss scale begins too high, and every gradient overflows.
     params, state = feed(before)
-    failures, scale = int(state.recovery.audit.audit_failures), float(state.lr_scale)
+    failures, scale = (
+        int(state.recovery.judges.audit.audit_failures),
+        float(state.lr_scale),
+    )
     params, state = feed([np.nan] * 9, params, state)
-    assert int(state.recovery.audit.audit_failures) == failures
+    assert int(state.recovery.judges.audit.audit_failures) == failures
     assert float(state.lr_scale) == scale
-    assert int(state.recovery.strikes) == 0
+    assert int(state.recovery.judges.strikes) == 0
     _, state = feed(calm(70), params, state)
-    assert int(state.recovery.audit.audit_left) == 0
+    assert int(state.recovery.judges.audit.audit_left) == 0
 
 
 @pytest.mark.parametrize(
@@ -292,14 +298,14 @@ def test_overflows_before_the_first_step_are_no_fault_of_the_rate(before):
 def test_opposition_is_no_failure_once_the_loss_has_halved(gain, persistence, fails):
     # Without memory steps are opposed at every rate: there the loss need only fall.
     signals = one_step(
-        alignment_mean=-0.5,
-        alignment_slow=-0.5,
-        loss_gain=gain,
-        alignment_count=25,
-        persistence=persistence,
+        alignment__mean=-0.5,
+        alignment__slow=-0.5,
+        loss__drop=gain,
+        alignment__count=25,
+        step_correlation__mean=persistence,
     )
-    state = supervisor.init_recovery(PARAMS, (), LAW)._replace(
-        levels=first(signals.value)
+    state = supervisor.init_judges(LAW)._replace(
+        levels=first(signals.loss.value)
     )
     _, state, _ = judge_on(state, signals, 0.0, False)
     assert int(state.audit.audit_failures) == fails
@@ -308,30 +314,36 @@ def test_opposition_is_no_failure_once_the_loss_has_halved(gain, persistence, fa
 @pytest.mark.parametrize("trend, fails", [(0.7, 1), (0.9, 0)])
 def test_opposition_is_no_failure_while_the_loss_clearly_falls(trend, fails):
     signals = one_step(
-        alignment_mean=-0.5, alignment_count=25, persistence=0.5, loss_trend=trend
+        alignment__mean=-0.5,
+        alignment__count=25,
+        step_correlation__mean=0.5,
+        loss__trend=trend,
     )
-    state = supervisor.init_recovery(PARAMS, (), LAW)._replace(
-        levels=first(signals.value)
+    state = supervisor.init_judges(LAW)._replace(
+        levels=first(signals.loss.value)
     )
     _, state = supervisor.judge(state, signals, 0.0, LAW, nonfinite=jnp.zeros((), bool))
     assert int(state.audit.audit_failures) == fails
 
 
-@pytest.mark.parametrize("strength, fails", [(3.0, 1), (6.0, 0), (np.inf, 0)])
+@pytest.mark.parametrize("trust, fails", [(3.0, 1), (6.0, 0), (np.inf, 0)])
 def test_the_more_the_base_rate_is_trusted_the_more_opposition_it_takes(
-    strength, fails
+    trust, fails
 ):
     signals = one_step(
-        alignment_mean=-0.12, alignment_sem=0.1, alignment_count=25, persistence=0.5
+        alignment__mean=-0.12,
+        alignment__sem=0.1,
+        alignment__count=25,
+        step_correlation__mean=0.5,
     )
-    state = supervisor.init_recovery(PARAMS, (), LAW)._replace(
-        levels=first(signals.value)
+    state = supervisor.init_judges(LAW)._replace(
+        levels=first(signals.loss.value)
     )
     _, state = supervisor.judge(
         state,
         signals,
         0.0,
-        LAW._replace(strength=strength),
+        LAW._replace(trust=trust),
         nonfinite=jnp.zeros((), bool),
     )
     assert int(state.audit.audit_failures) == fails
@@ -346,13 +358,13 @@ def test_steps_that_carry_on_against_the_gradient_have_overshot(
     alignment, persistence, count, fails
 ):
     signals = one_step(
-        alignment_mean=alignment,
-        persistence=persistence,
-        alignment_count=count,
-        loss_trend=5.0,
-        loss_gain=0.8,
+        alignment__mean=alignment,
+        step_correlation__mean=persistence,
+        alignment__count=count,
+        loss__trend=5.0,
+        loss__drop=0.8,
     )
-    state = supervisor.init_recovery(PARAMS, (), LAW)
+    state = supervisor.init_judges(LAW)
     _, state, _ = judge_on(state, signals, 0.0, False)
     assert int(state.audit.audit_failures) == 0  # the first loss has nothing to oppose
     _, state, _ = judge_on(state, signals, 0.0, False)
@@ -374,22 +386,22 @@ def test_an_agreement_that_ends_in_the_warm_up_has_been_outrun(
     before, count, persistence, gain, fails
 ):
     step = functools.partial(
-        one_step, persistence=persistence, loss_trend=5.0, loss_gain=gain
+        one_step, step_correlation__mean=persistence, loss__trend=5.0, loss__drop=gain
     )
     agrees = step(
-        alignment_mean=before,
-        alignment_slow=before,
-        alignment_slow_sem=0.1,
-        alignment_count=count,
+        alignment__mean=before,
+        alignment__slow=before,
+        alignment__slow_sem=0.1,
+        alignment__count=count,
     )
     over = step(
-        alignment_mean=-0.11,
-        alignment_sem=0.1,
-        alignment_slow=0.1,
-        alignment_slow_sem=0.1,
-        alignment_count=12,
+        alignment__mean=-0.11,
+        alignment__sem=0.1,
+        alignment__slow=0.1,
+        alignment__slow_sem=0.1,
+        alignment__count=12,
     )
-    state = supervisor.init_recovery(PARAMS, (), LAW)
+    state = supervisor.init_judges(LAW)
     _, state, _ = judge_on(state, agrees, 0.0, False)
     _, state, _ = judge_on(state, over, 0.0, False)
     assert int(state.audit.audit_failures) == fails
@@ -402,7 +414,7 @@ def judge_on(state, signals, coordinate, held):
     verdict, state = supervisor.judge(
         state, signals, coordinate, LAW, nonfinite=jnp.zeros((), bool), held=held
     )
-    return verdict, state, coordinate + verdict.jump + verdict.climb
+    return verdict, state, coordinate + verdict.correction + verdict.min_rise
 
 
 def retried(losses, *, start="opposed", held_until=0, gain=0.3, wait=40):
@@ -411,15 +423,22 @@ def retried(losses, *, start="opposed", held_until=0, gain=0.3, wait=40):
     Beside the judges goes their twin; both have to say the same of every step.
     """
     quiet = one_step(
-        value=2.0, loss_fast=2.0, loss_noise=0.1, loss_gain=gain, alignment_count=0
+        loss__value=2.0,
+        loss__fast=2.0,
+        loss__noise=0.1,
+        loss__drop=gain,
+        alignment__count=0,
     )
-    quiet = quiet._replace(loss_trend=jnp.float32(0.0), loss_progress=jnp.float32(0.0))
-    state, m, twin, path = supervisor.init_recovery(PARAMS, (), LAW), 0.0, Judges(), []
-    opposed = {"alignment_mean": -0.9, "alignment_count": 9, "persistence": 0.5}
-    bad = {"high": [{"value": 50.0}] * 3, "opposed": [opposed]}[start]
+    quiet = replaced(quiet, loss__trend=0.0, loss__long_trend=0.0)
+    state, m, twin, path = supervisor.init_judges(LAW), 0.0, Judges(), []
+    opposed = {
+        "alignment__mean": -0.9,
+        "alignment__count": 9,
+        "step_correlation__mean": 0.5,
+    }
+    bad = {"high": [{"loss__value": 50.0}] * 3, "opposed": [opposed]}[start]
     for t, change in enumerate([{}] * 3 + bad + [{}] * (20 + wait) + losses):
-        arrays = {k: jnp.asarray(v, getattr(quiet, k).dtype) for k, v in change.items()}
-        signals = quiet._replace(loss_count=jnp.int32(t), **arrays)
+        signals = replaced(quiet, loss__count=t, **change)
         held = 0 < t < held_until
         expected = twin.weigh(
             next(records(jax.tree.map(lambda x: x[None], signals))),
@@ -433,9 +452,9 @@ def retried(losses, *, start="opposed", held_until=0, gain=0.3, wait=40):
     for name, x in {
         "retrying": twin.retrying,
         "retry_from": twin.retry_from,
-        "retry_coordinate": twin.again_at,
-        "trusted_coordinate": twin.trusted,
-        "ceiling_coordinate": twin.ceiling,
+        "retry_log_scale": twin.again_at,
+        "trusted_log_scale": twin.trusted,
+        "diverged_log_scale": twin.ceiling,
     }.items():
         np.testing.assert_allclose(
             optax.tree.get(state, name), x, rtol=1e-5, err_msg=name
@@ -444,7 +463,7 @@ def retried(losses, *, start="opposed", held_until=0, gain=0.3, wait=40):
 
 
 def at(loss, times=1, **more):
-    return [{"value": loss, "loss_fast": loss, **more}] * times
+    return [{"loss__value": loss, "loss__fast": loss, **more}] * times
 
 
 def test_a_start_that_was_opposed_and_no_more_is_retried_where_the_loss_stands_still():
@@ -457,7 +476,7 @@ def test_a_start_that_was_opposed_and_no_more_is_retried_where_the_loss_stands_s
     steps = np.diff(climb[: np.argmax(climb > -1e-6)])
     assert steps[steps > 0].max() == pytest.approx(LAW.retry.pace)
     assert int(state.retry.retrying) > 0 and np.isneginf(state.retry.retry_coordinate)
-    assert float(state.trusted_coordinate) == pytest.approx(low)
+    assert float(state.trusted_log_scale) == pytest.approx(low)
     _, state, verdicts = retried([{}] * 300)
     assert int(state.retry.retrying) == 0 and "retry is over" in verdicts
 
@@ -467,12 +486,12 @@ def test_a_retry_that_lets_the_loss_rise_is_the_last():
     path, state, verdicts = retried([{}] * 20 + at(2.35, 3) + [{}] * 80)
     assert verdicts >= {"retry begins", "retry fails", "convicted"}
     assert path[-1] == path.min() and int(state.restores) == 2
-    assert int(state.retry.retrying) == 0 and np.isposinf(state.ceiling_coordinate)
+    assert int(state.retry.retrying) == 0 and np.isposinf(state.diverged_log_scale)
 
 
 def test_a_bad_batch_is_no_fault_of_a_retry():
     # The average has it for a while; the losses after it are what they were.
-    spike = at(20.0) + [{"loss_fast": 2.0 + 1.8 * 0.9**k} for k in range(20)]
+    spike = at(20.0) + [{"loss__fast": 2.0 + 1.8 * 0.9**k} for k in range(20)]
     path, state, verdicts = retried([{}] * 20 + spike + [{}] * 40)
     assert "retry begins" in verdicts and "retry fails" not in verdicts
     assert path[-1] == pytest.approx(0.0, abs=1e-6)
@@ -487,7 +506,7 @@ def test_a_change_of_the_data_is_no_fault_of_a_retry(loss):
 
 
 def test_a_retry_has_succeeded_when_the_loss_has_halved():
-    halved, high = at(0.9, 30, loss_gain=0.55), at(1.2, 10, loss_gain=0.55)
+    halved, high = at(0.9, 30, loss__drop=0.55), at(1.2, 10, loss__drop=0.55)
     path, state, verdicts = retried([{}] * 40 + halved + high)
     assert verdicts >= {"retry begins", "retry succeeds"}
     assert int(state.retry.retrying) == 0 and int(state.restores) == 1
@@ -495,10 +514,10 @@ def test_a_retry_has_succeeded_when_the_loss_has_halved():
 
 
 def test_a_divergence_at_the_lower_rate_ends_all_thought_of_a_higher_one():
-    quiet = [{"loss_trend": -9.0}]
+    quiet = [{"loss__trend": -9.0}]
     path, state, verdicts = retried(quiet * 40 + at(500.0, 3) + [{}] * 100, wait=0)
     assert verdicts >= {"diverged", "convicted"} and "retry begins" not in verdicts
-    assert path[-1] == path.min() and np.isfinite(state.ceiling_coordinate)
+    assert path[-1] == path.min() and np.isfinite(state.diverged_log_scale)
 
 
 def test_a_retry_never_fails_upwards():
@@ -516,15 +535,15 @@ def test_a_retry_never_fails_upwards():
         ),
         strikes=jnp.int32(2),
     )
-    high = one_step(value=3.0, loss_fast=3.0, loss_noise=0.1, loss_gain=0.0)
+    high = one_step(loss__value=3.0, loss__fast=3.0, loss__noise=0.1, loss__drop=0.0)
     for m, jump in ((-2.0, -1.0), (-4.0, np.log(0.25))):
         verdict, after, _ = judge_on(state, high, m, False)
-        assert bool(verdict.restore) and float(verdict.jump) == pytest.approx(jump)
-        assert np.isfinite(after.ceiling_coordinate) == (m == -4.0)
+        assert bool(verdict.restore) and float(verdict.correction) == pytest.approx(jump)
+        assert np.isfinite(after.diverged_log_scale) == (m == -4.0)
 
 
 def test_a_retry_climbs_only_on_steps_that_are_judged():
-    path, state, verdicts = retried([{}] * 12 + [{"has_value": False}] * 50)
+    path, state, verdicts = retried([{}] * 12 + [{"loss__arrived": False}] * 50)
     assert "retry begins" in verdicts
     assert path[-1] == path[-51] < -1
 
@@ -550,9 +569,9 @@ def test_no_retry_begins_above_what_it_would_be_suspicious_at():
 
 def test_a_first_loss_that_is_low_by_luck_fails_once():
     # Where the first batch is easy every later loss at the same parameters is high.
-    state = supervisor.init_recovery(PARAMS, (), LAW)
+    state = supervisor.init_judges(LAW)
     for value in (0.5, *[2.0] * 90):
-        signals = one_step(value=value, loss_fast=value, alignment_count=0)
+        signals = one_step(loss__value=value, loss__fast=value, alignment__count=0)
         _, state, _ = judge_on(state, signals, 0.0, False)
     assert int(state.audit.audit_failures) == 1 and int(state.audit.audit_left) == 0
     assert float(state.levels.first_value) == 2.0
@@ -566,7 +585,7 @@ def test_a_loss_now_and_then_is_warmed_up_to_all_the_same(every):
         rates.append(float(state.learning_rate))
     expected = 0.01 * np.minimum(np.arange(2, 62) / 20, 1)
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
-    assert int(state.recovery.audit.audit_left) == (0 if every == 1 else 1)
+    assert int(state.recovery.judges.audit.audit_left) == (0 if every == 1 else 1)
 
 
 def test_who_gives_no_loss_is_never_slowed():
@@ -581,9 +600,9 @@ def test_steps_that_were_not_taken_are_none_of_an_audit(every):
     state = TX.init(PARAMS)
     for t in range(40):
         _, state = STEP(PARAMS, state, None if t % every else 2.0, size=np.nan)
-    assert int(state.recovery.audit.audit_failures) == 0
+    assert int(state.recovery.judges.audit.audit_failures) == 0
     assert float(state.lr_scale) == 1.0
-    assert int(state.recovery.audit.audit_left) == LAW.audit.steps
+    assert int(state.recovery.judges.audit.audit_left) == LAW.audit.steps
 
 
 def test_a_way_back_that_ends_in_a_step_without_a_loss_is_no_step():
@@ -591,7 +610,7 @@ def test_a_way_back_that_ends_in_a_step_without_a_loss_is_no_step():
     params, state = feed(calm(80))
     for value in (1e4, 1e4, 1e4, None):
         params, state = STEP(params, state, value)
-    assert int(state.recovery.restoring) == 1
+    assert int(state.recovery.judges.restoring) == 1
     chex.assert_trees_all_equal(
         state.sensor.way.step_sketch,
         jax.tree.map(jnp.zeros_like, state.sensor.way.step_sketch),
@@ -618,7 +637,7 @@ def test_a_copy_in_bfloat16_restores_to_its_accuracy():
     chex.assert_trees_all_close(params, back, atol=0.01, rtol=0)
     first = tx.init(PARAMS)
     assert jax.tree.map(jax.typeof, state) == jax.tree.map(jax.typeof, first)
-    assert int(state.recovery.restores) == 1
+    assert int(state.recovery.judges.restores) == 1
 
 
 def test_the_copy_costs_no_memory_beside_itself():
@@ -657,7 +676,7 @@ def test_what_a_bfloat16_copy_rounds_is_all_that_is_lost():
     lost, state = feed(calm(81), params, step=step, tx=tx)
     lost = jax.tree.map(lambda p: p + 7.0, lost)
     lost, state = feed([1e4, 1e4, 1e4, 2.0, 2.0], lost, state, step, tx)
-    assert int(state.recovery.restores) == 1
+    assert int(state.recovery.judges.restores) == 1
     rounded = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
     chex.assert_trees_all_equal(
         jax.tree.map(lambda p: p.astype(jnp.bfloat16), lost), rounded
@@ -701,17 +720,17 @@ def test_what_was_lost_is_back_to_the_bit_within_three_steps(dtype, size):
     _, state = feed([1e4] * 2, params, state, step=PLAIN_STEP, tx=PLAIN)
     for value in (1e4, 2.0, 2.0):
         lost, state = PLAIN_STEP(lost, state, value, size=0.0)
-    assert int(state.recovery.restores) == 1
+    assert int(state.recovery.judges.restores) == 1
     chex.assert_trees_all_equal(lost, good)
 
 
 def test_a_broken_rate_is_cut_twelve_times_at_most_in_the_audit():
     # Then the data is to blame, and the run goes on.
     _, state = feed([2.0] + [2.0, *[np.nan] * 5] * 30)
-    assert int(state.recovery.audit.audit_failures) == LAW.audit.max_failures
+    assert int(state.recovery.judges.audit.audit_failures) == LAW.audit.max_failures
     params, state = feed(calm(65), PARAMS, state)
     chex.assert_tree_all_finite(params)
-    assert int(state.recovery.audit.audit_left) == 0
+    assert int(state.recovery.judges.audit.audit_left) == 0
 
 
 def test_a_reward_alone_passes_the_audit_and_keeps_copies():
@@ -721,7 +740,7 @@ def test_a_reward_alone_passes_the_audit_and_keeps_copies():
     for t in range(65):
         updates, state = update(state, params, jnp.float32(t))
         params = optax.apply_updates(params, updates)
-    assert int(state.recovery.audit.audit_left) == 0
+    assert int(state.recovery.judges.audit.audit_left) == 0
     moved = jax.tree.map(
         lambda a, b: bool((a != b).any()), state.recovery.copy.good_params, PARAMS
     )
@@ -736,7 +755,7 @@ def test_an_audit_that_starts_over_starts_the_average_over():
     assert int(state.averaging.average_count) == 3
     assert (ao.eval_params(state, params)["w"] < PARAMS["w"]).all()
     params, state = feed([np.nan, 2.0, 2.0], params, state, step=step, tx=tx)
-    assert int(state.recovery.audit.audit_failures) == 1
+    assert int(state.recovery.judges.audit.audit_failures) == 1
     assert int(state.averaging.average_count) == 1
     chex.assert_trees_all_equal(ao.eval_params(state, params), PARAMS)
 
@@ -792,7 +811,7 @@ def test_the_copy_keeps_parameters_of_any_container_apart(container):
     )
     for value in [2.0, 2.1, np.nan, np.nan, np.nan, 2.0]:
         _, state = update(grads, state, params, value)
-    assert int(state.recovery.restores) == 1
+    assert int(state.recovery.judges.restores) == 1
     _, state = update(grads, state, params, 2.0)
     first = jax.tree.map(lambda g: 0.1 * g, grads)
     chex.assert_trees_all_close(optax.tree.get(state, "mu"), first, rtol=1e-5)
@@ -856,14 +875,14 @@ def test_a_rate_a_hundred_times_too_high_is_found_out_and_trains(at_a_good_rate)
     constant, _ = train(optax.sgd, 10.0, 1.0)
     assert not constant[-50:].mean() < 10 * at_a_good_rate
     values, state = train(adaptive, 10.0, 1.0, mode=6.0)
-    assert int(state.recovery.audit.audit_failures) >= 1
+    assert int(state.recovery.judges.audit.audit_failures) >= 1
     assert float(state.learning_rate) < 3.0
     assert values[-50:].mean() < 2.5 * at_a_good_rate
 
 
 def test_a_good_rate_passes_the_audit_and_is_late_by_the_warm_up_only(at_a_good_rate):
     values, state = train(restoring, 0.1, 1.0)
-    assert int(state.recovery.restores) == 0 and float(state.lr_scale) == 1.0
+    assert int(state.recovery.judges.restores) == 0 and float(state.lr_scale) == 1.0
     assert float(values[-50:].mean()) == pytest.approx(at_a_good_rate, rel=0.02)
 
 
@@ -887,13 +906,13 @@ def test_a_rate_whose_first_steps_are_its_largest_passes_warmed_up():
     assert bare[1] > 1.5 * bare[0] and bare[-1] < 1e-3 * bare[0]
     tx = ao.adaptive_scheduler(optax.adagrad, 2.4, mode="safe", average=False)
     values, state = run(tx)
-    assert int(state.recovery.restores) == 0 and float(state.lr_scale) == 1.0
+    assert int(state.recovery.judges.restores) == 0 and float(state.lr_scale) == 1.0
     assert values.max() == values[0] and values[-1] < 1e-3 * values[0]
-    at_once = Law(strength=math.inf, audit=Audit(warmup_steps=1))
+    at_once = Law(trust=math.inf, audit=Audit(warmup_steps=1))
     _, state = run(
         ao.adaptive_scheduler(optax.adagrad, 2.4, law=at_once, average=False)
     )
-    assert int(state.recovery.restores) >= 1
+    assert int(state.recovery.judges.restores) >= 1
 
 
 def test_a_change_of_the_data_costs_a_step_and_no_rate():
@@ -901,7 +920,7 @@ def test_a_change_of_the_data_costs_a_step_and_no_rate():
     expected, _ = train(optax.sgd, 0.05, 5.0)
     values, state = train(adaptive, 0.05, 5.0, mode=np.inf)
     assert values[300:310].mean() > 10 * values[290:300].mean()
-    assert int(state.recovery.restores) == 1
+    assert int(state.recovery.judges.restores) == 1
     assert float(state.lr_scale) == pytest.approx(1.0, rel=1e-5)
     assert values[-50:].mean() < 1.2 * expected[-50:].mean()
 
@@ -917,7 +936,7 @@ def test_a_batch_size_that_changes_is_no_event():
         params, state = carry
         value, grads = jax.value_and_grad(loss)(params, batch, 1.0)
         updates, state = tx.update(grads, state, params, value=value)
-        told = state.lr_scale, state.recovery.restores
+        told = state.lr_scale, state.recovery.judges.restores
         return (optax.apply_updates(params, updates), state), told
 
     run = jax.jit(lambda carry, batches: jax.lax.scan(step, carry, batches))
@@ -984,7 +1003,10 @@ def test_an_explosion_does_not_blind_the_guard_for_good():
     def step(carry, value):
         params, state = carry
         updates, state = tx.update({"w": jnp.full(4, 1e-3)}, state, params, value=value)
-        return (optax.apply_updates(params, updates), state), state.recovery.restores
+        return (
+            optax.apply_updates(params, updates),
+            state,
+        ), state.recovery.judges.restores
 
     start = params, tx.init(params)
     _, restores = jax.jit(lambda v: jax.lax.scan(step, start, v))(np.float32(values))
@@ -997,7 +1019,7 @@ def test_a_copy_is_kept_whenever_the_losses_come(phase):
     for t in range(120):
         loss = 2.0 if t % 10 == phase else None
         params, state = STEP(params, state, loss, size=0.01)
-    assert int(state.recovery.audit.audit_left) == 0
+    assert int(state.recovery.judges.audit.audit_left) == 0
     kept = state.recovery.copy.good_params["b"]
     lost = np.abs(kept - params["b"]) / np.abs(PARAMS["b"] - params["b"])
     assert np.all(lost < 0.35)  # no more than the last 40 of the 120 steps
@@ -1012,8 +1034,8 @@ def test_rewards_now_and_then_are_never_held_against_a_loss(every):
         surrogate, reward = 0.1 * rng.normal(), 35 + rng.normal()
         fed = {"reward": reward} if t % every == every - 1 else {}
         params, state = slow_step(params, state, value=surrogate, **fed)
-    assert int(state.recovery.restores) == 0
-    assert float(state.recovery.levels.lowest_value) < -30
+    assert int(state.recovery.judges.restores) == 0
+    assert float(state.recovery.judges.levels.lowest_value) < -30
 
 
 @pytest.mark.parametrize("every", [1, 2, 5])
@@ -1025,7 +1047,7 @@ def test_a_reward_that_collapses_is_found_however_rarely_it_comes(every):
         if t % every == every - 1:
             fed["reward"] = -500.0 if t > 80 * every else 35 + rng.normal()
         _, state = slow_step(params, state, value=0.1, **fed)
-    assert int(state.recovery.restores) > 0
+    assert int(state.recovery.judges.restores) > 0
 
 
 @pytest.mark.parametrize("level", [10.0, -10.0])
@@ -1034,18 +1056,18 @@ def test_rewards_that_begin_late_are_no_divergence(level):
     params, state = feed(calm(80))
     for _ in range(60):
         _, state = slow_step(params, state, value=2.0, reward=level + rng.normal())
-    assert int(state.recovery.restores) == 0
-    assert abs(float(state.recovery.levels.good_value) + level) < 2.0
+    assert int(state.recovery.judges.restores) == 0
+    assert abs(float(state.recovery.judges.levels.good_value) + level) < 2.0
 
 
 def test_one_gradient_that_is_not_finite_is_no_dead_one():
     signals = one_step(
-        has_gradient=False, grad_norm=0.0, alignment_mean=-0.1, alignment_count=5
+        has_gradient=False, grad_norm=0.0, alignment__mean=-0.1, alignment__count=5
     )
-    state = supervisor.init_recovery(PARAMS, (), LAW)._replace(
-        levels=first(signals.value)._replace(first_norm=jnp.float32(1.0))
+    state = supervisor.init_judges(LAW)._replace(
+        levels=first(signals.loss.value)._replace(first_norm=jnp.float32(1.0))
     )
     verdict, _ = supervisor.judge(
         state, signals, 0.0, LAW, nonfinite=jnp.ones((), bool)
     )
-    assert not verdict.restore and float(verdict.jump) == 0
+    assert not verdict.restore and float(verdict.correction) == 0
