@@ -37,9 +37,7 @@ class Audit(NamedTuple):
     agreed: Number = 1.0  # errors of an agreement that may end
     agreed_after: Number = 4  # cosines behind it
     agreement_lost: Number = 1 / 6  # share of the trust, where an agreement has ended
-    carried: Number = (
-        0.25  # step correlation that a filter with memory has from the start
-    )
+    carried: Number = 0.25  # correlation of steps that a filter with memory has at once
     failed: Number = math.log(0.2)  # log distance of a failure: a fifth
     passed_late: Number = math.log(0.5)  # the largest rate that survives is too high
 

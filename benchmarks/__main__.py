@@ -119,7 +119,7 @@ def _folder(suite: str) -> Path:
 
 @app.command
 def ablate(*, workload: tuple[str, ...] = (), workers: int | None = None) -> None:
-    """Take each part of the law out once, and walk along the prior's strength.
+    """Take each part of the law out once, and walk along the trust in the base rate.
 
     Args:
       workload: Only these; the table is printed and not written then.

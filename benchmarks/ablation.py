@@ -1,4 +1,4 @@
-"""Each part of the law taken out once, and the prior's strength along its range.
+"""Each part of the law taken out once, and the trust in the base rate along its range.
 
 A part is taken out of the `Law`, so what is judged is the law as it stands but for it.
 Development workloads only, some of them also under optimizers that are not their own.
@@ -34,7 +34,7 @@ PARTS = {
     "its ear for agreement that ends": "law__audit__agreed=inf",
     "the second try of its rate": "law__retry=None",
     "the guard": "law__guard=None",
-    "the guard's acquittal": "law__guard__acquitted_at=inf",
+    "the guard's acquittal": "law__guard__data_changed=inf",
     "its early climb": "law__search__early=inf, law__search__early_rate=0.06",
     "the heading": (
         "law__search__ahead=inf, law__nudge__headed=0.0, law__settle__drawn_back=-inf"
@@ -97,7 +97,7 @@ def table(
             "workload rules.",
             "## Without one part",
             _markdown("without", parts),
-            "## The prior's strength",
+            "## The trust in the base rate",
             _markdown("strength", curve),
         ]
     )

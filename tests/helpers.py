@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import pytest
 
+from adaptive_optax import _trees
 from adaptive_optax._types import Rule
 
 
@@ -26,3 +27,10 @@ def slow(case: Any) -> Any:
 def always(delta: float) -> Rule:
     """A law that asks for the same change at every step."""
     return Rule(lambda: (), lambda signals, state: (jnp.float32(delta), state))
+
+
+def with_judges(state: Any, **changes: Any) -> Any:
+    """The scheduler's state with something else in its supervisor's memory."""
+    judges = state.recovery.judges._replace(**changes)
+    recovery = state.recovery._replace(remembered=_trees.pack(judges))
+    return state._replace(recovery=recovery)

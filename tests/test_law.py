@@ -7,7 +7,6 @@ rule. It meets the scheduler at the first step and never again.
 import collections
 import functools
 import math
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +16,7 @@ import pytest
 
 import adaptive_optax as ao
 from tests.rules import twins
+from tests.rules.signal_streams import record
 from tests.sense import sensor_twin
 from tests.supervise.judges_twin import Judges
 
@@ -56,18 +56,17 @@ class Law:
 
     def step(self, loss, grads, reward=None):
         """One step from its feedback; the rate that it is taken at."""
-        of_loss, of_reward = self.read(
-            (loss, math.nan if reward is None else reward, grads)
-        )
+        readings = self.read((loss, math.nan if reward is None else reward, grads))
         judges, m = self.judges, self.coordinate
-        signals = SimpleNamespace(
-            **(of_loss if reward is None else of_reward),
-            coordinate=m,
-            warming=judges.warming(),
-            failures=judges.failures,
-            trusted=judges.trusted,
-            ceiling=judges.ceiling,
-        )
+        standing = {
+            "log_scale": m,
+            "warming": judges.warming(),
+            "failures": judges.failures,
+            "trusted_log_scale": judges.trusted,
+            "diverged_log_scale": judges.ceiling,
+        }
+        standing = {f"standing.{name}": x for name, x in standing.items()}
+        signals = record(readings | standing)
         on_the_way_back, before = judges.steps_back, self.good
         count, horizon = signals.count, self.total_steps
         held = horizon is not None and count > 0.7 * horizon

@@ -13,7 +13,7 @@ import pytest
 
 import adaptive_optax as ao
 from adaptive_optax._types import Rule
-from tests.helpers import always
+from tests.helpers import always, with_judges
 
 PARAMS = {"w": jnp.linspace(-1.0, 1.0, 6).reshape(2, 3), "b": jnp.ones(3)}
 BARE = {"average": False, "recovery": False}
@@ -344,7 +344,7 @@ class TestLaw:
     def test_laws_may_be_studied_in_one_program(self):
         @jax.jit
         @jax.vmap
-        def rate_after(strength, warmup_steps):
+        def rate_after(trust, warmup_steps):
             law = ao.Law(trust, audit=ao.law.Audit(warmup_steps=warmup_steps))
             tx = ao.adaptive_scheduler(optax.sgd, 0.1, law=law, average=False)
             updated = tx.update(PARAMS, tx.init(PARAMS), PARAMS, value=1.0)[1]
@@ -373,7 +373,7 @@ class TestStanding:
         tx = ao.adaptive_scheduler(
             optax.sgd, 0.1, momentum=0.9, rule=rule, momentum_rule=rule, average=False
         )
-        state = optax.tree.set(
+        state = with_judges(
             tx.init(PARAMS),
             diverged_log_scale=jnp.float32(-0.7),
             trusted_log_scale=jnp.float32(-1.4),
@@ -396,10 +396,8 @@ class TestStanding:
         state = tx.init(PARAMS)
         moved = jax.tree.map(lambda p: p + 1.0, PARAMS)
         frozen = jnp.ones_like(state.freezing.freeze_mask)
-        state = state._replace(
-            recovery=state.recovery._replace(restoring=jnp.int32(2)),
-            freezing=state.freezing._replace(freeze_mask=frozen),
-        )
+        state = with_judges(state, restoring=jnp.int32(2))
+        state = state._replace(freezing=state.freezing._replace(freeze_mask=frozen))
         updates, after = tx.update(PARAMS, state, moved, value=1.0)
         assert after.freezing.freeze_mask.all()
         chex.assert_trees_all_equal(
@@ -556,7 +554,7 @@ class TestFeedback:
         heard = []
 
         def update(signals, state):
-            heard.append((signals.loss.value, signals.reward))
+            heard.append((signals.loss.value, signals.reward.value))
             return jnp.zeros((), jnp.float32), state
 
         tx = ao.adaptive_scheduler(optax.sgd, 0.1, rule=Rule(lambda: (), update))
@@ -959,7 +957,7 @@ BAD = [
     (
         {"law": ao.Law(), "mode": "search"},
         ValueError,
-        "`mode`='search' and `law` both say .*law=ao.Law.strength=3.0",
+        "`mode`='search' and `law` both say .*law=ao.Law.trust=3.0",
     ),
     (
         {"law": ao.Law(retry=False)},

@@ -28,7 +28,7 @@ from adaptive_optax.sense import estimators
 QUICK, SLOW, SPREAD = 0.9, 0.98, 0.97  # decays
 COLUMNS = 3  # alignment, heading, step correlation
 
-_LEAST = np.float32([[(1 - b) / (1 + b)] for b in (QUICK, SLOW)])
+_ENDLESS = np.asarray([[(1 - b) / (1 + b)] for b in (QUICK, SLOW)], np.float32)
 
 
 class Bank(NamedTuple):
@@ -56,17 +56,17 @@ def extend(bank: jax.Array, cosine: jax.Array, came: jax.Array) -> jax.Array:
     old = Bank(*bank)
     n = old.seen + came
     decays = QUICK, SLOW, SPREAD
-    weights = estimators.exponential_weights(decays, estimators.ones(decays, n))
+    weights = estimators.exponential_weights(decays, estimators.ones(decays, n[None]))
     values = jnp.stack([cosine, cosine, (cosine - old.mean) ** 2])
     means = bank[:3]
-    means = means + jnp.where(came, weights, 0.0) * (values - means)
+    means = means + jnp.where(came[None], weights, 0.0) * (values - means)
     return jnp.concatenate([means, n[None]])
 
 
 def read(bank: jax.Array, cosine: jax.Array, came: jax.Array) -> Cosine:
     """What every cosine says: a `Cosine` whose entries have a column for each."""
     b = Bank(*bank)
-    sem, slow_sem = standard_error(b.square, b.seen, _LEAST)
+    sem, slow_sem = standard_error(b.square[None], b.seen[None], _ENDLESS)
     return Cosine(
         arrived=came,
         value=cosine,
@@ -79,7 +79,7 @@ def read(bank: jax.Array, cosine: jax.Array, came: jax.Array) -> Cosine:
 
 
 def standard_error(
-    variance: jax.Array, seen: jax.Array, endless: jax.Array
+    variance: jax.Array, seen: jax.Array, endless: jax.Array | np.ndarray
 ) -> jax.Array:
     """Of a mean of cosines, which are as good as white.
 

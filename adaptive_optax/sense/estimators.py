@@ -4,7 +4,8 @@
     w_n = (1 - b) / (1 - b^n)       exponential: the usual average over that of ones
     w_n = (p + 1) / (n + p)         polynomial: about the last 1 / (p + 1) of them all
 
-n counts the new value. Either weight is 1 at the first, so no mean has a bias.
+n counts the new value. Either weight is 1 at the first, to rounding, so that no mean
+has a bias.
 """
 
 import math
@@ -20,18 +21,18 @@ def ones(decays: Sequence[float], n: jax.Array) -> jax.Array:
 
     Args:
       decays: b of each row, in (0, 1).
-      n: f32[rows, columns] or f32[columns], >= 0.
+      n: f32[rows, columns], or one row for all of them, >= 0.
     """
-    logs = np.float32([[math.log(b)] for b in decays])
+    logs = np.asarray([[math.log(b)] for b in decays], np.float32)
     return -jnp.expm1(logs * n)
 
 
 def exponential_weights(decays: Sequence[float], ones: jax.Array) -> jax.Array:
     """w_n of exponential means, a row for each; 0 where n is 0."""
-    shares = np.float32([[1 - b] for b in decays])
+    shares = np.asarray([[1 - b] for b in decays], np.float32)
     return jnp.where(ones > 0, shares / jnp.where(ones > 0, ones, 1.0), 0.0)
 
 
 def polynomial_weight(power: float | np.ndarray, n: jax.Array) -> jax.Array:
     """w_n of a polynomial mean; n >= 1."""
-    return (power + 1) / (n + power)
+    return jnp.divide(power + 1, n + power)

@@ -56,10 +56,12 @@ def observe(g: Gradient, norms: GradientNorms) -> tuple[Gradient, jax.Array]:
     z = jnp.where(known, (log_norm - g.log_norm) / jnp.where(known, spread, 1.0), 0.0)
     seen = g.norms_seen + ok
     ages = jnp.stack([seen, jnp.maximum(seen - 1, 0.0)])
-    weights = estimators.exponential_weights((DECAY,), estimators.ones((DECAY,), ages))
+    ones = estimators.ones((DECAY,), ages[None])
+    weights = estimators.exponential_weights((DECAY,), ones)
     weights = jnp.where(ok, weights[0], 0.0)
     now = jnp.stack([log_norm, jnp.abs(log_norm - g.log_norm)])
     means = jnp.stack([g.log_norm, g.log_spread])
     means = means + weights * (now - means)
     total = g.total + jnp.where(ok, norms.square, 0.0)
-    return Gradient(*means, seen, jnp.minimum(total, LARGEST)), z
+    log_norm, log_spread = means
+    return Gradient(log_norm, log_spread, seen, jnp.minimum(total, LARGEST)), z

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from adaptive_optax import _trees
 from adaptive_optax._types import Series, Signals, Standing
@@ -78,7 +77,7 @@ def measure(
       The signals, with nothing known yet of any gain's standing, and the new state.
     """
     fed = jnp.stack([_number(value), _number(reward)])
-    came = np.asarray([value is not None, reward is not None])
+    came = jnp.asarray([value is not None, reward is not None])
     usable = came & (jnp.abs(fed) < LARGEST)  # False for NaN
     bank, ones = series.extend(state.series, jnp.where(usable, fed, 0.0), usable)
     said = series.read(state.series, bank, ones, usable)

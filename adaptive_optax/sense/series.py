@@ -31,9 +31,10 @@ SPREAD, CALM = 0.95, 0.995  # of the innovations, now and in the long run
 SUCCESS = 0.95
 FAR, NEAR = 2.0, 8.0  # powers of the polynomial means: about the last 1/3 and 1/9
 LOSS, REWARD = 0, 1  # columns of the bank
-BETTER = np.float32([1.0, -1.0])  # a fall of the loss, a rise of the reward
+BETTER = np.asarray([1.0, -1.0], np.float32)  # a fall of the loss, a rise of the reward
 
 _DECAYS = FAST, SLOW, SPREAD, CALM, SUCCESS
+_POWERS = np.asarray([[FAR], [NEAR]], np.float32)
 _PRODUCTS = FAST * FAST, SLOW * SLOW, FAST * SLOW
 
 
@@ -53,6 +54,8 @@ class Bank(NamedTuple):
     begun: jax.Array  # 1 once there is a first
 
 
+_LEAST = np.asarray([[2], [2], [1], [1]], np.float32)  # values behind each quotient
+_UNKNOWN = np.asarray([[0], [0], [0], [1]], np.float32)  # what it is before that
 _FORGOTTEN = np.asarray([[i < Bank._fields.index("last")] for i in range(11)])
 
 
@@ -83,14 +86,14 @@ def extend(
     weights = jnp.concatenate(
         [
             estimators.exponential_weights(_DECAYS, ones[: len(_DECAYS)]),
-            estimators.polynomial_weight(np.float32([[FAR], [NEAR]]), n),
+            estimators.polynomial_weight(_POWERS, n[None]),
         ]
     )
     innovation = jnp.abs(x - old.fast)
     better = BETTER * (old.slow - x) > _noise(old.spread)
     means = bank[: len(weights)]
     values = jnp.stack([x, x, innovation, innovation, better, x, x])
-    means = means + jnp.where(came, weights, 0.0) * (values - means)
+    means = means + jnp.where(came[None], weights, 0.0) * (values - means)
     rest = [
         n,
         jnp.where(came, x, old.last),
@@ -141,9 +144,9 @@ def read(
             s.spread,
         ]
     )
-    known = (errors > 0) & (s.seen >= np.float32([[2], [2], [1], [1]]))
+    known = (errors > 0) & (s.seen[None] >= _LEAST)
     trend, long_trend, drop, ratio = jnp.where(
-        known, gaps / jnp.where(known, errors, 1.0), np.float32([[0], [0], [0], [1]])
+        known, gaps / jnp.where(known, errors, 1.0), _UNKNOWN
     )
     return Series(
         arrived=came,

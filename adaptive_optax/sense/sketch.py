@@ -77,24 +77,23 @@ def inner_products(
     """Of pairs of sketches, as of what they stand for; f32[len(pairs)].
 
     All sums over one leaf are one reduction, which is one kernel where many would be.
+    (A reduction of many operands would be as well, and gather across devices.)
 
     Args:
       pairs: Sketches of one tree.
       scales: From `scales`, the weight of each leaf's coordinates.
     """
+    total = jnp.zeros(len(pairs), jnp.float32)
     columns = zip(
         *(zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True) for a, b in pairs),
         strict=True,
     )
-    zeros = (jnp.zeros((), jnp.float32),) * len(pairs)
-    totals = list(zeros)
     for leaves, scale in zip(columns, scales, strict=True):
-        products = tuple(
-            x.astype(jnp.float32) * y.astype(jnp.float32) for x, y in leaves
+        products = jnp.stack(
+            [x.astype(jnp.float32) * y.astype(jnp.float32) for x, y in leaves]
         )
-        sums = jax.lax.reduce(products, zeros, _add, tuple(range(products[0].ndim)))
-        totals = [x + scale * y for x, y in zip(totals, sums, strict=True)]
-    return jnp.stack(totals)
+        total += scale * jnp.sum(products, axis=tuple(range(1, products.ndim)))
+    return total
 
 
 def cosines(
@@ -111,10 +110,6 @@ def cosines(
     ok &= jnp.isfinite(square) & jnp.isfinite(other) & jnp.isfinite(dot)
     size = jnp.sqrt(jnp.where(ok, square, 1.0)) * jnp.sqrt(jnp.where(ok, other, 1.0))
     return jnp.where(ok, jnp.clip(dot / size, -1.0, 1.0), 0.0), ok
-
-
-def _add(a: Any, b: Any) -> tuple[jax.Array, ...]:
-    return tuple(x + y for x, y in zip(a, b, strict=True))
 
 
 def _shards(leaf: jax.Array) -> tuple[int, ...]:

@@ -10,7 +10,20 @@ from adaptive_optax._types import Standing
 from adaptive_optax.law import Law
 from adaptive_optax.sense.stage import Seen
 from adaptive_optax.supervise import rollback, supervisor
-from adaptive_optax.supervise.supervisor import SOUND, RecoveryState, Verdict
+from adaptive_optax.supervise.supervisor import SOUND, Verdict
+
+
+class RecoveryState(NamedTuple):
+    """State of the supervisor."""
+
+    copy: rollback.CopyState
+    remembered: jax.Array  # f32[k], see `supervisor.Judges`
+
+    @property
+    def judges(self) -> supervisor.Judges:
+        """What is remembered, by its names."""
+        packed = _trees.scalar_of(self.remembered)
+        return _trees.unpack(packed, jax.eval_shape(supervisor.init_judges, Law()))
 
 
 class Supervision(NamedTuple):
@@ -21,6 +34,23 @@ class Supervision(NamedTuple):
     share: Callable[[Any], Any]  # state -> share of the rate that the step takes
     inner: Callable[..., Any]  # (before, after, inner_state) -> the one to go on from
     finish: Callable[..., Any]  # (before, after, verdict, params, steps) -> steps
+
+
+def init_recovery(
+    params: Any, inner_state: Any, law: Law, *, dtype: Any = None
+) -> RecoveryState:
+    """The state before the first step.
+
+    Args:
+      params: Parameters, or their `jax.ShapeDtypeStruct`s.
+      inner_state: The inner optimizer's first state.
+      law: Which parts there are.
+      dtype: Of the copies of floating-point arrays; None copies them as they are.
+    """
+    return RecoveryState(
+        copy=rollback.init_copy(params, inner_state, dtype),
+        remembered=_trees.pack(supervisor.init_judges(law)),
+    )
 
 
 def unsupervised() -> Supervision:
@@ -87,7 +117,7 @@ def supervised(law: Law, dtype: Any) -> Supervision:
         return rollback.go_back(after.copy, going, params, steps)
 
     return Supervision(
-        init=lambda params, inner_state: supervisor.init_recovery(
+        init=lambda params, inner_state: init_recovery(
             params, inner_state, law, dtype=dtype
         ),
         update=update,

@@ -12,10 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptive_optax import _trees
 from adaptive_optax._types import Signals, Standing
 from adaptive_optax.law import Audit, Guard, Law
-from adaptive_optax.supervise import audit, evidence, guard, retry, rollback
+from adaptive_optax.supervise import audit, evidence, guard, retry
 from adaptive_optax.supervise.evidence import Evidence, Levels, one_less
 
 
@@ -32,18 +31,6 @@ class Judges(NamedTuple):
     restores: jax.Array  # i32[] times that parameters went back
     trusted_log_scale: jax.Array  # f32[] see `Standing`
     diverged_log_scale: jax.Array  # f32[] see `Standing`
-
-
-class RecoveryState(NamedTuple):
-    """State of the supervisor: the copy, and what is remembered in one array."""
-
-    copy: rollback.CopyState
-    remembered: jax.Array  # f32[k], see `Judges`
-
-    @property
-    def judges(self) -> Judges:
-        """What is remembered, by its names."""
-        return _trees.unpack(self.remembered, jax.eval_shape(init_judges, Law()))
 
 
 class Verdict(NamedTuple):
@@ -68,23 +55,6 @@ SOUND = Verdict(
     min_rise=np.float32(0.0),
 )
 """The verdict where there is no judge."""
-
-
-def init_recovery(
-    params: Any, inner_state: Any, law: Law, *, dtype: Any = None
-) -> RecoveryState:
-    """The supervisor before the first step.
-
-    Args:
-      params: Parameters, or their `jax.ShapeDtypeStruct`s.
-      inner_state: The inner optimizer's first state.
-      law: Which parts there are.
-      dtype: Of the copies of floating-point arrays; None copies them as they are.
-    """
-    return RecoveryState(
-        copy=rollback.init_copy(params, inner_state, dtype),
-        remembered=_trees.pack(init_judges(law)),
-    )
 
 
 def init_judges(law: Law) -> Judges:

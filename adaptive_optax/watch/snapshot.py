@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adaptive_optax import _trees
 from adaptive_optax.act.average import AverageState
@@ -17,7 +18,7 @@ from adaptive_optax.freeze.law import FreezeState
 from adaptive_optax.rules.blend import BlendState
 from adaptive_optax.sense.sensor import FED
 from adaptive_optax.state import READINGS, AdaptiveSchedulerState
-from adaptive_optax.supervise.supervisor import RecoveryState
+from adaptive_optax.supervise.stage import RecoveryState
 
 _PIECES = (
     AdaptiveSchedulerState,
@@ -146,8 +147,11 @@ def _read(fields: dict[str, jax.Array]) -> dict[str, jax.Array]:
     for key, x in fields.items():
         prefix, name = key[: key.rfind("/") + 1], key[key.rfind("/") + 1 :]
         if name == "readings":
-            for i, reading in enumerate(READINGS):
-                result[prefix + reading] = x[..., i]
+            found = _trees.unpack(x, [np.float32(0)] * len(READINGS))
+            result |= {
+                prefix + reading: jnp.copy(y)
+                for reading, y in zip(READINGS, found, strict=True)
+            }
         elif name == "frozen_leaves":
             result[key] = jnp.mean(x.astype(jnp.float32), axis=-1)
         else:
@@ -158,7 +162,10 @@ def _read(fields: dict[str, jax.Array]) -> dict[str, jax.Array]:
 def _sensor(sensor: Any) -> dict[str, Any]:
     return {
         "steps": sensor.signal_count,
-        **{f"nonfinite_{name}": sensor.nonfinite[..., i] for i, name in enumerate(FED)},
+        **{
+            f"nonfinite_{name}": _trees.scalar_of(sensor.nonfinite)[..., i]
+            for i, name in enumerate(FED)
+        },
     }
 
 

@@ -152,14 +152,18 @@ class TestDrive:
         assert float(gain) == 2.0 and int(state) == 7
 
     def test_a_correction_is_made_even_in_a_hold(self):
-        gain, _ = self.drive(always_counted(0.5), jnp.int32(7), hold=True, correction=-1.0)
+        gain, _ = self.drive(
+            always_counted(0.5), jnp.int32(7), hold=True, correction=-1.0
+        )
         assert float(gain) == pytest.approx(2.0 * math.exp(-1.0), rel=1e-6)
 
     @pytest.mark.parametrize(
         "delta, min_rise, change",
         [(0.1, 0.2, 0.2), (0.5, 0.2, 0.5), (-0.5, 0.2, 0.2), (-0.5, 0.0, -0.5)],
     )
-    def test_a_least_rise_is_made_whatever_the_rule_answers(self, delta, min_rise, change):
+    def test_a_least_rise_is_made_whatever_the_rule_answers(
+        self, delta, min_rise, change
+    ):
         gain, _ = self.drive(always_counted(delta), jnp.int32(7), min_rise=min_rise)
         assert float(gain) == pytest.approx(2.0 * math.exp(change), rel=1e-6)
 

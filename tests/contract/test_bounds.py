@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import adaptive_optax as ao
 from tests.contract.registry import RULES
-from tests.rules.signal_streams import FLAGS, steps
+from tests.rules.signal_streams import FIELDS, dtype_of, steps
 
 STEPS = 40
 LR, MU, SIGMA = (3e-3, 4e-2), (0.3, 0.95), (1e-4, 2e-3)
@@ -99,18 +99,19 @@ def test_gains_stay_in_bounds_and_parameters_finite(which, stream):
 numbers = st.floats(allow_nan=True, allow_infinity=True, width=32)
 
 
+FLAGS = tuple(name for name in FIELDS if dtype_of(name) is np.bool_)
 ALL_RULES = {name: make() for name, make in RULES.items()}
 ASKED = (
-    "loss_trend",
-    "loss_variance",
+    "loss__trend",
+    "loss__variance_ratio",
     "grad_norm_z",
-    "success",
-    "alignment_mean",
-    "alignment_sem",
-    "value_change",
-    "reward_trend",
-    "coordinate",
-    "loss_fast",
+    "loss__success",
+    "alignment__mean",
+    "alignment__sem",
+    "loss__change",
+    "reward__trend",
+    "standing__log_scale",
+    "loss__fast",
     *FLAGS,
 )
 
@@ -142,6 +143,6 @@ def test_every_rule_answers_any_signal_with_a_finite_change(data):
         )
         for field in ASKED
     }
-    deltas = ask_all(steps(4, **fields, alignment_count=9))
+    deltas = ask_all(steps(4, **fields, alignment__count=9))
     for name, each in deltas.items():
         assert np.isfinite(each).all(), (name, fields)

@@ -47,7 +47,8 @@ def test_the_law_agrees_with_its_twin(name, seed):
     early = np.arange(500) < 90
     stream = replaced(
         stream,
-        standing__diverged_log_scale=stream.standing.log_scale + np.float32(np.where(early, np.inf, -0.1)),
+        standing__diverged_log_scale=stream.standing.log_scale
+        + np.float32(np.where(early, np.inf, -0.1)),
         alignment__mean=np.where(early, np.float32(0.3), stream.alignment.mean),
         alignment__slow=np.where(early, np.float32(0.3), stream.alignment.slow),
         loss__trend=np.where(early, np.abs(stream.loss.trend), stream.loss.trend),

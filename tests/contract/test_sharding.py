@@ -156,9 +156,9 @@ def test_eight_devices_agree_with_one_and_exchange_scalars_only():
             assert exchanged and max(size for _, size in exchanged) <= 64, exchanged
             assert {kind for kind, _ in exchanged} == {"all-reduce"}
             sketches = (
-                state.sensor.way.step_sketch,
-                state.sensor.way.travel_sketch,
-                state.sensor.way.anchor_sketch,
+                state.sensor.motion.step_sketch,
+                state.sensor.motion.displacement_sketch,
+                state.sensor.motion.anchor_sketch,
             )
             for tree in sketches:
                 assert not tree["rows"].is_fully_replicated

@@ -204,7 +204,7 @@ def test_types_of_a_rule_are_fixed(name, x64, strict_types):
     with jax.enable_x64(x64):
         rule = RULES[name]()
         state = rule.init()
-        for fields in ({}, {"restored": True}, {"has_value": False}):
+        for fields in ({}, {"standing__restored": True}, {"loss__arrived": False}):
             delta, after = jax.eval_shape(rule.update, one_step(**fields), state)
             assert jax.typeof(delta) == jax.typeof(jnp.float32(0))
             assert_same_types(after, state)

@@ -68,7 +68,7 @@ def test_under_a_mask():
         optax.masked(small(freeze_threshold=0.0), {"w": True, "b": False})
     )
     inner = state.inner_state
-    assert inner.sensor.way.step_sketch["b"] == optax.MaskedNode()
+    assert inner.sensor.motion.step_sketch["b"] == optax.MaskedNode()
     assert scale_of(state) != 1.0
     grads = feedback(0, STEPS).grads["b"]
     expected = some_params()["b"] + grads.sum(0)  # passed through as they came
@@ -92,7 +92,7 @@ def test_in_a_partition_each_part_regulates_itself():
 
 
 def one(signals):
-    return jnp.ones_like(signals.value)
+    return jnp.ones_like(signals.loss.value)
 
 
 def test_in_multi_steps_only_whole_steps_count():

@@ -183,14 +183,15 @@ def records(stream: Signals) -> Iterator[Any]:
 
 
 def record(fields: dict[str, Any]) -> SimpleNamespace:
-    """Fields, some of them ``part__name``, as a twin reads them: ``s.part.name``."""
+    """Fields, such as ``part.name``, as a twin reads them: ``s.part.name``."""
     parts: dict[str, Any] = {}
     for name, x in fields.items():
-        part, _, entry = name.rpartition("__")
+        part, _, entry = name.replace("__", ".").rpartition(".")
         if part:
             parts.setdefault(part, SimpleNamespace()).__dict__[entry] = x
         else:
             parts[name] = x
+    parts.setdefault("objective", parts.get("loss"))
     return SimpleNamespace(**parts)
 
 

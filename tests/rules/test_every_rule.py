@@ -167,7 +167,9 @@ def test_scale_and_sign_of_the_loss_do_not_matter(rule):
         grad_norm=stream.grad_norm * 1e-6,
     )
     offset = replaced(
-        stream, loss__value=stream.loss.value - 100.0, loss__fast=stream.loss.fast - 100.0
+        stream,
+        loss__value=stream.loss.value - 100.0,
+        loss__fast=stream.loss.fast - 100.0,
     )
     deltas, _ = run_rule(rule, stream)
     np.testing.assert_array_equal(run_rule(rule, shifted)[0], deltas)

@@ -156,7 +156,7 @@ def alignment(steps, rate=0.02, up_evidence=3.0, down_evidence=1.0, down_trend=-
             s.alignment.slow > 0 or s.step_correlation.mean <= 0
         ):
             up = max(up, pace / 2 * min(z_ahead / 2, 1))
-        overshoots = s.loss.trend < down_trend and s.step_correlation.mean > 0
+        overshoots = s.objective.trend < down_trend and s.step_correlation.mean > 0
         if z_down > down_evidence and overshoots:
             down = rate * min(z_down / 2, 1)
         yield up - down
@@ -165,11 +165,11 @@ def alignment(steps, rate=0.02, up_evidence=3.0, down_evidence=1.0, down_trend=-
 def settle(steps, power=1.5, max_long_trend=2.0):
     for s in steps:
         too_early = s.standing.warming or s.standing.restored or s.alignment.count <= 3
-        judged = s.alignment.arrived and s.loss.arrived and s.loss.count >= 31
+        judged = s.alignment.arrived and s.objective.arrived and s.objective.count >= 31
         if too_early or not judged:
             yield 0.0
         elif (
-            s.loss.long_trend < max_long_trend
+            s.objective.long_trend < max_long_trend
             and s.alignment.slow < s.alignment.slow_sem
             and s.heading.slow < -s.heading.slow_sem
         ):
@@ -193,12 +193,12 @@ def search(
         agree = s.alignment.slow - 0.01 > evidence * s.alignment.slow_sem
         agree = agree or s.heading.slow > evidence * s.heading.slow_sem
         recedes = s.alignment.mean < s.alignment.slow - 2 * s.alignment.sem
-        told = s.loss.arrived and 3 * s.loss.noise < abs(s.loss.fast)
-        unmoved = told and abs(s.loss.drop) < 0.12
+        told = s.objective.arrived and 3 * s.objective.noise < abs(s.objective.fast)
+        unmoved = told and abs(s.objective.drop) < 0.12
         if unmoved and agree and s.alignment.count > 12:
             waiting = False
         waiting = waiting and searching
-        if (s.loss.arrived and s.loss.trend > 1) or s.standing.restored:
+        if (s.objective.arrived and s.objective.trend > 1) or s.standing.restored:
             proven = m
         ready = (
             searching and not waiting and s.alignment.arrived and s.alignment.count > 5
@@ -207,7 +207,7 @@ def search(
         if not searching:
             delta = nudge
         elif (ready and not s.standing.warming) and (
-            s.alignment.mean < 0 or s.loss.trend < -4
+            s.alignment.mean < 0 or s.objective.trend < -4
         ):
             back = max(min(lagged, m), m - lag * max(rate, early_rate))
             landing = back

@@ -55,7 +55,7 @@ class Series:
         error = self.noise() * math.sqrt((contrast**2).sum())
         return float(contrast @ np.asarray(self.level)) / error if error > 0 else 0.0
 
-    def progress(self):
+    def long_trend(self):
         n = len(self.level)
         # n times the variance of the difference, for white noise and n -> infinity.
         spread = 3 * 3 / 5 + 9 * 9 / 17 - 2 * 3 * 9 / 11
@@ -63,39 +63,39 @@ class Series:
         gap = polynomial_mean(2, self.level) - polynomial_mean(8, self.level)
         return gap / error if n >= 2 and error > 0 else 0.0
 
-    def gain(self):
+    def drop(self):
         if not self.level:
             return 0.0
         size = abs(self.first) + 3 * self.noise()
         return (self.first - mean(0.9, self.level)) / size if size > 0 else 0.0
 
-    def relative_variance(self):
+    def variance_ratio(self):
         usual = mean(0.995, self.innovations)
         return (mean(0.95, self.innovations) / usual) ** 2 if usual > 0 else 1.0
 
     def success(self):
         return mean(0.95, self.better) if self.better else 0.5
 
-    def as_loss(self, arrived):
-        """The readings of the loss if this is the series of it."""
+    def readings(self, name, arrived, sign=1.0):
+        """What is read of it; the levels times ``sign``."""
         return {
-            "loss.arrived": arrived,
-            "value": self.last,
-            "loss.change": self.change if arrived else 0.0,
-            "loss.fast": mean(0.9, self.level),
-            "loss.slow": mean(0.98, self.level),
-            "loss.noise": self.noise(),
-            "loss.trend": self.trend(),
-            "loss.long_trend": self.progress(),
-            "loss.drop": self.gain(),
-            "loss.count": len(self.level),
-            "loss.variance_ratio": self.relative_variance(),
-            "loss.success": self.success(),
+            f"{name}.arrived": arrived,
+            f"{name}.value": sign * self.last,
+            f"{name}.change": sign * self.change if arrived else 0.0,
+            f"{name}.fast": sign * mean(0.9, self.level),
+            f"{name}.slow": sign * mean(0.98, self.level),
+            f"{name}.noise": self.noise(),
+            f"{name}.trend": self.trend(),
+            f"{name}.long_trend": self.long_trend(),
+            f"{name}.drop": self.drop(),
+            f"{name}.variance_ratio": self.variance_ratio(),
+            f"{name}.success": self.success(),
+            f"{name}.count": len(self.level),
         }
 
 
 def read(fed, taken):
-    """One dict of readings a step, and one of those that judge by the reward.
+    """One dict of readings a step.
 
     Args:
       fed: (loss, reward, gradient) of each step; the last a vector.
@@ -145,17 +145,19 @@ def read(fed, taken):
             headings.append(heading)
         heading_share = max(0.02 / 1.98, 1 / max(len(headings), 1))
         readings = {
-            **loss.as_loss(has_value),
+            **loss.readings("loss", has_value),
+            **gain.readings("reward", has_reward, sign=-1.0),
+            **(
+                loss.readings("objective", has_value)
+                if gain.first is None
+                else gain.readings("objective", has_reward)
+            ),
             "count": count,
-            "reward.arrived": has_reward,
             "has_gradient": has_gradient,
             "alignment.arrived": has_alignment,
-            "reward": -gain.last,
-            "reward.change": -gain.change if has_reward else 0.0,
-            "reward.trend": gain.trend(),
             "grad_norm": norm if has_gradient else 0.0,
             "grad_norm_z": z,
-            "alignment": cosine,
+            "alignment.value": cosine,
             "alignment.mean": mean(0.9, cosines),
             "alignment.sem": math.sqrt(spread * max(0.1 / 1.9, 1 / n)) + 1e-6,
             "alignment.slow": mean(0.98, cosines),
@@ -169,7 +171,7 @@ def read(fed, taken):
             if squared_norms
             else 0.0,
         }
-        yield readings, readings | gain.as_loss(has_reward)
+        yield readings
 
         u, again = next(taken)
         place = place + u

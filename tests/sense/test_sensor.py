@@ -1,6 +1,7 @@
 """The sensor against a slow twin, its invariances, and what it does with bad input."""
 
 import functools
+import operator
 
 import chex
 import jax
@@ -11,43 +12,22 @@ import optax
 import pytest
 
 import adaptive_optax as ao
+from adaptive_optax._types import Cosine, Series
 from adaptive_optax.sense import sensor as sensing
-from tests.rules.signal_streams import MEASURED
+from tests.rules.signal_streams import FIELDS
 from tests.sense import sensor_twin
 
 PARAMS = {"w": jnp.zeros((3, 4)), "b": jnp.zeros(5)}
-COMPARED = (
-    "value",
-    "loss.change",
-    "loss.fast",
-    "loss.slow",
-    "loss.noise",
-    "loss.trend",
-    "loss.long_trend",
-    "loss.count",
-    "loss.variance_ratio",
-    "loss.success",
-    "reward",
-    "reward.change",
-    "reward.trend",
-    "grad_norm",
-    "grad_norm_z",
-    "alignment",
-    "alignment.mean",
-    "alignment.sem",
-    "alignment.slow",
-    "alignment.slow_sem",
-    "alignment.count",
-    "step_correlation.mean",
-    "heading.slow",
-    "heading.slow_sem",
-    "dog_step_size",
-)
-FLAGS = tuple(MEASURED)
+# What no rule reads: the quick mean of the heading, and of the steps all but that.
+UNREAD = {f"heading.{name}" for name in ("arrived", "value", "mean", "sem", "count")}
+UNREAD |= {f"step_correlation.{name}" for name in Cosine._fields if name != "mean"}
+MEASURED = {name.replace("__", ".") for name in FIELDS if "standing" not in name}
+MEASURED |= {f"objective.{name}" for name in Series._fields}
+COMPARED = sorted(MEASURED - UNREAD)
 
 
-@functools.partial(jax.jit, static_argnames=("fraction", "by_reward"))
-def read(losses, rewards, gradients, steps, restored, *, fraction=1.0, by_reward=False):
+@functools.partial(jax.jit, static_argnames="fraction")
+def read(losses, rewards, gradients, steps, restored, *, fraction=1.0):
     """All signals of a stream of raw feedback, stacked, and the last state."""
 
     def tree(flat):
@@ -61,8 +41,6 @@ def read(losses, rewards, gradients, steps, restored, *, fraction=1.0, by_reward
         signals, state = sensing.measure(
             state, grads, norms, value=loss, reward=reward, fraction=fraction
         )
-        if by_reward:
-            signals = sensing.by_reward(signals, state)
         state = sensing.record_step(state, tree(flat_step), again, fraction=fraction)
         return state, signals
 
@@ -93,6 +71,7 @@ def stream(seed, length=500):
     gradients[rng.random(length) < 0.02, 7] = np.inf
     gradients[rng.random(length) < 0.02] = 0.0
     steps[rng.random(length) < 0.02] = 0.0
+    rewards[:9] = np.nan
     raw = [spoilt(losses), spoilt(rewards), gradients, steps]
     middle = slice(length // 3, 2 * length // 3)
     for each in raw:
@@ -101,43 +80,38 @@ def stream(seed, length=500):
 
 
 def twin(losses, rewards, gradients, steps, restored):
-    """The twin's readings of the loss, and those of the reward as a loss."""
+    """The twin's readings, one dict a step."""
     fed = zip(*(np.float64(x) for x in (losses, rewards, gradients)), strict=True)
-    return zip(
-        *sensor_twin.read(fed, zip(np.float64(steps), restored, strict=True)),
-        strict=True,
-    )
+    return list(sensor_twin.read(fed, zip(np.float64(steps), restored, strict=True)))
 
 
-def assert_same(signals, expected):
-    for name in FLAGS:
-        np.testing.assert_array_equal(
-            getattr(signals, name), [row[name] for row in expected], err_msg=name
-        )
-    for name in COMPARED:
-        # A trend is a small difference of levels, which float32 holds to 1e-7 of 2.
-        np.testing.assert_allclose(
-            getattr(signals, name),
-            [row[name] for row in expected],
-            rtol=2e-5,
-            atol=2e-4 if name.endswith(("_trend", "_progress")) else 2e-5,
-            err_msg=name,
-        )
+def reading(signals, name):
+    """``loss.trend`` of the signals."""
+    return operator.attrgetter(name)(signals)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_sensor_agrees_with_its_twin(seed):
     fed = stream(seed)
     signals, state = read(*fed)
-    of_loss, of_reward = twin(*fed)
-    assert_same(signals, of_loss)
-    assert_same(read(*fed, by_reward=True)[0], of_reward)
-    for name, bad in (
-        ("values", ~np.isfinite(fed[0])),
-        ("rewards", ~np.isfinite(fed[1])),
-        ("gradients", ~np.isfinite(fed[2]).all(axis=1)),
-    ):
-        assert int(getattr(state, f"nonfinite_{name}")) == bad.sum() > 0
+    expected = twin(*fed)
+    for name in COMPARED:
+        # A trend is a small difference of levels, which float32 holds to 1e-7 of 2.
+        np.testing.assert_allclose(
+            reading(signals, name),
+            [row[name] for row in expected],
+            rtol=2e-5,
+            atol=2e-4 if name.endswith("trend") else 2e-5,
+            err_msg=name,
+        )
+    judged = np.asarray(signals.objective.value)
+    begun = int(np.argmax(signals.reward.arrived))
+    assert begun > 5
+    np.testing.assert_array_equal(judged[:begun], signals.loss.value[:begun])
+    np.testing.assert_array_equal(judged[begun:], -signals.reward.value[begun:])
+    bad = [~np.isfinite(x).reshape(len(x), -1).all(axis=1) for x in fed[:3]]
+    assert list(state.nonfinite) == [b.sum() for b in bad]
+    assert min(state.nonfinite) > 0
 
 
 def quiet(losses, rewards=None, gradients=None, steps=None):
@@ -168,7 +142,7 @@ def test_the_scale_of_the_loss_does_not_matter(scale):
     scaled, _ = read(*quiet(losses * scale, rewards=losses * scale))
     for name in (*SCALE_FREE, "reward.trend"):
         np.testing.assert_allclose(
-            getattr(scaled, name), getattr(plain, name), rtol=2e-4, atol=2e-4
+            reading(scaled, name), reading(plain, name), rtol=2e-4, atol=2e-4
         )
 
 
@@ -180,7 +154,7 @@ def test_the_offset_and_the_sign_of_the_loss_do_not_matter(scale, offset):
     moved, _ = read(*quiet(losses * scale + offset))
     for name in SCALE_FREE:  # as far as float32 can tell 10.0 from 10.1
         np.testing.assert_allclose(
-            getattr(moved, name), getattr(plain, name), rtol=1e-3, atol=1e-3
+            reading(moved, name), reading(plain, name), rtol=1e-3, atol=1e-3
         )
 
 
@@ -192,7 +166,7 @@ def test_the_scale_of_the_gradient_does_not_matter(scale):
     scaled, _ = read(*fed[:2], np.float32(fed[2] * scale), *fed[3:])
     for name in ("alignment", "alignment.mean", "alignment.sem", "grad_norm_z"):
         np.testing.assert_allclose(
-            getattr(scaled, name), getattr(plain, name), rtol=1e-3, atol=1e-4
+            reading(scaled, name), reading(plain, name), rtol=1e-3, atol=1e-4
         )
     np.testing.assert_array_equal(scaled.alignment.arrived, plain.alignment.arrived)
 
@@ -202,7 +176,7 @@ def test_the_trend_of_a_flat_noisy_loss_is_standard_normal():
     rng = np.random.default_rng(5)
     losses = jnp.asarray(rng.normal(size=(400, 60)), jnp.float32)
     fed = quiet(np.zeros(60))
-    run = jax.vmap(lambda x: read(x, *fed[1:])[0].loss_trend)
+    run = jax.vmap(lambda x: read(x, *fed[1:])[0].loss.trend)
     z = np.asarray(run(losses))
     assert np.abs(z[:, 5:].mean(axis=0)).max() < 0.3
     late = z[:, 20:].std(axis=0)
@@ -212,7 +186,7 @@ def test_the_trend_of_a_flat_noisy_loss_is_standard_normal():
 def progress_of(losses):
     """The progress along each of many runs, whose losses are the rows."""
     fed = quiet(np.zeros(losses.shape[1]))
-    run = jax.vmap(lambda x: read(x, *fed[1:])[0].loss_progress)
+    run = jax.vmap(lambda x: read(x, *fed[1:])[0].loss.long_trend)
     return np.asarray(run(jnp.asarray(losses, jnp.float32)))
 
 
@@ -254,16 +228,17 @@ def test_the_progress_is_of_the_steps_since_a_restore():
 
 def test_a_rising_reward_reads_as_a_falling_loss():
     line = np.arange(200.0) + np.random.default_rng(0).normal(size=200)
-    rising, _ = read(*quiet(np.zeros(200), rewards=line), by_reward=True)
+    rising, _ = read(*quiet(np.zeros(200), rewards=line))
     falling, _ = read(*quiet(-line))
-    for name in COMPARED:
-        if name.startswith(("loss_", "value", "loss.success")):
-            np.testing.assert_allclose(
-                getattr(rising, name), getattr(falling, name), rtol=1e-6, err_msg=name
-            )
-    assert rising.loss.long_trend[-1] > 5
-    # What is no measurement of the loss stays what it was.
-    np.testing.assert_array_equal(rising.reward, np.float32(line))
+    for name in Series._fields:
+        np.testing.assert_allclose(
+            getattr(rising.objective, name),
+            getattr(falling.loss, name),
+            rtol=1e-6,
+            err_msg=name,
+        )
+    assert rising.objective.long_trend[-1] > 5
+    np.testing.assert_array_equal(rising.reward.value, np.float32(line))
 
 
 @pytest.mark.parametrize("up", [True, False])
@@ -275,8 +250,8 @@ def test_signs_mean_better_when_positive(up):
     assert (signals.reward.trend[-1] > 2) == up
     opposed, _ = read(*quiet(line, steps=np.full((200, 17), 1.0)))
     agreed, _ = read(*quiet(line))
-    assert opposed.alignment[-1] == pytest.approx(-1.0, abs=1e-5)
-    assert agreed.alignment[-1] == pytest.approx(1.0, abs=1e-5)
+    assert opposed.alignment.value[-1] == pytest.approx(-1.0, abs=1e-5)
+    assert agreed.alignment.value[-1] == pytest.approx(1.0, abs=1e-5)
 
 
 def test_a_spike_then_a_slow_fall_reads_as_a_fall():
@@ -302,15 +277,15 @@ def test_a_value_beyond_float32_differences_counts_as_not_finite(bad):
     losses = noisy_fall(20)
     _, before = read(*quiet(losses))
     _, after = read(*quiet(np.r_[losses, bad]))
-    np.testing.assert_array_equal(after.loss_series, before.loss_series)
-    assert int(after.nonfinite_values) == 1
+    np.testing.assert_array_equal(after.series[:, 0], before.series[:, 0])
+    assert int(after.nonfinite[0]) == 1
 
 
 def test_gradients_whose_squares_add_up_beyond_float32_leave_a_travel():
     # Over an infinite sum it would be 0, and stay so.
     huge = np.full((20, 17), 2e18)
     signals, state = read(*quiet(noisy_fall(20), gradients=huge))
-    assert signals.has_gradient.all() and np.isfinite(state.gradient_series).all()
+    assert signals.has_gradient.all() and np.isfinite(state.gradient).all()
     assert (signals.dog_step_size[1:] > 0).all()
 
 
@@ -325,7 +300,7 @@ def test_feedback_of_any_real_kind_becomes_float32(value, x64):
         signals, after = sensing.measure(
             state, PARAMS, norms, value=value, reward=value, fraction=1.0
         )
-        assert signals.loss.value.dtype == signals.reward.dtype == jnp.float32
+        assert signals.loss.value.dtype == signals.reward.value.dtype == jnp.float32
         assert float(signals.loss.value) == float(value)
         assert jax.tree.map(jax.typeof, after) == jax.tree.map(jax.typeof, state)
 
@@ -337,7 +312,7 @@ def test_a_float64_loss_beyond_float32_is_not_finite():
         signals, after = sensing.measure(
             state, PARAMS, norms, value=jnp.float64(1e200), fraction=1.0
         )
-        assert not signals.loss.arrived and int(after.nonfinite_values) == 1
+        assert not signals.loss.arrived and int(after.nonfinite[0]) == 1
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -359,7 +334,7 @@ def test_a_gradient_of_complex_numbers_is_measured_whole():
         state, grads, sensing.gradient_norms(grads), fraction=1.0
     )
     # Real and imaginary parts are coordinates: a quarter turn is orthogonal.
-    assert float(signals.alignment) == pytest.approx(0.0, abs=1e-5)
+    assert float(signals.alignment.value) == pytest.approx(0.0, abs=1e-5)
 
 
 def test_an_empty_tree_is_measured_as_nothing():
@@ -377,9 +352,11 @@ def test_steps_whose_squares_overflow_have_no_persistence():
     for size in (1e20, 1e20, 0.1, 0.1):
         step = {"w": jnp.full(4, size, jnp.float32)}
         state = sensing.record_step(state, step, jnp.zeros((), bool), fraction=1.0)
-    series = state.alignment_series
-    assert np.all(np.isfinite(series))
-    assert float(series[5]) == 1.0  # of the last pair alone
+        signals, state = sensing.measure(
+            state, params, sensing.gradient_norms(params), fraction=1.0
+        )
+    carried = signals.step_correlation
+    assert np.isfinite(carried.mean) and int(carried.count) == 1  # of the last pair
 
 
 def test_the_sketch_estimates_alignment_and_travel_of_a_larger_model():
@@ -399,10 +376,14 @@ def test_the_sketch_estimates_alignment_and_travel_of_a_larger_model():
                 state, grads, sensing.gradient_norms(grads), fraction=fraction
             )
         readings[fraction] = signals
-    assert state.way.step_sketch["w"].size == params["w"].size / 64
+    assert state.motion.step_sketch["w"].size == params["w"].size / 64
     exact, sketched = readings[1.0], readings[1 / 64]
-    assert float(sketched.alignment) == pytest.approx(float(exact.alignment), abs=0.06)
-    assert float(sketched.travel) == pytest.approx(float(exact.travel), rel=0.05)
+    assert float(sketched.alignment.value) == pytest.approx(
+        float(exact.alignment.value), abs=0.06
+    )
+    assert float(sketched.dog_step_size) == pytest.approx(
+        float(exact.dog_step_size), rel=0.05
+    )
 
 
 def test_the_count_stays_at_its_largest():
@@ -427,8 +408,9 @@ def test_steps_that_were_not_taken_leave_the_heading_where_it_was():
 
     state = go(state, 1.0, 30)
     held = go(state, jnp.nan, 50)
-    for name in ("anchor_sketch", "anchor_count", "travel_sketch"):
-        before, after = getattr(state.sensor.way, name), getattr(held.sensor.way, name)
-        chex.assert_trees_all_equal(before, after)
-    chex.assert_trees_all_equal(state.sensor.heading_series, held.sensor.heading_series)
-    assert float(go(held, 1.0, 1).sensor.way.anchor_count) == 31
+    before, after = state.sensor.motion, held.sensor.motion
+    for name in ("anchor_sketch", "displacement_sketch"):
+        chex.assert_trees_all_equal(getattr(before, name), getattr(after, name))
+    chex.assert_trees_all_equal(before.odometer[:2], after.odometer[:2])
+    chex.assert_trees_all_equal(state.sensor.cosines[:, :2], held.sensor.cosines[:, :2])
+    assert float(go(held, 1.0, 1).sensor.motion.odometer[0]) == 31

@@ -123,6 +123,8 @@ def test_a_cosine_weighs_small_leaves_no_more_than_large_ones():
     b = {"large": jnp.ones((64, 64)), "small": -jnp.ones(16)}
     kept = [sketch.take(tree, 1 / 64) for tree in (a, b)]
     assert (kept[0]["large"].size, kept[0]["small"].size) == (256, 16)
-    cosine, known = sketch.cosine(*kept, sketch.scales(a, kept[0]))
+    x, y = kept
+    products = sketch.inner_products([(x, y), (x, x), (y, y)], sketch.scales(a, x))
+    cosine, known = sketch.cosines(*products)
     assert known
     np.testing.assert_allclose(cosine, (4096 - 16) / (4096 + 16), rtol=1e-6)

@@ -35,15 +35,15 @@ class Judges:
         on_the_way, repeat = self.steps_back > 0, self.steps_back == 2
         self.back = self.steps_back == 1
         self.steps_back = max(self.steps_back - 1, 0)
-        seen = s.loss.arrived and not repeat
+        seen = s.objective.arrived and not repeat
         first_ever = seen and self.first is None
         unknown_before = self.first is None
         if first_ever:
-            self.first = s.loss.value
+            self.first = s.objective.value
         elif seen and auditing and self.back:
-            self.first = max(self.first, s.loss.value)
+            self.first = max(self.first, s.objective.value)
         if seen:
-            self.lowest = min(self.lowest, s.loss.value)
+            self.lowest = min(self.lowest, s.objective.value)
         if self.first_norm is None and s.grad_norm > 0:
             self.first_norm = s.grad_norm
         has_zero = self.lowest > 0  # of its own: the loss has stayed above it
@@ -52,26 +52,31 @@ class Judges:
         # Evidence.
         share = abs(first) / 2 if has_zero else 0.0
         above_start = (
-            s.loss.value > first + max(share, 2 * self.jitter)
+            s.objective.value > first + max(share, 2 * self.jitter)
             and seen
             and (has_zero or self.calm >= 3)
         )
         small = self.first_norm is not None and s.grad_norm < 0.1 * self.first_norm
-        dead = small and seen and s.has_gradient and s.loss.value > first - self.jitter
+        dead = (
+            small
+            and seen
+            and s.has_gradient
+            and s.objective.value > first - self.jitter
+        )
         span = 2 * abs(self.good) if has_zero else first - self.lowest
         known = math.isfinite(self.good)
         known = known and (span > 0 or self.noise > 0)
         above_good = (
-            s.loss.arrived
+            s.objective.arrived
             and known
-            and s.loss.value > self.good + span + 6 * self.noise
+            and s.objective.value > self.good + span + 6 * self.noise
         )
-        fast_error = s.loss.noise * math.sqrt(0.1 / 1.9)
+        fast_error = s.objective.noise * math.sqrt(0.1 / 1.9)
         if self.retrying:  # strictly, by the average as well
             share = 0.06 * span if has_zero else 0.0
             limit = self.good + share + 2 * (self.noise if repeat else fast_error)
-            above_good = s.loss.arrived and known and s.loss.value > limit
-            above_good = above_good and (repeat or s.loss.fast > limit)
+            above_good = s.objective.arrived and known and s.objective.value > limit
+            above_good = above_good and (repeat or s.objective.fast > limit)
         known = math.isfinite(self.good)
         high = above_start or dead if auditing else above_good
         length = 20 if self.failures else 60
@@ -79,7 +84,7 @@ class Judges:
         suspicious = not repeat and (nonfinite and not untouched or high)
         if suspicious:
             self.strikes += 1
-        elif s.loss.arrived:
+        elif s.objective.arrived:
             self.strikes = max(self.strikes - 1, 0)
         out = not repeat and self.strikes >= 3
 
@@ -91,8 +96,8 @@ class Judges:
             opposed = (
                 s.alignment.count >= 8
                 and s.alignment.mean < -0.02 - self.strength / 4 * s.alignment.sem
-                and s.loss.trend < 0.8
-                and s.loss.drop < (0.5 if s.step_correlation.mean > 0.25 else 0.12)
+                and s.objective.trend < 0.8
+                and s.objective.drop < (0.5 if s.step_correlation.mean > 0.25 else 0.12)
             )
             overshot = (
                 8 <= s.alignment.count <= 20
@@ -103,7 +108,7 @@ class Judges:
                         self.agreed
                         and s.alignment.mean < -self.strength / 6 * s.alignment.sem
                         and s.step_correlation.mean > 0.25
-                        and s.loss.drop < 0.5
+                        and s.objective.drop < 0.5
                     )
                 )
                 and not opposed
@@ -120,7 +125,7 @@ class Judges:
             diverged = out
         acquitted = repeat and self.on_trial and above_good and not nonfinite
         good = not (suspicious or repeat or failed or again or nonfinite)
-        if auditing and good and (s.loss.arrived or self.left > 1):
+        if auditing and good and (s.objective.arrived or self.left > 1):
             self.left -= 1
             late = self.left == 0 and self.failures > 0
         kinds = {
@@ -144,17 +149,21 @@ class Judges:
             jump += max(self.trial_coordinate, self.trial_trusted) - coordinate
         healthy = not (suspicious or nonfinite or repeat or restore)
         healthy = healthy and self.strikes == 0
-        free = healthy and s.loss.arrived and not (auditing or on_the_way)
+        free = healthy and s.objective.arrived and not (auditing or on_the_way)
         keep = free and self.keep_wait == 0
         if known:
-            keep = keep and s.loss.fast <= self.good + 3 * fast_error
+            keep = keep and s.objective.fast <= self.good + 3 * fast_error
 
         # Retry.
-        still = abs(s.loss.trend) < 2 and s.loss.long_trend < 2 and s.loss.drop < 0.5
+        still = (
+            abs(s.objective.trend) < 2
+            and s.objective.long_trend < 2
+            and s.objective.drop < 0.5
+        )
         share = 0.06 * span if has_zero else 0.0
-        still = still and s.loss.fast <= self.good + share + 2 * fast_error
+        still = still and s.objective.fast <= self.good + share + 2 * fast_error
         begins = free and known and not (held or self.retrying) and still
-        begins = begins and s.loss.count >= 31 and coordinate < self.again_at
+        begins = begins and s.objective.count >= 31 and coordinate < self.again_at
         keep = keep or begins
         fails = self.retrying and diverged
         back = fails and coordinate > self.retry_from
@@ -167,7 +176,7 @@ class Judges:
         if begins:
             self.retry_from = coordinate
             self.retrying = math.ceil((self.again_at - coordinate) / 0.06) + 150
-        if judged_again or s.loss.drop >= 0.5:
+        if judged_again or s.objective.drop >= 0.5:
             self.retrying = 0
         climb, gap = 0.0, self.again_at - coordinate
         if self.retrying and free and not held:
@@ -181,7 +190,7 @@ class Judges:
             "begins": begins,
             "fails": fails,
             "acquitted": before and acquitted,
-            "succeeds": over and s.loss.drop >= 0.5,
+            "succeeds": over and s.objective.drop >= 0.5,
             "is over": over and not judged_again,
         }
         self.verdicts |= {f"retry {kind}" for kind, so in retried.items() if so}
@@ -191,14 +200,14 @@ class Judges:
         if seen and (
             keep or unknown_before or (not known and healthy and not auditing)
         ):
-            self.good = s.loss.fast
+            self.good = s.objective.fast
             if known or unknown_before:
-                self.noise = s.loss.noise
+                self.noise = s.objective.noise
         if self.on_trial:
             self.good = math.inf
         if seen and auditing and not suspicious and not restore:
-            self.jitter = max(self.jitter, abs(s.loss.change))
-            self.calm += s.loss.change != 0
+            self.jitter = max(self.jitter, abs(s.objective.change))
+            self.calm += s.objective.change != 0
         if again or failed:
             self.left = 20 if failed or self.failures else 60
         self.doubts = 0 if failed else self.doubts + again

@@ -22,7 +22,7 @@ SCHEDULER_KEYS = {
     "loss",
     "loss_fast",
     "loss_trend",
-    "loss_variance",
+    "loss_variance_ratio",
     "success",
     "reward",
     "reward_trend",
@@ -31,7 +31,7 @@ SCHEDULER_KEYS = {
     "alignment",
     "alignment_mean",
     "alignment_sem",
-    "travel",
+    "dog_step_size",
     "steps",
     "nonfinite_values",
     "nonfinite_rewards",
@@ -79,7 +79,7 @@ def test_keys_and_values_of_a_scheduler():
     assert shot["lr_scale"] == 1.0
     assert shot["momentum"] == jnp.float32(0.8)
     assert shot["reward"] == 2.5
-    assert shot["loss"] == state.readings[0] < loss_fn(PARAMS)
+    assert shot["loss"] == state.readings[0, 0] < loss_fn(PARAMS)
     assert shot["grad_norm"] > 0
     assert all(isinstance(x, jax.Array) and x.shape == () for x in shot.values())
 
