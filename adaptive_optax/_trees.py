@@ -61,7 +61,9 @@ def leaf_norms(tree: Any, stacked: Sequence[bool] | None = None) -> jax.Array:
     return jnp.concatenate(norms) if norms else jnp.zeros((0,), jnp.float32)
 
 
-def find_states(state: Any, kind: type[StateType]) -> list[StateType]:
+def find_states(
+    state: Any, kind: type[StateType] | tuple[type[StateType], ...]
+) -> list[StateType]:
     """Every ``kind`` nested anywhere in ``state``, outermost only, in tree order."""
 
     def is_kind(node: Any) -> bool:

@@ -1,7 +1,6 @@
 """The options of `adaptive_scheduler`, checked before anything is traced."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,7 +11,7 @@ from adaptive_optax import _checks
 from adaptive_optax._types import Rule, Schedule
 from adaptive_optax.act import dither
 from adaptive_optax.act.controls import HORIZON, LINEAR
-from adaptive_optax.freeze import transform
+from adaptive_optax.freeze.law import Freeze
 from adaptive_optax.law import LAWS, Law
 
 SCHEDULED = "learning_rate=optax.warmup_constant_schedule(0.0, 3e-4, 1000)"
@@ -143,16 +142,22 @@ def check_dtype(dtype: Any, recovery: bool) -> None:
         )
 
 
-def freeze_config(threshold: Any, options: Mapping[str, Any] | None) -> Any:
+def freeze_of(threshold: Any, freeze: Freeze | None) -> Freeze | None:
     """The checked settings of freezing, or None where nothing is to freeze."""
-    if threshold is None:
-        if options:
+    if threshold is not None:
+        if freeze is not None:
             raise ValueError(
-                f"`freeze_options`={dict(options)!r} say how to freeze, but nothing is "
-                "to; add freeze_threshold=1e-4."
+                f"`freeze_threshold`={threshold} is short for freeze=ao.Freeze("
+                f"{threshold}), got `freeze` as well; give one of them."
             )
+        return Freeze(threshold).checked()
+    if freeze is None:
         return None
-    return transform.freeze_config(threshold=threshold, **(options or {}))
+    if not isinstance(freeze, Freeze):
+        raise TypeError(
+            f"`freeze` must be a Freeze, got {freeze!r}; try freeze=ao.Freeze(1e-4)."
+        )
+    return freeze.checked()
 
 
 def law_of(mode: str | float, law: Law | None) -> Law:

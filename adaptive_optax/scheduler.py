@@ -1,7 +1,6 @@
 """`adaptive_scheduler`: its options, checked and made into the stages of the loop."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ from adaptive_optax.act import stages
 from adaptive_optax.act.controls import LOG, Control
 from adaptive_optax.act.gains import Driven, adapted
 from adaptive_optax.act.rate import REACH, BaseRate
+from adaptive_optax.freeze.law import Freeze
 from adaptive_optax.freeze.stage import freezes, never
 from adaptive_optax.law import Law
 from adaptive_optax.loop import Stages
@@ -43,7 +43,7 @@ def adaptive_scheduler(
     recovery: bool = True,
     recovery_dtype: Any = None,
     freeze_threshold: float | None = None,
-    freeze_options: Mapping[str, Any] | None = None,
+    freeze: Freeze | None = None,
     dither_scale: Any = "param_rms",
     seed: int = 0,
     sketch: float = 1 / 64,
@@ -109,8 +109,8 @@ def adaptive_scheduler(
       freeze_threshold: L2 gradient norm of a leaf below which it freezes, >= 0; None
         never freezes. See `freeze_by_grad_norm`. The time of the optimizer falls with
         the frozen share; `frozen_value_and_grad` saves that of the backward pass.
-      freeze_options: Further arguments of `freeze_by_grad_norm`, such as
-        ``{"relative_to": "initial", "groups": block_labels(params)}``.
+      freeze: The same with more to say, such as
+        ``ao.Freeze(0.1, relative_to="initial", groups=block_labels(params))``.
       dither_scale: D of the dither: ``"param_rms"``, ``"update_rms"``,
         ``"isotropic"`` or a callable. See `add_dither`.
       seed: Of the dither's noise.
@@ -177,7 +177,7 @@ def adaptive_scheduler(
         options.check_horizon(total_steps, schedule, law, audited=recovery)
     if recovery_dtype is not None:
         options.check_dtype(recovery_dtype, recovery)
-    freeze = options.freeze_config(freeze_threshold, freeze_options)
+    freeze = options.freeze_of(freeze_threshold, freeze)
     adapter, start_momentum = adapted(
         inner, base_rate, momentum, momentum_rule, mu_bounds, momentum_arg
     )

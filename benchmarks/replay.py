@@ -86,7 +86,7 @@ def _cosine(rate: float) -> Any:
     return optax.cosine_decay_schedule(rate, STEPS)
 
 
-_FREEZE = {"relative_to": "initial", "warmup": 30, "min_dwell": 10}
+_FREEZE = ao.Freeze(0.5, relative_to="initial", warmup=30, min_dwell=10)
 _ALL = {
     "momentum": 0.9,
     "momentum_rule": ao.rules.alignment(),
@@ -110,9 +110,7 @@ RUNS: dict[str, Run] = {
     "digits, known horizon": Run("digits_mlp", 2e-3, {"total_steps": STEPS}),
     "digits, warm-up of its own": Run("digits_mlp", 2e-3, schedule=_warm_up),
     "digits, cosine": Run("digits_mlp", 2e-2, schedule=_cosine),
-    "digits, freezing": Run(
-        "digits_mlp", 2e-3, {"freeze_threshold": 0.5, "freeze_options": _FREEZE}
-    ),
+    "digits, freezing": Run("digits_mlp", 2e-3, {"freeze": _FREEZE}),
     "digits, dither": Run("digits_mlp", 2e-3, {"sigma": 1e-3}),
     "digits, every gain": Run("digits_mlp", 2e-3, _ALL),
     "digits, literal": Run("digits_mlp/sgd", 5e-2, {"rule": ao.rules.literal()}),

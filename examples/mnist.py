@@ -35,11 +35,9 @@ OPTIMIZERS = {
     "lion": optax.lion,
 }
 # Whole layers rest, but for the last, by the norm that they had after 100 steps.
-FREEZING = {
-    "relative_to": "initial",
-    "groups": lambda path: path.split("/")[0],
-    "never": "out",
-}
+FREEZE = ao.Freeze(
+    relative_to="initial", groups=lambda path: path.split("/")[0], never="out"
+)
 CHUNKS = range(25, 100)  # steps in one jitted scan, between two looks at the loss
 
 
@@ -251,14 +249,14 @@ def main(config: Config) -> float:
     if config.epochs < 1:
         raise ValueError(f"--epochs must be at least 1, got {config.epochs}")
     factory, rate = OPTIMIZERS[config.optimizer], config.learning_rate
-    freezing = config.freeze_threshold is not None
+    threshold = config.freeze_threshold
+    freezing = threshold is not None
     tx = ao.adaptive_scheduler(
         factory,
         learning_rate=rate,
         mode=config.mode,
         sigma=config.sigma,
-        freeze_threshold=config.freeze_threshold,
-        freeze_options=FREEZING if freezing else None,
+        freeze=FREEZE._replace(threshold=threshold) if freezing else None,
         seed=config.seed,
     )
     history, averaged, last = train(

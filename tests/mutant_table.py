@@ -21,11 +21,16 @@ def of(file: str, tests: str, *faults: tuple[str, str]) -> tuple[Mutant, ...]:
     return tuple(Mutant(file, old, new, tuple(tests.split())) for old, new in faults)
 
 
+JUDGES = " ".join(
+    f"supervise/test_{name}.py"
+    for name in ("supervisor", "audit", "guard", "retry", "rollback", "runs")
+)
+
 MUTANTS = (
     *of(
         "supervise/audit.py",
-        "supervise/test_recovery.py test_law.py",
-        ("    opposed &= s.loss_trend < audit.falling\n", ""),
+        f"{JUDGES} test_law.py",
+        ("    opposed &= loss.trend < audit.falling\n", ""),
         (
             "failed & e.nonfinite, audit.failed",
             "failed & e.nonfinite, audit.passed_late",
@@ -33,68 +38,67 @@ MUTANTS = (
     ),
     *of(
         "supervise/evidence.py",
-        "supervise/test_recovery.py test_law.py",
+        f"{JUDGES} test_law.py",
         ("(jnp.isnan(levels.first_value) | replayed)", "jnp.isnan(levels.first_value)"),
         ("learns & (e.known | ~e.started)", "learns"),
     ),
     *of(
         "supervise/guard.py",
-        "supervise/test_recovery.py test_law.py",
+        f"{JUDGES} test_law.py",
         (
-            "jnp.maximum(old.trial_coordinate, old.trial_trusted) - e.coordinate",
-            "old.trial_coordinate - e.coordinate",
+            "jnp.maximum(old.log_scale_before, old.trusted_before) - e.log_scale",
+            "old.log_scale_before - e.log_scale",
         ),
     ),
     *of(
         "supervise/supervisor.py",
-        "supervise/test_recovery.py test_law.py",
-        ("(signals.loss_fast <= e.good + law.keep_within * e.fast_error)", "True"),
+        f"{JUDGES} test_law.py",
+        ("(loss.fast <= e.good + law.keep_within * e.fast_error)", "True"),
     ),
     *of(
         "supervise/stage.py",
-        "supervise/test_recovery.py test_law.py",
-        ("going = verdict.restore | (before.restoring > 0)", "going = verdict.restore"),
+        f"{JUDGES} test_law.py",
+        ("verdict.restore | (before.judges.restoring > 0)", "verdict.restore"),
     ),
     *of(
         "supervise/rollback.py",
-        "supervise/test_recovery.py test_law.py",
+        f"{JUDGES} test_law.py",
         ("back, structure = restoring == 1,", "back, structure = restoring == 2,"),
     ),
     *of(
         "supervise/retry.py",
-        "supervise/test_recovery.py test_law.py",
-        ("still &= s.loss_fast <= e.good + e.allowance", "still &= True"),
+        f"{JUDGES} test_law.py",
+        ("still &= loss.fast <= e.good + e.allowance", "still &= True"),
         (
-            "~e.held & ~retried & (e.coordinate < target)",
-            "~e.held & (e.coordinate < target)",
+            "~e.held & ~retried & (e.log_scale < target)",
+            "~e.held & (e.log_scale < target)",
         ),
     ),
     *of(
         "sense/gradient.py",
         "sense/test_sensor.py",
         (
-            "jnp.minimum(g.total + jnp.where(ok, norms.square, 0.0), LARGEST)",
-            "g.total + jnp.where(ok, norms.square, 0.0)",
+            "seen, jnp.minimum(total, LARGEST)",
+            "seen, total",
         ),
-        ("age = jnp.maximum(g.norms_seen - 1, 0.0)", "age = g.norms_seen"),
+        ("jnp.maximum(seen - 1, 0.0)", "seen"),
     ),
     *of(
         "sense/sensor.py",
         "sense/test_sensor.py",
-        ("usable = jnp.abs(x) < LARGEST", "usable = jnp.isfinite(x)"),
-        (
-            "heading_series=state.heading_series * again",
-            "heading_series=state.heading_series",
-        ),
+        ("(jnp.abs(fed) < LARGEST)", "jnp.isfinite(fed)"),
+        ("cosines=jnp.where(restored, 0.0, state.cosines)", "cosines=state.cosines"),
+        ("begun > 0, r, x", "begun > 1, r, x"),
     ),
     *of(
         "sense/series.py",
         "sense/test_sensor.py",
-        ("counts = jnp.where(s.seen > 0, 1.0, 0.0)", "counts = jnp.ones_like(s.seen)"),
+        ("age = jnp.maximum(n - 1, 0.0)", "age = n"),
+        ("came & (old.begun == 0), x", "came, x"),
     ),
     *of(
         "loop.py",
-        "test_loop.py supervise/test_recovery.py",
+        f"test_loop.py {JUDGES}",
         (" | base.falling(count)", ""),
         ("reset=verdict.restart", "reset=jnp.zeros((), bool)"),
         ("hold | parts.base.rising(count)", "hold"),
@@ -107,7 +111,7 @@ MUTANTS = (
     ),
     *of(
         "scheduler.py",
-        "test_loop.py supervise/test_recovery.py",
+        f"test_loop.py {JUDGES}",
         (
             "adapter.memory if momentum is None else momentum",
             "0.9 if momentum is None else momentum",
@@ -115,7 +119,7 @@ MUTANTS = (
     ),
     *of(
         "act/rate.py",
-        "test_loop.py supervise/test_recovery.py",
+        f"test_loop.py {JUDGES}",
         ("count > (1 - ANNEAL) * self.total_steps", "count > self.total_steps"),
     ),
     *of(
@@ -145,7 +149,10 @@ MUTANTS = (
         "act/controls.py",
         "act/test_controls.py",
         ("jnp.where(delta == 0, gain, moved)", "moved"),
-        ("jnp.where(climb > 0, jnp.fmax(delta, climb), delta)", "delta + climb"),
+        (
+            "jnp.where(min_rise > 0, jnp.fmax(delta, min_rise), delta)",
+            "delta + min_rise",
+        ),
     ),
     *of(
         "act/injection.py",
@@ -177,7 +184,7 @@ MUTANTS = (
     *of(
         "act/scale_by_rule.py",
         "act/test_scale_by_rule.py",
-        ("sensing.missed(sensor, state.rule_sensor)", "~signals.has_gradient"),
+        ("sensing.any_nonfinite(sensor, state.rule_sensor)", "~signals.has_gradient"),
     ),
     *of(
         "sense/sketch.py",
@@ -349,10 +356,10 @@ MUTANTS = (
     *of(
         "rules/alignment.py",
         "rules/test_behaviour.py contract/test_prior_twins.py",
-        (" & (s.alignment_mean > c.margin)", ""),
+        (" & (agreement.mean > c.margin)", ""),
         (
-            "(s.loss_trend < c.down_trend) & (s.persistence > 0)",
-            "s.loss_trend < c.down_trend",
+            "carries & (signals.objective.trend < c.down_trend)",
+            "signals.objective.trend < c.down_trend",
         ),
     ),
     *of(
@@ -384,21 +391,21 @@ MUTANTS = (
     *of(
         "rules/reward.py",
         "rules/test_behaviour.py rules/test_twins.py rules/test_every_rule.py",
-        ("_answer.heard(signals.has_reward, z)", "_answer.heard(signals.has_value, z)"),
+        ("heard(signals.reward.arrived, z)", "heard(signals.loss.arrived, z)"),
     ),
     *of(
         "rules/search.py",
         "rules/test_behaviour.py contract/test_prior_twins.py",
         ("ready & overwhelming & ~recedes", "ready & overwhelming"),
-        ("landing = jnp.where(s.failures > 0, back, landing)", "pass"),
-        ("stop = (ready & ~s.warming) &", "stop = ready &"),
-        ("up_evidence=strength * law.nudge.share", "up_evidence=strength"),
+        ("jnp.where(own.failures > 0, back, landing)", "landing"),
+        ("stop &= ready & ~own.warming", "stop &= ready"),
+        ("up_evidence=trust * law.nudge.share", "up_evidence=trust"),
     ),
     *of(
         "rules/settle.py",
         "rules/test_behaviour.py rules/test_twins.py",
-        ("votes & still & apart & drawn_back", "votes & still & drawn_back"),
-        ("s.loss_count >= level_after", "s.loss_count > level_after"),
+        ("still & apart & drawn_back", "still & drawn_back"),
+        ("judged.count >= level_after", "judged.count > level_after"),
     ),
     *of(
         "rules/success.py",
@@ -414,8 +421,8 @@ MUTANTS = (
         "rules/variance.py",
         "rules/test_behaviour.py rules/test_twins.py rules/test_every_rule.py",
         (
-            "jnp.maximum(signals.loss_variance - deadzone, 0.0)",
-            "signals.loss_variance - deadzone",
+            "jnp.maximum(signals.loss.variance_ratio - deadzone, 0.0)",
+            "signals.loss.variance_ratio - deadzone",
         ),
     ),
     *of(
@@ -425,7 +432,7 @@ MUTANTS = (
     ),
     *of(
         "act/gains.py",
-        "test_loop.py",
+        "test_law.py",
         (
             "self.rule, state, gain, self.start, signals",
             "self.rule, state, gain, gain, signals",
@@ -438,25 +445,25 @@ MUTANTS = (
     ),
     *of(
         "act/step.py",
-        "test_loop.py",
+        "contract/test_running.py",
         ("jnp.where(taken & ok, u", "jnp.where(ok, u"),
     ),
     *of(
         "sense/cosines.py",
         "sense/test_sensor.py",
-        ("1 / jnp.maximum(a.seen, 1.0)", "0.0"),
+        ("1 / jnp.maximum(seen, 1.0)", "0.0"),
     ),
     *of(
         "sense/estimators.py",
         "sense/test_sensor.py",
-        ("-jnp.expm1(n * math.log(decay))", "1.0 - decay ** (n + 1)"),
+        ("-jnp.expm1(logs * n)", "-jnp.expm1(logs * (n + 1))"),
     ),
     *of(
         "sense/motion.py",
         "sense/test_sensor.py",
         (
-            "count = jnp.where(restored, 0.0, state.anchor_count + moved)",
-            "count = state.anchor_count + moved",
+            "count = jnp.where(restored, 0.0, old.anchor_count + moved)",
+            "count = old.anchor_count + moved",
         ),
     ),
     *of(
@@ -473,8 +480,8 @@ MUTANTS = (
         "loop.py",
         "test_loop.py",
         (
-            "heard = seen.objective if parts.by_objective else seen.signals",
-            "heard = seen.signals",
+            "for known in (standing, standing.of_others())",
+            "for known in [standing] * 2",
         ),
     ),
     *of(
@@ -484,12 +491,22 @@ MUTANTS = (
     ),
     *of(
         "supervise/supervisor.py",
-        "test_loop.py supervise/test_recovery.py",
-        ("failures=state.audit.audit_failures", "ceiling=state.ceiling_coordinate"),
+        f"test_loop.py {JUDGES}",
+        ("failures=state.audit.audit_failures", "failures=state.audit.audit_replays"),
     ),
     *of(
         "watch/plot.py",
         "watch/test_plot.py",
         ("percent * run[key]", "run[key]"),
+    ),
+    *of(
+        "_types.py",
+        "test_loop.py",
+        ("failures=self.failures", "failures=Standing().failures"),
+    ),
+    *of(
+        "state.py",
+        "watch/test_snapshot.py",
+        ("lambda s: s.loss.success", "lambda s: s.reward.success"),
     ),
 )

@@ -390,8 +390,7 @@ class TestStanding:
             1e-3,
             sigma=sigma,
             average=False,
-            freeze_threshold=1e9,
-            freeze_options={"warmup": 0, "min_dwell": 9},
+            freeze=ao.Freeze(1e9, warmup=0, min_dwell=9),
         )
         state = tx.init(PARAMS)
         moved = jax.tree.map(lambda p: p + 1.0, PARAMS)
@@ -946,11 +945,16 @@ BAD = [
     ({"sketch": 0.0}, ValueError, r"`sketch` must lie in \(0, 1\], got 0.0"),
     ({"sketch": 1.5}, ValueError, r"`sketch` must lie in \(0, 1\], got 1.5"),
     ({"freeze_threshold": -1.0}, ValueError, "`threshold` must lie in .* got -1.0"),
-    ({"freeze_options": {"warmup": 3}}, ValueError, "add freeze_threshold=1e-4"),
+    ({"freeze": {"warmup": 3}}, TypeError, "must be a Freeze.*ao.Freeze.1e-4"),
     (
-        {"freeze_threshold": 0.1, "freeze_options": {"warm_up": 3}},
-        TypeError,
-        "no freezing option 'warm_up'.*warmup",
+        {"freeze": ao.Freeze(warmup=-3)},
+        ValueError,
+        "`warmup` must be at least 0, got -3",
+    ),
+    (
+        {"freeze_threshold": 0.1, "freeze": ao.Freeze()},
+        ValueError,
+        "is short for freeze=ao.Freeze.0.1.*give one of them",
     ),
     ({"seed": 0.5}, TypeError, "`seed` must be an integer, got 0.5"),
     ({"law": {"retry": None}}, TypeError, "`law` must be a Law, got .*'retry'"),

@@ -9,7 +9,7 @@ gradient of 1, one with today's momentum and one with the base momentum, and
 
 is the factor on the learning rate that makes a step on a constant gradient independent
 of the path of μ. The two copies are one, batched over the momentum, so r is exactly 1
-until μ first leaves its base. Our own `filters` do not need it.
+until μ first leaves its base. Our own `filters` do not need it, and run without.
 """
 
 from collections.abc import Callable

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adaptive_optax.act import average, dither, window
+from adaptive_optax import _trees
+from adaptive_optax.act import average, dither, moments, window
 from adaptive_optax.act.injection import Gains, Inner
 from adaptive_optax.act.momentum_shadow import momentum_shadow
 from adaptive_optax.law import Average
@@ -79,15 +80,22 @@ class Shadow(NamedTuple):
 
 
 def shadowed(adapter: Inner, base_momentum: float | jax.Array) -> Shadow:
-    """The rate is corrected for the momentum that has moved (`momentum_shadow`)."""
-    make, one = adapter.make, jnp.array(1.0, jnp.float32)
-    if make is None:
+    """The rate is corrected for the momentum that has moved (`momentum_shadow`).
+
+    Not around our own filters, which correct themselves: their averages are normalised,
+    so on a constant gradient no path of the momentum enlarges a step.
+    """
+    factory, one = adapter.make, jnp.array(1.0, jnp.float32)
+    if factory is None:
         return unshadowed()
-    return Shadow(
-        *momentum_shadow(
-            lambda momentum: make(Gains(one, one, momentum)), base_momentum
-        )
-    )
+
+    def make(momentum: Any) -> Any:
+        return factory(Gains(one, one, momentum))
+
+    state = jax.eval_shape(lambda: make(base_momentum).init(jnp.ones(1)))
+    if _trees.find_states(state, moments.NORMALISED):
+        return unshadowed()
+    return Shadow(*momentum_shadow(make, base_momentum))
 
 
 def unshadowed() -> Shadow:

@@ -15,6 +15,7 @@ Parameters stay frozen in a probe; they are only looked at.
 ``freeze_mask & ~freeze_probing`` may be skipped, and nothing here changes if it is.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -52,8 +53,14 @@ class FreezeState(NamedTuple):
     freeze_probing: jax.Array  # bool[] the next step's gradient is to be whole
 
 
-class FreezeConfig(NamedTuple):
-    """The settings of `freeze_by_grad_norm`, checked by `freeze_config`."""
+class Freeze(NamedTuple):
+    """When leaves rest and when they wake; `freeze_by_grad_norm` explains the numbers.
+
+    Example:
+      >>> import adaptive_optax as ao
+      >>> freeze = ao.Freeze(0.1, relative_to="initial", never="head")
+      >>> tx = ao.adaptive_scheduler(optax.adam, 1e-3, freeze=freeze)
+    """
 
     threshold: float | jax.Array = 1e-4
     ema_decay: float = 0.9
@@ -64,58 +71,59 @@ class FreezeConfig(NamedTuple):
     probe_steps: int = 1
     relative_to: str = "absolute"
     max_fraction: float = 1.0
-    never: tuple[str, ...] = ()
-    stacked: tuple[str, ...] = ()
+    never: str | Sequence[str] = ()
+    stacked: str | Sequence[str] = ()
     groups: Any = None
+
+    def checked(self) -> "Freeze":
+        """The same with its patterns as tuples.
+
+        Raises:
+          TypeError: If an entry is not a number, or a pattern no text.
+          ValueError: If one lies outside its range.
+        """
+        _checks.within("threshold", self.threshold, 0.0, example="threshold=1e-4")
+        _checks.within(
+            "ema_decay",
+            self.ema_decay,
+            0.0,
+            1.0,
+            open_high=True,
+            example="ema_decay=0.9",
+        )
+        _checks.within("hysteresis", self.hysteresis, 1.0, example="hysteresis=2.0")
+        _checks.whole("min_dwell", self.min_dwell, example="min_dwell=50")
+        _checks.whole("warmup", self.warmup, example="warmup=100")
+        _checks.whole("probe_every", self.probe_every, 1, example="probe_every=20")
+        _checks.whole("probe_steps", self.probe_steps, 1, example="probe_steps=1")
+        if self.probe_steps > self.probe_every:
+            raise ValueError(
+                "`probe_steps` must be at most `probe_every`, got "
+                f"{self.probe_steps} > {self.probe_every}; try probe_steps=1."
+            )
+        _checks.one_of("relative_to", self.relative_to, REFERENCES)
+        _checks.within(
+            "max_fraction", self.max_fraction, 0.0, 1.0, example="max_fraction=0.9"
+        )
+        return self._replace(
+            never=_patterns("never", self.never),
+            stacked=_patterns("stacked", self.stacked),
+        )
 
     def layout(self, params: Any) -> Layout:
         """The entries of these parameters, updates or gradients."""
-        return layout_of(params, self.never, self.stacked, self.groups)
+        never = _patterns("never", self.never)
+        stacked = _patterns("stacked", self.stacked)
+        return layout_of(params, never, stacked, self.groups)
 
 
-def freeze_config(**settings: Any) -> FreezeConfig:
-    """Check the settings of `freeze_by_grad_norm` and bundle them.
-
-    Raises:
-      TypeError: If a setting is unknown or not a number.
-      ValueError: If one lies outside its range.
-    """
-    for name in settings.keys() - set(FreezeConfig._fields):
-        raise TypeError(
-            f"there is no freezing option {name!r}; they are "
-            f"{', '.join(FreezeConfig._fields)}."
-        )
-    for name in {"never", "stacked"} & settings.keys():
-        settings[name] = _patterns(name, settings[name])
-    config = FreezeConfig(**settings)
-    _checks.within("threshold", config.threshold, 0.0, example="threshold=1e-4")
-    _checks.within(
-        "ema_decay", config.ema_decay, 0.0, 1.0, open_high=True, example="ema_decay=0.9"
-    )
-    _checks.within("hysteresis", config.hysteresis, 1.0, example="hysteresis=2.0")
-    _checks.whole("min_dwell", config.min_dwell, example="min_dwell=50")
-    _checks.whole("warmup", config.warmup, example="warmup=100")
-    _checks.whole("probe_every", config.probe_every, 1, example="probe_every=20")
-    _checks.whole("probe_steps", config.probe_steps, 1, example="probe_steps=1")
-    if config.probe_steps > config.probe_every:
-        raise ValueError(
-            f"`probe_steps` must be at most `probe_every`, got {config.probe_steps} > "
-            f"{config.probe_every}; try probe_steps=1."
-        )
-    _checks.one_of("relative_to", config.relative_to, REFERENCES)
-    _checks.within(
-        "max_fraction", config.max_fraction, 0.0, 1.0, example="max_fraction=0.9"
-    )
-    return config
-
-
-def init_freezing(params: optax.Params, config: FreezeConfig) -> FreezeState:
+def init_freezing(params: optax.Params, config: Freeze) -> FreezeState:
     """Everything live; ``params`` may be abstract."""
     layout = config.layout(params)
     n = len(layout.sizes)
     return FreezeState(
         freeze_mask=jnp.zeros(n, bool),
-        freeze_stacked=dict.fromkeys(config.stacked, ()),
+        freeze_stacked=dict.fromkeys(_patterns("stacked", config.stacked), ()),
         freeze_norm_sum=jnp.zeros(n, jnp.float32),
         freeze_norm_weight=jnp.zeros(n, jnp.float32),
         freeze_initial=jnp.zeros(n, jnp.float32),
@@ -126,7 +134,7 @@ def init_freezing(params: optax.Params, config: FreezeConfig) -> FreezeState:
 
 
 def observe(
-    state: FreezeState, norms: jax.Array, config: FreezeConfig, layout: Layout
+    state: FreezeState, norms: jax.Array, config: Freeze, layout: Layout
 ) -> FreezeState:
     """Take in one step's gradient norms and decide which leaves rest at this step.
 
@@ -135,7 +143,7 @@ def observe(
       norms: f32[n], L2 norms (`entry_norms`), reduced over all devices: masks that
         differ between replicas would let them diverge. Entries that are not finite, and
         those of frozen leaves outside a probe, are not looked at.
-      config: From `freeze_config`.
+      config: A `Freeze`, checked.
       layout: The config's, of these parameters.
 
     Returns:
@@ -191,7 +199,7 @@ def _within_budget(
     wanted: jax.Array,
     kept: jax.Array,
     norm: jax.Array,
-    config: FreezeConfig,
+    config: Freeze,
     layout: Layout,
 ) -> jax.Array:
     """Those of the wanted leaves that fit, the quietest first."""

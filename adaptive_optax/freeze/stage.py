@@ -40,7 +40,7 @@ def never() -> Freezing:
     )
 
 
-def freezes(config: law.FreezeConfig) -> Freezing:
+def freezes(config: law.Freeze) -> Freezing:
     """Leaves freeze by the norm of their gradients, see `law`."""
 
     def entries(updates, state):

@@ -16,12 +16,14 @@ import optax
 from adaptive_optax import _trees
 from adaptive_optax.freeze.hold import hold_frozen, zero_frozen
 from adaptive_optax.freeze.law import (
+    Freeze,
     FreezeState,
-    freeze_config,
     init_freezing,
     observe,
 )
 from adaptive_optax.freeze.layout import Layout, by_leaf, entry_norms, layout_of
+
+DEFAULT = Freeze()
 
 
 class FreezeInnerState(NamedTuple):
@@ -117,17 +119,17 @@ def _only_state(state: Any) -> FreezeState:
 
 
 def freeze_by_grad_norm(
-    threshold: float | jax.Array = 1e-4,
+    threshold: float | jax.Array = DEFAULT.threshold,
     inner: optax.GradientTransformation | None = None,
     *,
-    ema_decay: float = 0.9,
-    hysteresis: float = 2.0,
-    min_dwell: int = 50,
-    warmup: int = 100,
-    probe_every: int = 20,
-    probe_steps: int = 1,
-    relative_to: str = "absolute",
-    max_fraction: float = 1.0,
+    ema_decay: float = DEFAULT.ema_decay,
+    hysteresis: float = DEFAULT.hysteresis,
+    min_dwell: int = DEFAULT.min_dwell,
+    warmup: int = DEFAULT.warmup,
+    probe_every: int = DEFAULT.probe_every,
+    probe_steps: int = DEFAULT.probe_steps,
+    relative_to: str = DEFAULT.relative_to,
+    max_fraction: float = DEFAULT.max_fraction,
     never: str | Sequence[str] = (),
     stacked: str | Sequence[str] = (),
     groups: Any = None,
@@ -180,20 +182,20 @@ def freeze_by_grad_norm(
       Brock, Lim, Ritchie, Weston, FreezeOut, 2017, freezes by schedule; by gradient
       norm as in Liu, Agarwal, Venkataraman, AutoFreeze, 2021, but reversibly.
     """
-    config = freeze_config(
-        threshold=threshold,
-        ema_decay=ema_decay,
-        hysteresis=hysteresis,
-        min_dwell=min_dwell,
-        warmup=warmup,
-        probe_every=probe_every,
-        probe_steps=probe_steps,
-        relative_to=relative_to,
-        max_fraction=max_fraction,
-        never=never,
-        stacked=stacked,
-        groups=groups,
-    )
+    config = Freeze(
+        threshold,
+        ema_decay,
+        hysteresis,
+        min_dwell,
+        warmup,
+        probe_every,
+        probe_steps,
+        relative_to,
+        max_fraction,
+        never,
+        stacked,
+        groups,
+    ).checked()
     if inner is not None and not isinstance(inner, optax.GradientTransformation):
         raise TypeError(
             f"`inner` must be a gradient transformation, got {inner!r}; try "

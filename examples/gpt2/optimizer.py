@@ -61,12 +61,13 @@ def make_optimizer(
     config: Settings, params: Any, total_steps: int | None
 ) -> optax.GradientTransformationExtraArgs:
     """The controller around the chosen optimizer; ``params`` may be abstract."""
-    freezing = {
-        "ema_decay": config.ema_decay,
-        "relative_to": config.freeze_relative_to,
-        "groups": blocks(params),
-        "stacked": ("h",) if config.scan_layers else (),
-    }
+    freeze = ao.Freeze(
+        config.freeze_threshold,
+        ema_decay=config.ema_decay,
+        relative_to=config.freeze_relative_to,
+        groups=blocks(params),
+        stacked=("h",) if config.scan_layers else (),
+    )
     options = {
         "mode": config.mode,
         "momentum_rule": MOMENTUM_RULES[config.momentum_rule](),
@@ -74,8 +75,7 @@ def make_optimizer(
         "lr_bounds": config.lr_bounds,
         "mu_bounds": config.mu_bounds,
         "sigma_bounds": config.sigma_bounds,
-        "freeze_threshold": config.freeze_threshold or None,
-        "freeze_options": freezing if config.freeze_threshold else None,
+        "freeze": freeze if config.freeze_threshold else None,
         "total_steps": total_steps,
         "average": config.average,
         "recovery": config.recovery,

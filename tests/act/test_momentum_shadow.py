@@ -1,11 +1,17 @@
 """The shadow: a moving momentum, compensated, for optimizers that are not ours."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import adaptive_optax as ao
+from adaptive_optax._types import Rule
 from adaptive_optax.act.momentum_shadow import momentum_shadow
 
 # What each does to a constant gradient differs: sums, averages, signs, ratios.
@@ -108,3 +114,63 @@ def test_extra_arguments_reach_the_optimizer():
     ratio, _ = shadow.update(0.25, shadow.init(), value=3.0)
     assert ratio == 2.0
     assert seen == [3.0]
+
+
+FILTERS = {
+    "momentum_sgd": functools.partial(ao.filters.momentum_sgd, base_momentum=0.9),
+    "nesterov": functools.partial(
+        ao.filters.momentum_sgd, nesterov=True, base_momentum=0.9
+    ),
+    "adam": ao.filters.adam,
+    "adamw": functools.partial(ao.filters.adamw, weight_decay=0.0),
+    "adagrad": ao.filters.adagrad,
+    "clipped adam": lambda learning_rate, b1: optax.chain(
+        optax.clip(1.0), ao.filters.adam(learning_rate, b1)
+    ),
+}
+
+
+@functools.cache
+def filter_runs(name):
+    """(changes of log 1/(1 - mu)) to the steps of the scheduler, and of the filter."""
+    factory = FILTERS[name]
+    argument = "b1" if "adam" in name else "momentum"
+    params = grads = jnp.asarray([0.02, -3.0])
+
+    @jax.jit
+    def run(path):
+        rule = Rule(lambda: (), lambda s, state: (path[s.count], state))
+        tx = ao.adaptive_scheduler(
+            factory,
+            0.1,
+            momentum=0.9,
+            momentum_rule=rule,
+            rule=Rule(lambda: (), lambda s, state: (jnp.float32(0), state)),
+            momentum_arg=argument,
+            average=False,
+            recovery=False,
+        )
+        assert tx.init(params).shadow == ()
+
+        def step(carry, _):
+            state, alone = carry
+            u, state = tx.update(grads, state, params, value=1.0)
+            bare = factory(learning_rate=0.1, **{argument: state.momentum})
+            v, alone = bare.update(grads, alone, params)
+            return (state, alone), (u, v)
+
+        begin = factory(learning_rate=0.1, **{argument: jnp.float32(0.9)}).init(params)
+        return jax.lax.scan(step, (tx.init(params), begin), length=len(path))[1]
+
+    return run
+
+
+@settings(max_examples=15, deadline=None)
+@given(path=st.lists(st.floats(-0.5, 0.5, width=32), min_size=30, max_size=30))
+@pytest.mark.parametrize("name", FILTERS)
+def test_our_filters_step_as_they_would_alone_whatever_the_momentum_does(name, path):
+    ours, alone = filter_runs(name)(jnp.asarray(path, jnp.float32))
+    np.testing.assert_allclose(ours, alone, rtol=1e-6)
+    # And no path of it makes a step on a constant gradient longer than it ends up.
+    limit = {"adagrad": 0.1, "nesterov": 0.1 * 3 / 0.1, "momentum_sgd": 0.1 * 3 / 0.1}
+    assert np.abs(ours).max() <= limit.get(name, 0.1) * (1 + 1e-5)

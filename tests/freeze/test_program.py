@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
 import adaptive_optax as ao
-from adaptive_optax.freeze.backward import program
+from adaptive_optax.freeze.backward import liveness, program
 from tests.freeze.frozen_models import (
     LAYERS,
     inputs,
@@ -244,3 +244,20 @@ def test_a_call_that_asks_for_a_sharding_is_not_unrolled(which):
 def test_a_scan_of_an_unknown_kind_is_left_to_the_mask():
     with pytest.raises(program.UnsupportedEquation, match="scan .*KeyError"):
         program.scan_counts(SimpleNamespace(params={"length": 3}))
+
+
+@pytest.mark.parametrize(
+    "function, by_row",
+    [
+        (lambda x: jnp.sin(2 * x), True),
+        (lambda x: jnp.broadcast_to(x[:, None], (4, 4)), True),
+        (lambda x: jnp.broadcast_to(x, (4, 4)), False),
+        (lambda x: jnp.cumsum(jnp.sin(x)), False),
+    ],
+    ids=["elementwise", "a row each", "every row the same", "sums of rows"],
+)
+def test_a_row_serves_its_own_row_only_where_nothing_mixes_them(function, by_row):
+    # Or the gradient of a live layer would be computed without what it needs.
+    flat = program.flatten(jax.make_jaxpr(function)(jnp.arange(4.0)))
+    live = liveness.sweep(flat, [frozenset({0})], [True])
+    assert live.rows[flat.inputs[0]] == by_row

@@ -11,9 +11,9 @@ import pytest
 from adaptive_optax import _trees, block_labels
 from adaptive_optax.freeze import transform as freezing
 from adaptive_optax.freeze.transform import (
+    Freeze,
     FreezeInnerState,
     freeze_by_grad_norm,
-    freeze_config,
     frozen_mask,
     init_freezing,
     observe,
@@ -25,7 +25,7 @@ QUICK = {"warmup": 2, "min_dwell": 3, "probe_every": 4, "probe_steps": 1}
 def decisions(norms, sizes=None, **settings):
     """The mask and the probe flag after every row of ``norms``."""
     norms = jnp.asarray(norms, jnp.float32)
-    config = freeze_config(**{**QUICK, **settings})
+    config = Freeze(**{**QUICK, **settings}).checked()
     leaves = [np.zeros(size) for size in sizes or [1] * norms.shape[1]]
     layout = config.layout(leaves)
 
@@ -87,7 +87,7 @@ def test_matches_the_twin(relative_to, probe_steps):
     settings = {"threshold": 0.2, "relative_to": relative_to, "ema_decay": 0.8}
     settings["probe_steps"] = probe_steps
     masks, _, _ = decisions(norms, **settings)
-    config = freeze_config(**{**QUICK, **settings})
+    config = Freeze(**{**QUICK, **settings}).checked()
     np.testing.assert_array_equal(masks, twin(norms, config, relative_to))
     switches = np.abs(np.diff(masks.astype(int), axis=0)).sum()
     assert switches > 10  # both ways, many times
@@ -187,7 +187,7 @@ def test_max_fraction_counts_what_is_frozen_already():
 
 def test_vmap_equals_a_loop():
     norms = np.random.default_rng(2).uniform(0, 0.2, (3, 40, 2)).astype(np.float32)
-    config = freeze_config(threshold=0.1, **QUICK)
+    config = Freeze(threshold=0.1, **QUICK)
     init, layout = init_freezing([1.0, 1.0], config), config.layout([1.0, 1.0])
 
     def run(norms):
@@ -375,7 +375,7 @@ def test_mask_and_fraction_by_size():
     assert {k: bool(v) for k, v in mask.items()} == {"quiet": False, "loud": False}
     mask = frozen_mask({"deep": (state,)}, params)
     assert {k: bool(v) for k, v in mask.items()} == {"quiet": True, "loud": False}
-    layout = freeze_config().layout(params)
+    layout = Freeze().layout(params)
     fraction = jax.jit(functools.partial(freezing.frozen_fraction, layout=layout))
     np.testing.assert_allclose(fraction(state.freeze_state), 4 / 6, rtol=1e-6)
     assert fraction(state.freeze_state).dtype == jnp.float32
@@ -480,7 +480,7 @@ def test_layers_of_a_stacked_leaf_freeze_and_wake_one_by_one():
     assert state.freeze_state.freeze_mask.shape == (3 + 3 + 1,)
     np.testing.assert_allclose(
         freezing.frozen_fraction(
-            state.freeze_state, freeze_config(stacked="blocks").layout(STACKED)
+            state.freeze_state, Freeze(stacked="blocks").checked().layout(STACKED)
         ),
         6 / 20,
         rtol=1e-6,
@@ -515,7 +515,7 @@ def test_what_never_freezes():
     masks, _, _ = decisions(np.zeros((20, 3)), threshold=1.0, never="1")
     np.testing.assert_array_equal(masks[-1], [True, False, True])
     tree = {"head": {"w": 1.0}, "body": [{"norm": 1.0, "w": 1.0}]}
-    layout = freeze_config(never=["head", "body/*/norm"]).layout(tree)
+    layout = Freeze(never=["head", "body/*/norm"]).layout(tree)
     assert dict(zip(layout.paths, layout.never.tolist(), strict=True)) == {
         "body/0/norm": True,
         "body/0/w": False,
@@ -569,17 +569,17 @@ def test_skipped_or_only_masked_the_parameters_are_the_same_to_the_bit(inner):
     tx = ao.adaptive_scheduler(
         factory,
         learning_rate=3e-2,
-        freeze_threshold=0.5,
-        freeze_options={
-            "relative_to": "initial",
-            "warmup": 10,
-            "min_dwell": 5,
-            "probe_every": 5,
-            "probe_steps": 2,
-            "ema_decay": 0.5,
-            "hysteresis": 1.2,
-            "never": "head",
-        },
+        freeze=ao.Freeze(
+            0.5,
+            relative_to="initial",
+            warmup=10,
+            min_dwell=5,
+            probe_every=5,
+            probe_steps=2,
+            ema_decay=0.5,
+            hysteresis=1.2,
+            never="head",
+        ),
         recovery=False,
     )
 

@@ -81,6 +81,7 @@ def test_keys_and_values_of_a_scheduler():
     assert shot["reward"] == 2.5
     assert shot["loss"] == state.readings[0, 0] < loss_fn(PARAMS)
     assert shot["grad_norm"] > 0
+    assert shot["success"] == 1.0  # of the loss; a reward that stays has none
     assert all(isinstance(x, jax.Array) and x.shape == () for x in shot.values())
 
 

@@ -98,11 +98,15 @@ def test_a_frozen_block_rests_and_its_backward_pass_with_it(params):
         0.1,
         recovery=False,
         average=False,
-        freeze_threshold=1e9,
-        freeze_options={
-            **{"warmup": 0, "min_dwell": 0, "probe_every": 100, "stacked": ("h",)},
-            **{"groups": blocks(params), "never": ("wte", "wpe", "ln_f")},
-        },
+        freeze=ao.Freeze(
+            1e9,
+            warmup=0,
+            min_dwell=0,
+            probe_every=100,
+            stacked="h",
+            groups=blocks(params),
+            never=("wte", "wpe", "ln_f"),
+        ),
     )
     step = jax.jit(make_step(TINY, tx, freezes=True))
     state = init_state(params, tx, 0)
