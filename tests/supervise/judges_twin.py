@@ -1,4 +1,8 @@
-"""The judges once more, slowly: plain Python that reads like their docstrings."""
+"""The judges once more, slowly: plain Python that reads like their docstrings.
+
+A condition *decides* at a step if the others hold, so that it alone says yes or no. The
+twin notes which have done both: one that never did could be left out unseen.
+"""
 
 import math
 
@@ -20,6 +24,15 @@ class Judges:
         self.trusted, self.ceiling = 0.0, math.inf
         self.retrying, self.retry_from, self.again_at = 0, 0.0, -math.inf
         self.verdicts = set()
+        self.asked, self.decided = set(), set()
+
+    def every(self, name, **conditions):
+        """Whether all hold; notes the one that decides."""
+        against = [key for key, holds in conditions.items() if not holds]
+        self.asked |= {f"{name}: {key}" for key in conditions} | {name}
+        if len(against) < 2:
+            self.decided.add(f"{name}: {against[0]}" if against else name)
+        return not against
 
     def warm_up(self):
         """Share of the rate: over the first 20 steps of an audit it rises."""
@@ -51,17 +64,19 @@ class Judges:
 
         # Evidence.
         share = abs(first) / 2 if has_zero else 0.0
-        above_start = (
-            s.objective.value > first + max(share, 2 * self.jitter)
-            and seen
-            and (has_zero or self.calm >= 3)
+        above_start = auditing and self.every(
+            "above the start",
+            far=s.objective.value > first + max(share, 2 * self.jitter),
+            seen=seen,
+            judged=has_zero or self.calm >= 3,
         )
         small = self.first_norm is not None and s.grad_norm < 0.1 * self.first_norm
-        dead = (
-            small
-            and seen
-            and s.has_gradient
-            and s.objective.value > first - self.jitter
+        dead = auditing and self.every(
+            "dead",
+            small=small,
+            seen=seen,
+            gradient=s.has_gradient,
+            nothing_gained=s.objective.value > first - self.jitter,
         )
         span = 2 * abs(self.good) if has_zero else first - self.lowest
         known = math.isfinite(self.good)
@@ -93,28 +108,39 @@ class Judges:
         self.agreed = self.agreed or (agrees and s.alignment.count >= 4)
         again = failed = overshot = diverged = late = False
         if auditing and self.failures < 12 and not repeat:
-            opposed = (
-                s.alignment.count >= 8
-                and s.alignment.mean < -0.02 - self.strength / 4 * s.alignment.sem
-                and s.objective.trend < 0.8
-                and s.objective.drop < (0.5 if s.step_correlation.mean > 0.25 else 0.12)
+            carries = s.step_correlation.mean > 0.25
+            opposed = self.every(
+                "opposed",
+                late=s.alignment.count >= 8,
+                clear=s.alignment.mean < -0.02 - self.strength / 4 * s.alignment.sem,
+                no_fall=s.objective.trend < 0.8,
+                no_gain=s.objective.drop < (0.5 if carries else 0.12),
             )
-            overshot = (
-                8 <= s.alignment.count <= 20
-                and s.step_correlation.mean > 0
-                and (
-                    s.alignment.mean < -0.02 - 2 * s.alignment.sem
-                    or (
-                        self.agreed
-                        and s.alignment.mean < -self.strength / 6 * s.alignment.sem
-                        and s.step_correlation.mean > 0.25
-                        and s.objective.drop < 0.5
-                    )
-                )
-                and not opposed
+            early = 8 <= s.alignment.count <= 20
+            overshot = self.every(
+                "overshot",
+                early=early,
+                carries=s.step_correlation.mean > 0,
+                clear=s.alignment.mean < -0.02 - 2 * s.alignment.sem,
             )
-            doubted = high and s.alignment.count > 0 and s.alignment.mean < 0
-            again = doubted and self.doubts == 0 and not out
+            lost = self.every(
+                "agreement lost",
+                early=early,
+                agreed=self.agreed,
+                clear=s.alignment.mean < -self.strength / 6 * s.alignment.sem,
+                carries=carries,
+                no_gain=s.objective.drop < 0.5,
+            )
+            overshot = (overshot or lost) and not opposed
+            doubted = self.every(
+                "doubted",
+                high=high,
+                known=s.alignment.count > 0,
+                against=s.alignment.mean < 0,
+            )
+            again = self.every(
+                "again", doubted=doubted, first=self.doubts == 0, within=not out
+            )
             opposed = (opposed or overshot) and not unknown_before
             failed = not again and (out or opposed or doubted)
             if failed and (out or doubted or high or self.strikes or self.doubts):
@@ -123,7 +149,10 @@ class Judges:
                 self.again_at = max(self.again_at, coordinate)
         if not auditing:
             diverged = out
-        acquitted = repeat and self.on_trial and above_good and not nonfinite
+        checking = repeat and self.on_trial
+        acquitted = checking and self.every(
+            "acquitted", high=above_good, finite=not nonfinite
+        )
         good = not (suspicious or repeat or failed or again or nonfinite)
         if auditing and good and (s.objective.arrived or self.left > 1):
             self.left -= 1
@@ -136,7 +165,7 @@ class Judges:
             "late": late,
             "diverged": diverged,
             "acquitted": acquitted,
-            "convicted": repeat and self.on_trial and not acquitted,
+            "convicted": checking and not acquitted,
         }
         self.verdicts |= {kind for kind, so in kinds.items() if so}
         to_start = again or failed
@@ -155,28 +184,32 @@ class Judges:
             keep = keep and s.objective.fast <= self.good + 3 * fast_error
 
         # Retry.
-        still = (
-            abs(s.objective.trend) < 2
-            and s.objective.long_trend < 2
-            and s.objective.drop < 0.5
-        )
         share = 0.06 * span if has_zero else 0.0
-        still = still and s.objective.fast <= self.good + share + 2 * fast_error
-        begins = free and known and not (held or self.retrying) and still
-        begins = begins and s.objective.count >= 31 and coordinate < self.again_at
+        begins = self.every(
+            "retry",
+            free=free,
+            known=known,
+            let=not held,
+            first=not self.retrying,
+            level=abs(s.objective.trend) < 2,
+            arrived=s.objective.long_trend < 2,
+            no_gain=s.objective.drop < 0.5,
+            low=s.objective.fast <= self.good + share + 2 * fast_error,
+            settled=s.objective.count >= 31,
+            wanted=coordinate < self.again_at,
+        )
         keep = keep or begins
         fails = self.retrying and diverged
         back = fails and coordinate > self.retry_from
         if back:
             jump = self.retry_from - coordinate
-        judged_again = repeat and self.on_trial
         before = self.retrying
         if seen:
             self.retrying = max(self.retrying - 1, 0)
         if begins:
             self.retry_from = coordinate
             self.retrying = math.ceil((self.again_at - coordinate) / 0.06) + 150
-        if judged_again or s.objective.drop >= 0.5:
+        if checking or s.objective.drop >= 0.5:
             self.retrying = 0
         climb, gap = 0.0, self.again_at - coordinate
         if self.retrying and free and not held:
@@ -184,14 +217,14 @@ class Judges:
             if gap <= 0.06:
                 self.again_at = -math.inf
         over = before and not self.retrying
-        if over and not acquitted or judged_again and not acquitted:
+        if over and not acquitted or checking and not acquitted:
             self.again_at = -math.inf
         retried = {
             "begins": begins,
             "fails": fails,
             "acquitted": before and acquitted,
             "succeeds": over and s.objective.drop >= 0.5,
-            "is over": over and not judged_again,
+            "is over": over and not checking,
         }
         self.verdicts |= {f"retry {kind}" for kind, so in retried.items() if so}
 

@@ -1,7 +1,5 @@
 """The judges together: against their twin, and what none of them may punish."""
 
-import functools
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -11,24 +9,27 @@ import pytest
 
 import adaptive_optax as ao
 from adaptive_optax.supervise import supervisor
-from tests.rules.signal_streams import random_stream, records, replaced
+from tests.rules.signal_streams import random_stream, records, replaced, steps
 from tests.supervise.driving import LAW, PARAMS, STEP, TX, calm, feed, slow_step
 from tests.supervise.judges_twin import Judges
 
 
-@functools.partial(jax.jit, static_argnames="audited")
-def judge_all(stream, coordinates, nonfinite, audited):
+def judge_all(stream, log_scales, nonfinite, held, audited):
     law = LAW if audited else LAW._replace(audit=None)
     start = supervisor.init_judges(law)
 
     def step(state, fed):
-        signals, coordinate, bad = fed
+        signals, log_scale, bad, hold = fed
         verdict, state = supervisor.judge(
-            state, signals, coordinate, law, nonfinite=bad
+            state, signals, log_scale, law, nonfinite=bad, held=hold
         )
         return state, (verdict, supervisor.warm_up(state, law))
 
-    return jax.lax.scan(step, start, (stream, coordinates, nonfinite))
+    return jax.lax.scan(step, start, (stream, log_scales, nonfinite, held))
+
+
+judge_one = jax.jit(judge_all, static_argnames="audited")
+judge_many = jax.jit(jax.vmap(judge_all, in_axes=(0, 0, 0, 0, None)), static_argnums=4)
 
 
 @pytest.mark.parametrize("on_probation", [True, False])
@@ -62,7 +63,9 @@ def test_the_judges_agree_with_their_twin(seed, offset, on_probation):
         (t >= 3) & (t < 6) | (t > 200) & np.repeat(rng.random(100) < 0.1, 5)
     )
     coordinates = jnp.asarray(rng.normal(size=500), jnp.float32)
-    state, (verdicts, shares) = judge_all(stream, coordinates, nonfinite, on_probation)
+    state, (verdicts, shares) = judge_one(
+        stream, coordinates, nonfinite, jnp.zeros(500, bool), on_probation
+    )
     twin, expected, warm = Judges(on_probation), [], []
     for s, c, bad in zip(records(stream), coordinates, nonfinite, strict=True):
         expected.append(twin.weigh(s, float(c), bool(bad)))
@@ -97,6 +100,66 @@ def test_the_judges_agree_with_their_twin(seed, offset, on_probation):
         np.testing.assert_allclose(
             optax.tree.get(state, name), x, rtol=1e-5, err_msg=name
         )
+
+
+def hard_case(seed, length=160):
+    """A start that may be opposed, then a level loss: near every threshold."""
+    rng, t = np.random.default_rng(seed), np.arange(length)
+    level, away, fast = (
+        rng.choice(x) for x in ([1.0, 2.0, -3.0], [0, 0.1, 0.3], [0.3, 1, 3])
+    )
+    start, hills = t < 25, np.repeat(rng.random(length // 10) < 0.15, 10)
+    value = level + 0.05 * rng.normal(size=length)
+    value += 30.0 * (~start & hills & (rng.random(length) < 0.8))
+    value += rng.choice([1.0, 5.0]) * (start & (rng.random(length) < away))
+    mean = np.where(start, rng.choice([-0.4, -0.15, 0.1]), 0.1)
+    mean = mean + 0.1 * rng.normal(size=length)
+    fields = {
+        "count": t,
+        "loss__value": value,
+        "loss__change": np.diff(value, prepend=value[:1]),
+        "loss__fast": level + 0.05 * fast * rng.normal(size=length),
+        "loss__noise": 0.05,
+        "loss__trend": rng.choice([0.5, 1.5]) * rng.normal(size=length),
+        "loss__long_trend": rng.choice([0, 1.5]) + rng.normal(size=length),
+        "loss__drop": rng.choice([0.05, 0.3, 0.45]) + 0.1 * rng.normal(size=length),
+        "loss__count": np.maximum(t - rng.choice([0, 40]), 0),
+        "loss__arrived": rng.random(length) < 0.95,
+        "alignment__mean": mean,
+        "alignment__sem": rng.choice([0.03, 0.06, 0.1]),
+        "alignment__slow": mean + rng.choice([0, 0.3]),
+        "alignment__slow_sem": 0.05,
+        "alignment__count": np.maximum(t - rng.choice([0, 3]), 0),
+        "step_correlation__mean": rng.choice([0, 0.3, 0.6])
+        + 0.2 * rng.normal(size=length),
+        "grad_norm": np.where(rng.random(length) < 0.06, 0.05, 1.0),
+        "has_gradient": rng.random(length) < 0.97,
+    }
+    walk = rng.choice([0, 0.05]) * np.cumsum(rng.normal(size=length))
+    log_scales = np.where(t < 30, 0.0, -1.6) + 0.05 * rng.normal(size=length) + walk
+    bad, held = rng.random((2, length)) < [[0.03], [0.1]]
+    return steps(length, **fields), np.float32(log_scales), bad, held
+
+
+def test_the_judges_agree_with_their_twin_and_each_condition_decides_somewhere():
+    asked, decided, kinds = set(), set(), set()
+    for audited, seeds in ((True, range(120)), (False, range(120, 140))):
+        cases = [hard_case(seed) for seed in seeds]
+        stacked = jax.tree.map(lambda *x: jnp.stack(x), *cases)
+        _, (verdicts, shares) = judge_many(*stacked, audited)
+        for i, (stream, *rest) in enumerate(cases):
+            twin, expected, warm = Judges(audited), [], []
+            for s, m, bad, hold in zip(records(stream), *rest, strict=True):
+                expected.append(twin.weigh(s, float(m), bool(bad), bool(hold)))
+                warm.append(twin.warm_up())
+            for seen, column in zip(verdicts, zip(*expected, strict=True), strict=True):
+                np.testing.assert_allclose(seen[i], column, atol=1e-5)
+            np.testing.assert_allclose(shares[i], warm, rtol=1e-6)
+            asked |= twin.asked
+            decided |= twin.decided
+            kinds |= twin.verdicts
+    assert len(asked) > 40 and asked == decided, asked - decided
+    assert kinds >= {"failed, overshot", "retry begins", "retry fails", "acquitted"}
 
 
 @pytest.mark.parametrize("before", [10, 60], ids=["audit", "guard"])
