@@ -45,7 +45,7 @@ PARTS = {
     "settle": "law__settle=None",
     "the average's window": "law__average__shrink=0.0",
 }
-STRENGTHS = {
+TRUSTS = {
     "1.5": "ours(mode=1.5)",
     "3, search": "search",
     "6, nudge": "nudge",
@@ -66,7 +66,7 @@ def table(
     oracles = protocol.compute_oracles(names, progress=progress, workers=workers)
     variants = {"nothing": "nudge"}
     variants |= {part: f"ours({text})" for part, text in PARTS.items()}
-    variants |= STRENGTHS
+    variants |= TRUSTS
     wanted = {
         (variant, name): Cell(
             name, peer, tuple(protocol.lanes(name, peer, oracles).items()), seeds, ""
@@ -88,7 +88,7 @@ def table(
 
     parts = {part: ratios(part) for part in ("nothing", *PARTS)}
     parts["the average of the parameters"] = ratios("nothing", "last")
-    curve = {strength: ratios(strength) for strength in STRENGTHS}
+    curve = {trust: ratios(trust) for trust in TRUSTS}
     return "\n\n".join(
         [
             f"{len(names)} development pairs of workload and optimizer: "
@@ -98,7 +98,7 @@ def table(
             "## Without one part",
             _markdown("without", parts),
             "## The trust in the base rate",
-            _markdown("strength", curve),
+            _markdown("trust", curve),
         ]
     )
 

@@ -441,7 +441,7 @@ MUTANTS = (
     *of(
         "act/stages.py",
         "test_loop.py",
-        ("if make is None:", "if make is not None:"),
+        ("if factory is None:", "if factory is not None:"),
     ),
     *of(
         "act/step.py",

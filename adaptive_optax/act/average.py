@@ -18,6 +18,7 @@ import optax
 
 from adaptive_optax import _checks, _trees
 from adaptive_optax.law import Average
+from adaptive_optax.sense.estimators import polynomial_weight
 
 DEFAULT = Average()
 
@@ -74,7 +75,7 @@ def absorb(
 
     def take() -> tuple[optax.Params, jax.Array]:
         finite = _all_finite(params)
-        weight = (power + 1.0) / (count + (power + 1.0))
+        weight = polynomial_weight(power, count + 1)
 
         def one(mean: jax.Array, leaf: jax.Array) -> jax.Array:
             leaf = leaf.astype(mean.dtype)

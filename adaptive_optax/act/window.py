@@ -30,6 +30,7 @@ from adaptive_optax.act import average as averaging
 from adaptive_optax.law import Average
 from adaptive_optax.sense import sketch as sketching
 from adaptive_optax.sense.cosines import standard_error
+from adaptive_optax.sense.estimators import polynomial_weight
 
 
 class _Lag(NamedTuple):
@@ -123,7 +124,7 @@ def absorb(
         every=law.every,
     )
     taken = averages.average_count > count
-    share = jnp.where(taken, (law.power + 1) / (count + (law.power + 1)), 0.0)
+    share = jnp.where(taken, polynomial_weight(law.power, count + 1), 0.0)
     first = taken & (count == 0)  # exactly: there is no way yet
     level = jax.tree.map(
         lambda mean, now: jnp.where(first, now, mean + share * (now - mean)),
@@ -141,7 +142,7 @@ def _extend(
     s: _Lag, cosine: jax.Array, ok: jax.Array, steps: jax.Array, law: Average
 ) -> tuple[_Lag, jax.Array]:
     """One more cosine, and the lag in its standard errors; held where not ``ok``."""
-    weight = jnp.minimum(law.memory, (law.power + 1) / (steps + (law.power + 1)))
+    weight = jnp.minimum(law.memory, polynomial_weight(law.power, steps + 1))
     ones = s.ones + weight * (1 - s.ones)
     share = weight / ones
     new = _Lag(
