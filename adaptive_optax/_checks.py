@@ -1,7 +1,7 @@
 """Eager argument checks: quote the value, show the right call, let tracers through.
 
-A hyperparameter may be a tracer when an experiment is built under `jit` or `vmap`;
-nothing can be raised about its value then, so every check passes it on untouched.
+A hyperparameter may be a tracer when an experiment is built under `jit` or `vmap`. Its
+value is not known then, so every check lets a tracer pass.
 """
 
 import math

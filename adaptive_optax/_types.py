@@ -1,8 +1,8 @@
 """The vocabulary of the control loop: what is measured, and what a rule may ask for.
 
-A step's measurements travel as `Signals`; a `Rule` answers with an additive change of
-one gain's unconstrained coordinate (see `act.controls`), so that "hold" is exactly 0
-and a blend of rules is a convex sum.
+A step's measurements are `Signals`. A `Rule` answers with a change that is added to
+one gain's unconstrained coordinate (see `act.controls`). So "hold" is exactly 0, and a
+blend of rules is a convex sum.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,11 @@ RuleState = Any
 
 
 class Series(NamedTuple):
-    """What one scalar says, the loss or the reward. f32[] unless a comment says more.
+    """Statistics of the loss or the reward. f32[] unless a comment says otherwise.
 
-    The trends are signed so that positive means *better*: a loss that falls, a reward
-    that rises. A value that did not arrive, or was not finite, leaves the last one.
-    Nothing here but ``value``, ``change``, the means and ``noise`` depends on the
-    scale of the loss, and on its sign nothing but the values themselves.
+    A positive trend or drop means *better*: a loss that falls, a reward that rises. If
+    a value did not arrive, or was not finite, the last one stays. Only ``value``,
+    ``change``, the means and ``noise`` depend on the scale of the loss.
     """
 
     arrived: jax.Array  # bool[] a finite value came with this step
@@ -32,53 +31,52 @@ class Series(NamedTuple):
     noise: jax.Array  # standard deviation of one value around its trend
     trend: jax.Array  # z = (slow - fast) / its standard error
     long_trend: jax.Array  # the same z over horizons that grow with the run
-    drop: jax.Array  # share of the first value by which it is better since
+    drop: jax.Array  # share of the first value by which it has improved since
     variance_ratio: jax.Array  # noise variance over its own long run; 1 = as usual
     success: jax.Array  # share of recent values better beyond noise, in [0, 1]
     count: jax.Array  # i32[] values since the start or a restore
 
 
 class Cosine(NamedTuple):
-    """What the cosines of two directions say, averaged. f32[] but for two."""
+    """Averaged cosines of two directions. f32[] unless a comment says otherwise."""
 
     arrived: jax.Array  # bool[] both had a direction at this step
     value: jax.Array  # at this step, in [-1, 1]
-    mean: jax.Array  # short horizon: quick to see an end
+    mean: jax.Array  # short horizon: quick to see a change
     sem: jax.Array  # its standard error
-    slow: jax.Array  # long horizon: able to see a weak agreement
+    slow: jax.Array  # long horizon: can see a weak agreement
     slow_sem: jax.Array  # its standard error
     count: jax.Array  # i32[] cosines since the start or a restore
 
 
 class Standing(NamedTuple):
-    """What the loop knows of one gain that it drives, and of the run."""
+    """What the loop knows of one driven gain, and of the run."""
 
-    log_scale: Any = np.float32(0.0)  # the gain's coordinate, minus where it started
-    trusted_log_scale: Any = np.float32(0.0)  # what is trusted: lower after a failure
-    diverged_log_scale: Any = np.float32(np.inf)  # above it the run has diverged
+    log_scale: Any = np.float32(0.0)  # the gain's coordinate minus its start
+    trusted_log_scale: Any = np.float32(0.0)  # 0, lower after a failure
+    diverged_log_scale: Any = np.float32(np.inf)  # above it the run diverged
     warming: Any = np.False_  # bool[] the rate still rises
     failures: Any = np.int32(0)  # i32[] starts that were thrown away
-    restored: Any = np.False_  # bool[] parameters go back now, statistics restart
+    restored: Any = np.False_  # bool[] parameters go back at this step
 
     def of_others(self) -> "Standing":
-        """What of it holds for a gain that has not diverged with this one."""
+        """The part that also holds for the other gains: what concerns the run."""
         return Standing()._replace(
             warming=self.warming, failures=self.failures, restored=self.restored
         )
 
 
 class Signals(NamedTuple):
-    """What one step has measured, and what the loop knows of the gain that is asked.
+    """What one step has measured, and the standing of the gain that the rule drives.
 
-    ``objective`` is the loss until there has been a reward, and from then on the
-    negative reward: the loss of a policy gradient is a surrogate whose level says
-    nothing of success.
+    ``objective`` is the loss, or the negative reward once there has been one: the loss
+    of a policy gradient is a surrogate, and its level does not measure success.
     """
 
     count: jax.Array  # i32[] updates before this one
     loss: Series
     reward: Series  # higher is better
-    objective: Series  # whichever is judged, as a loss
+    objective: Series  # what is judged, lower is better
     # The gradient.
     has_gradient: jax.Array  # bool[] every entry of the gradient is finite
     grad_norm: jax.Array  # f32[] global L2 norm
@@ -86,8 +84,8 @@ class Signals(NamedTuple):
     dog_step_size: jax.Array  # f32[] max |theta - theta_0| / sqrt(sum |g|^2)
     alignment: Cosine  # cos(-g, the last step)
     heading: Cosine  # cos(-g, the way from the mean of the run's last third)
-    step_correlation: Cosine  # of successive steps; its mean is near 1: momentum
-    standing: Standing  # of the gain whose rule reads this
+    step_correlation: Cosine  # of successive steps; mean near 1: momentum
+    standing: Standing  # of the gain that the rule drives
 
 
 class RuleInit(Protocol):

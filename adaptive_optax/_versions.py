@@ -1,7 +1,7 @@
 """The oldest JAX and Optax that the package runs on, asked for at import.
 
-pip reads the same bounds from pyproject.toml (a test compares the two). Whoever imports
-the package beside an older JAX all the same gets one line that says so, instead of an
+pip reads the same bounds from pyproject.toml (a test compares the two). If an older JAX
+is installed all the same, the import fails with one line that says so, instead of an
 error from deep inside.
 """
 

@@ -1,15 +1,15 @@
-"""The loop, wired: sense -> supervise -> decide -> act.
+"""The loop: sense -> supervise -> decide -> act.
 
-One step reads like the theory::
+One step follows the theory::
 
     signals   <- measure(loss, reward, gradient, last step)
-    verdict   <- judge(signals)                            a divergence goes back
+    verdict   <- judge(signals)                            a divergence is undone
     alpha     <- clip(alpha exp(rule(signals)))            mu, sigma likewise
     u, h      <- inner(gradient, h; alpha, mu)             any Optax optimizer
     theta     <- theta + (1 - frozen) (u + sigma D(theta) noise)
-    averages  <- theta, as far back as it pays
+    averages  <- theta, over an averaging horizon that shrinks on a lag
 
-Each line is a stage, in a room of its own. One that is off has () for its state.
+Each line is a stage in a package of its own. A stage that is off has () for its state.
 """
 
 from typing import Any, NamedTuple
@@ -132,7 +132,7 @@ def _supervise(
 def _average(
     parts: Stages, seen: Seen, verdict: Verdict, state: AdaptiveSchedulerState, params
 ) -> AdaptiveSchedulerState:
-    """The parameters that this step's loss was measured at join the average."""
+    """Add the parameters at which this step's loss was measured to the average."""
     averaging, window = parts.averaging.update(
         state.averaging,
         state.window,
@@ -153,7 +153,7 @@ def _decide(
     standing: Standing,
     state: AdaptiveSchedulerState,
 ) -> tuple[tuple[jax.Array, jax.Array], AdaptiveSchedulerState]:
-    """Move the gains. Returns the rate and multiplier for the inner optimizer too."""
+    """Move the gains; also returns the inner optimizer's rate and multiplier."""
     count, hold = seen.signals.count, _held(parts, seen)
     scale, momentum, sigma = state.lr_scale, state.momentum, state.sigma
     laws = state.lr_rule, state.momentum_rule, state.sigma_rule
@@ -202,7 +202,7 @@ def _act(
     params: Any,
     extra_args: dict[str, Any],
 ) -> tuple[Any, AdaptiveSchedulerState]:
-    """The filter under these gains, the way back, dither; and what is remembered."""
+    """Filter the gradient, go back if needed, add dither, and record the step."""
     supervision, freezing = parts.supervision, parts.freezing
     inner_state = supervision.inner(before.recovery, state.recovery, state.inner_state)
     mask, frozen_fraction, frozen = freezing.update(
@@ -222,7 +222,7 @@ def _act(
         params, freezing.still(steps, mask), taken, fraction=parts.fraction
     )
     steps = supervision.finish(before.recovery, state.recovery, verdict, params, steps)
-    # Before dither, which no alignment is to see.
+    # Before dither, which the alignment must not see.
     recorded = sensor.record_step(
         state.sensor, steps, verdict.restore | verdict.repeat, fraction=parts.fraction
     )

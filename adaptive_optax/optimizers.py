@@ -147,8 +147,8 @@ def online_adagrad(
 ) -> optax.GradientTransformationExtraArgs:
     """Self-regulating AdaGrad for a stream; none of its parameters are averaged.
 
-    AdaGrad's own rate falls like 1/sqrt(t) whatever the stream does; the controller is
-    what raises it again after a shift.
+    AdaGrad's own rate falls like 1/sqrt(t) whatever the stream does; the controller
+    raises it again after a shift.
 
     Args:
       learning_rate: Base rate, > 0, or a schedule.
@@ -180,7 +180,7 @@ def online_adagrad(
 def restore_on_divergence(
     inner: optax.GradientTransformation, **options: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """Only the safety net: watch any optimizer, and take a divergence back.
+    """Only the safety net: watch any optimizer, and undo a divergence.
 
     Parameters and optimizer state return to the last good ones and later updates are
     scaled down: see `supervise.evidence` for what counts as a divergence. Nothing else

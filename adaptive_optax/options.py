@@ -63,7 +63,7 @@ def check_options(
     dither_scale: Any,
     sketch: Any,
 ) -> bool:
-    """Check what no part checks by itself; whether there will be dither."""
+    """Check the options that no part checks itself. Returns whether there is dither."""
     if isinstance(mode, str):
         _checks.one_of("mode", mode, tuple(LAWS), example='mode="search" or mode=6.0')
     else:
@@ -96,7 +96,7 @@ def check_options(
 def check_horizon(
     total_steps: Any, schedule: Schedule | None, law: Law, *, audited: bool
 ) -> None:
-    """A horizon that is no shorter than the audit, and is annealed once."""
+    """Check that the horizon covers the audit and the rate is annealed only once."""
     example = "total_steps=10_000"
     if _checks.is_traced(total_steps):
         raise TypeError(
@@ -129,7 +129,7 @@ def check_horizon(
 
 
 def check_dtype(dtype: Any, recovery: bool) -> None:
-    """A dtype of the good copy needs a copy, and holds its numbers."""
+    """Check that there is a copy to have this dtype, and that it is a floating one."""
     if not recovery:
         raise ValueError(
             f"`recovery_dtype`={dtype!r} is of a copy that recovery=False does not "
@@ -143,7 +143,7 @@ def check_dtype(dtype: Any, recovery: bool) -> None:
 
 
 def freeze_of(threshold: Any, freeze: Freeze | None) -> Freeze | None:
-    """The checked settings of freezing, or None where nothing is to freeze."""
+    """The checked settings of freezing, or None if nothing freezes."""
     if threshold is not None:
         if freeze is not None:
             raise ValueError(
@@ -164,8 +164,8 @@ def law_of(mode: str | float, law: Law | None) -> Law:
     """The law that ``mode`` names, or the one that is given.
 
     Raises:
-      TypeError: If ``law`` is no `Law`, or a part of it not that part.
-      ValueError: If ``mode`` says something else than ``law``, or a count is below 1.
+      TypeError: If ``law`` is no `Law`, or a part of it has the wrong type.
+      ValueError: If both ``mode`` and ``law`` are given, or a count is below 1.
     """
     if law is None:
         return LAWS[mode] if isinstance(mode, str) else Law(trust=mode)
@@ -200,7 +200,7 @@ def law_of(mode: str | float, law: Law | None) -> Law:
 
 
 def feedback(value: Any, loss: Any, reward: Any) -> Any:
-    """The loss under either of its names; both feedbacks are scalars.
+    """The loss under either of its names; loss and reward are checked to be scalars.
 
     Raises:
       TypeError: If one is no real number.

@@ -57,41 +57,40 @@ def adaptive_scheduler(
         alpha' = clip(alpha exp(f_alpha))    sigma' = clip(sigma exp(f_sigma))
         mu'    = clip(1 - (1 - mu) exp(-f_mu))
 
-    Feed it back: ``tx.update(grads, state, params, value=loss)``. In a step without
-    ``value`` or ``reward`` every gain holds, and in a run without them the wrapper is
-    transparent.
+    Pass the loss: ``tx.update(grads, state, params, value=loss)``. In a step without
+    ``value`` or ``reward`` every gain holds. In a run without them the wrapper changes
+    nothing.
 
-    By default the rate rises to ``learning_rate`` over 20 steps and is on probation for
-    60 (`supervise.audit`), then moves only on evidence (docs/law.md). Where a reward
-    comes, it is judged in the loss's stead, which is then a surrogate. Parameters are
-    averaged for evaluation: `eval_params`.
+    By default the rate rises to ``learning_rate`` over 20 steps and is audited for 60
+    (`supervise.audit`), then moves only on evidence (docs/law.md). Once there has been
+    a reward, it is judged instead of the loss, which is then a surrogate. Parameters
+    are averaged for evaluation: `eval_params`.
 
     Args:
       inner: A factory such as `optax.adamw` or `functools.partial(optax.adamw,
         weight_decay=0.1)`, called with this step's gains; or a built transformation,
-        whose updates are scaled by alpha over the base rate. Prefer the factory:
-        scaling the output is not scaling the learning rate for optimizers whose state
-        depends on it (lars, rmsprop with momentum, rprop, fromage, adafactor with
-        weight decay, schedule_free, dog), and nothing in a built one can tell.
+        whose updates are scaled by alpha over the base rate. Prefer the factory: for
+        optimizers whose state depends on the learning rate (lars, rmsprop with
+        momentum, rprop, fromage, adafactor with weight decay, schedule_free, dog),
+        scaling the output is not the same, and a built one does not show it.
       learning_rate: Base rate, > 0, or an Optax schedule, which the controller
         multiplies; while it rises the multiplier holds. Required for a factory; for a
-        built transformation it only names what its rate is (default 1).
+        built transformation it only says what its rate is (default 1).
       momentum: Momentum in [0, 1) to set at every step; None leaves the factory's own.
       sigma: Standard deviation of the dither, relative to D, >= 0; 0 draws no noise.
-      mode: How far the base rate is believed: ``"nudge"`` takes it as sound,
-        ``"search"`` for a guess, ``"safe"`` only ever lowers it after a divergence or a
-        bad start, and may take the latter back. Or the number behind them, the prior's
-        trust >= 0 in standard errors: 6, 3 and infinity.
+      mode: How far the base rate is believed: ``"nudge"`` treats it as sound,
+        ``"search"`` as a guess; ``"safe"`` only lowers it, after a divergence or a bad
+        start, and may take the latter back. Or the number behind them, `Law.trust` >= 0
+        in standard errors: 6, 3 and infinity.
       law: All numbers of the default law in place of a mode: `Law`. A part that is None
         is off.
       rule: Control law of the rate, in place of the mode's; see `rules` and `blend`.
-        What fails a start is still the mode's.
+        The audit of the start still follows the mode.
       momentum_rule: Control law of the momentum; None holds it.
       sigma_rule: Control law of sigma; None is `rules.success()` where sigma > 0.
       lr_bounds: (low, high) for the rate, 0 < low <= high; by default the base rate
-        over and times 1e6. A schedule's own value is never clipped, only what the
-        controller makes of it; what the warm-up and `total_steps` take of it may lie
-        below.
+        over and times 1e6. A schedule's own value is never clipped, only its product
+        with the multiplier. The warm-up and `total_steps` may take the rate below.
       mu_bounds: (low, high) for the momentum, within [0, 1).
       sigma_bounds: (low, high) for sigma, >= 0.
       slew: Largest change of any gain's coordinate in one step, > 0.
@@ -109,7 +108,7 @@ def adaptive_scheduler(
       freeze_threshold: L2 gradient norm of a leaf below which it freezes, >= 0; None
         never freezes. See `freeze_by_grad_norm`. The time of the optimizer falls with
         the frozen share; `frozen_value_and_grad` saves that of the backward pass.
-      freeze: The same with more to say, such as
+      freeze: The same with more settings, such as
         ``ao.Freeze(0.1, relative_to="initial", groups=block_labels(params))``.
       dither_scale: D of the dither: ``"param_rms"``, ``"update_rms"``,
         ``"isotropic"`` or a callable. See `add_dither`.
@@ -125,15 +124,15 @@ def adaptive_scheduler(
 
       A step whose loss, reward or gradient is not finite is counted and not taken: the
       update is zero, the gains hold, the inner optimizer sees a zero gradient. Three
-      in a row (net of good ones) are a divergence. Entries of the inner optimizer's
-      own step that are not finite are 0. With ``recovery=True`` differentiate
-      through it in forward mode only where no divergence is expected.
+      of them, minus the good steps between, are a divergence. Entries of the inner
+      optimizer's own step that are not finite are 0. With ``recovery=True``
+      differentiate through it in forward mode only where no divergence is expected.
 
     Raises:
       TypeError: If an argument is of the wrong kind.
       ValueError: If a number lies outside its domain, a mode or scale is unknown, or a
-        gain cannot be reached; later, if a feedback is not a scalar or the parameters
-        that a part needs are missing.
+        gain cannot be set; in ``update``, if a feedback is not a scalar or the
+        parameters that a part needs are missing.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax

@@ -1,4 +1,4 @@
-"""What the loop carries from step to step."""
+"""The state that the loop carries from step to step."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ class AdaptiveSchedulerState(NamedTuple):
     lr_scale: jax.Array  # f32[] what the controller multiplies the base rate with
     frozen_fraction: jax.Array  # f32[] share of the parameters that are frozen
     readings: jax.Array  # f32[k] the last signals, in the order of `READINGS`
-    nonfinite_steps: jax.Array  # i32[] made by the inner optimizer, as the sketch sees
+    nonfinite_steps: jax.Array  # i32[] of the inner optimizer, as the sketch sees
     sensor: SensorState
     lr_rule: RuleState
     momentum_rule: RuleState
@@ -52,5 +52,5 @@ READINGS: dict[str, Callable[[Signals], jax.Array]] = {
 
 
 def readings(signals: Signals) -> jax.Array:
-    """What the state keeps of a step's signals, f32[k]."""
+    """The signals of a step that the state keeps, f32[k]."""
     return _trees.pack([of(signals) for of in READINGS.values()])

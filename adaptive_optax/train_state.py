@@ -1,9 +1,9 @@
 """A Flax linen train state that lets the loss through to the optimizer.
 
-Flax's own ``TrainState.apply_gradients`` passes nothing but gradients on, so a closed
-loop would run blind. This subclass forwards ``value`` and ``reward``; everything else,
-overwrite-with-gradient parameters included, stays Flax's. With Flax nnx nothing of ours
-is needed: ``optimizer.update(model, grads, value=loss)`` forwards the loss already.
+Flax's own ``TrainState.apply_gradients`` passes on only gradients, so the controller
+would get no loss. This subclass forwards ``value`` and ``reward``; everything else,
+overwrite-with-gradient parameters included, stays Flax's. Flax nnx needs no such class:
+``optimizer.update(model, grads, value=loss)`` forwards the loss already.
 """
 
 import functools

@@ -1,7 +1,7 @@
-"""Each part of the law taken out once, and the trust in the base rate along its range.
+"""Each part of the law taken out once, and a range of trusts in the base rate.
 
-A part is taken out of the `Law`, so what is judged is the law as it stands but for it.
-Development workloads only, some of them also under optimizers that are not their own.
+A part is taken out of the `Law`, and all else stays as it is. Only development
+workloads are run, some of them also under optimizers that are not their own.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""The figures that the default law is held to, on held-out workloads, met or not."""
+"""The figures that the default law should reach on held-out workloads, met or not."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

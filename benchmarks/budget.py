@@ -1,4 +1,4 @@
-"""Measurements on one device within a time: begun only if they will end in it."""
+"""Measurements on one device within a time: each begins only if it will end in time."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ class Budget:
         return self._end - time.monotonic()
 
     def piece(self, kind: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What ``build`` returns, or why there is nothing."""
+        """What ``build`` returns, or why it returns nothing."""
         need, left = self._longest.get(kind, SHORTEST), self.left()
         if left < need:
             return {

@@ -5,8 +5,8 @@ Every rate has a label, and every figure says which labels it reads:
 - ``x0.01 ... x100``: the base rate times that. The base rate of a workload is the one
   at which cosine with warm-up does best (`oracles`). For a learning-rate-free peer the
   number multiplies its own default instead.
-- ``default``: the one published default rate of the optimizer, so this is
-  self-tuning: nobody has looked at the workload.
+- ``default``: the one published default rate of the optimizer, chosen without a look at
+  the workload: this is self-tuning.
 - ``x1000``, ``x10000``: survival, for our own and the constant rate.
 - ``tuned``: the peer's own best rate of the oracles' grid.
 """

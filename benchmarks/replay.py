@@ -3,10 +3,10 @@
     python -m benchmarks replay --write FILE      before a change
     python -m benchmarks replay --against FILE    after it
 
-A change that is meant to change no decision of the law leaves every gain as it was, to
-rounding. Runs are chaotic: where rounding moves a decision, what follows differs, so
-the table names the first step at which each run parts and what happened there. A file
-is of one machine and one version of JAX.
+A change that should alter no decision of the law leaves every gain as it was, up to
+rounding. Runs are chaotic: if rounding moves a decision, all later steps differ. So the
+table names the first step at which each run differs, and what happened there. A file is
+valid for one machine and one version of JAX.
 """
 
 import functools

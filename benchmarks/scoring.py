@@ -1,4 +1,4 @@
-"""From curves to figures, in NumPy alone: every function gives a known answer by hand.
+"""From curves to figures, in NumPy alone; every function can be checked by hand.
 
 A metric is lower-is-better. Time is counted in steps. An axis is one of peers P,
 workloads W, seeds S, bootstrap draws B.

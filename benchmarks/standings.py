@@ -1,8 +1,8 @@
 """What the protocols say: entries, scores and ratios, from a summary.
 
-An entry is a peer with one way to evaluate it: the parameters it names itself, or, for
-everybody else's peers, also the judge's polynomial average of them, so that averaging's
-gain is not taken for a controller's.
+An entry is a peer with one way to evaluate it: the parameters that it names itself. For
+peers that are not ours there is a second entry with the judge's polynomial average of
+the parameters, so that what averaging earns is not credited to a controller.
 """
 
 from typing import Any, NamedTuple

@@ -1,8 +1,7 @@
 """Times as paired ratios: two programs take turns in one process, on the same data.
 
-On a noisy machine absolute times prove nothing. The ratio of two runs that follow each
-other does, and the median over repeats of that ratio with its quartiles is what is
-reported.
+On a noisy machine absolute times prove nothing, but the ratio of two runs that follow
+each other does. The median of that ratio over repeats is reported, with its quartiles.
 """
 
 import statistics

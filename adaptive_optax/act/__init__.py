@@ -1,1 +1,1 @@
-"""What the verdict and the rules ask for is done to the parameters."""
+"""Acting: do to the parameters what the verdict and the rules ask for."""

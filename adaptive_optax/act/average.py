@@ -3,11 +3,10 @@ r"""The evaluation average: a running mean of the parameters that forgets its st
 .. math::
     \bar\theta_{t+1} = \bar\theta_t + \frac{p + 1}{t + p + 1}(\theta_t - \bar\theta_t)
 
-The parameters of step s weigh in like s^p, whatever the horizon, so nothing has to be
-known about when training ends; p = 0 is the plain mean, p = 8 averages about the last
-ninth. Every second step is absorbed, by default: a run of 80 has no more than its last
-dozen to average, and under much noise every tenth is worse in a long one too
-(docs/law.md).
+The parameters of step s have a weight like s^p, so the end of training need not be
+known: p = 0 is the plain mean, p = 8 averages about the last ninth. By default every
+second step is absorbed: a run of 80 has no more than its last dozen to average, and
+under much noise every tenth is worse in a long run too (docs/law.md).
 """
 
 from typing import Any, NamedTuple
@@ -27,7 +26,7 @@ class AverageState(NamedTuple):
     """State of `average_params`."""
 
     average: optax.Params  # like params, float32 at least; zeros before the first
-    average_count: jax.Array  # i32[] parameters that it weighs by; see `window`
+    average_count: jax.Array  # i32[] the count that sets the weights; see `window`
     average_wait: jax.Array  # i32[] steps until the next are due
 
 
@@ -80,7 +79,7 @@ def absorb(
         def one(mean: jax.Array, leaf: jax.Array) -> jax.Array:
             leaf = leaf.astype(mean.dtype)
             moved = mean + weight.astype(mean.dtype) * (leaf - mean)
-            # The first replaces what a reset left behind, which may be anything.
+            # The first replaces the old average, which may not be finite.
             return jnp.where(finite, jnp.where(count == 0, leaf, moved), mean)
 
         return jax.tree.map(one, state.average, params), finite
@@ -98,9 +97,9 @@ def absorb(
 def eval_params(state: Any, params: optax.Params) -> optax.Params:
     """The averaged parameters, to evaluate or to ship.
 
-    They are up to ``every`` steps old: the mean of what was absorbed, nothing of
-    today's parameters. Before anything is absorbed, and for leaves the average does
-    not cover (`optax.masked`, `optax.partition`, integer leaves), ``params`` come back.
+    They are up to ``every`` steps old: the mean of what was absorbed, without today's
+    parameters. Before anything is absorbed, and for leaves that the average does not
+    cover (`optax.masked`, `optax.partition`, integer leaves), ``params`` come back.
     Where several averages cover a leaf, the last one in the state is taken.
 
     Args:

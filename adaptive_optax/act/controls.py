@@ -8,10 +8,11 @@ A rule's answer is a change of the gain's *coordinate*:
 | momentum | log 1/(1 - mu), of its horizon | 1 - mu' = (1 - mu) exp(-delta) |
 | momentum, the theory's law | mu itself | mu' = mu + delta |
 
-and is then limited in slew and clipped to the bounds. In the log horizon a step from
-.9 to .99 is as long as one from .99 to .999, which is how the filter feels it; the
-logit, which others use, spends half its range below .5. A change of exactly 0 holds the
-gain bit for bit: exp(log x) is not x.
+The change is limited by the slew, and the result is clipped to the bounds. In the log
+horizon a step from .9 to .99 is as long as one from .99 to .999, which matches the
+effect on the filter; the logit, which others use, spends half its range below .5. A
+change of exactly 0 holds the gain bit for bit. This is a case of its own, because
+exp(log x) is not exactly x.
 """
 
 import math
@@ -51,13 +52,13 @@ class Control(NamedTuple):
     def move(
         self, gain: jax.Array, delta: jax.Array, correction: jax.Array | float = 0.0
     ) -> jax.Array:
-        """The gain after a change of its coordinate; itself, exactly, without one.
+        """The gain after a change of its coordinate; a change of 0 keeps it exactly.
 
         Args:
           gain: f32[] within the bounds.
           delta: f32[] change asked for by a rule, limited to ``slew`` in size. A
             non-finite one holds the gain.
-          correction: f32[] change that the slew limit must not soften (a cut after a
+          correction: f32[] change that the slew does not limit (a cut after a
             divergence).
 
         Returns:
@@ -70,7 +71,7 @@ class Control(NamedTuple):
         return jnp.where(delta == 0, gain, moved)
 
     def distance(self, gain: jax.Array, start: float | jax.Array) -> jax.Array:
-        """How far the gain's coordinate is from where it started; 0 exactly there."""
+        """The gain's coordinate minus that of its start; exactly 0 at the start."""
         gap = self.coordinate.of(gain) - self.coordinate.of(jnp.float32(start))
         return jnp.where(gain == start, 0.0, gap).astype(jnp.float32)
 
@@ -89,14 +90,14 @@ class Control(NamedTuple):
         """Ask the rule and move the gain.
 
         Args:
-          rule: Its law, or None to hold it.
+          rule: The gain's rule, or None to hold it.
           state: The rule's state.
           gain: f32[] within the bounds.
-          start: Where it started.
+          start: The gain at the start.
           signals: The step's measurements.
           hold: bool[]; where True neither the gain nor the rule's state moves.
           correction: As in `move`; it is made even where the rule holds.
-          min_rise: f32[] where it is above 0, the least that the rule's change may be.
+          min_rise: f32[]; if above 0, the rule's change is at least this.
 
         Returns:
           The gain and the rule's state.

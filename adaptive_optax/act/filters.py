@@ -3,9 +3,9 @@ r"""The filter Φ: momentum, Adam and AdaGrad whose momentum may change at every
 Every average here is normalised, m ← μ m + (1 − μ) g, and the debiased ones are divided
 by 1 − Π μ, the product of the decays that were in force. So m never leaves the range of
 what was averaged, and moving μ never enlarges a step. Optax corrects with today's
-decay, 1 − μᵗ, and sums in its heavy ball: right while μ is constant, and there these
-filters equal it; with μ raised from 0.9 to 0.999 at step 50 its steps grow 20 times at
-once (Adam) and 100 times in the end (the heavy ball).
+decay, 1 − μᵗ, and its heavy ball is a sum. That is right while μ is constant, and then
+these filters equal it. With μ raised from 0.9 to 0.999 at step 50, Optax's steps grow
+20 times at once (Adam) and 100 times in the end (the heavy ball).
 
 The factories follow Optax's convention, and every rate or momentum may be a number, a
 schedule or a traced array. Everything is computed in float32 at least, and the updates

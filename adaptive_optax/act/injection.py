@@ -6,9 +6,9 @@
 | built by `optax.inject_hyperparams` | written into its state | likewise |
 | built, anything else | its updates are scaled by alpha / alpha_0 | cannot be reached |
 
-The gains are float32 at the door whatever the parameters are. Optax would promote
-bfloat16 updates and moments with them, so both are cast back: the arithmetic gains
-precision, the types stay.
+The gains are float32 whatever the parameters are. With them Optax would promote
+bfloat16 updates and moments, so both are cast back: the arithmetic has more precision,
+and the types stay.
 """
 
 import inspect
@@ -50,8 +50,8 @@ class Inner(NamedTuple):
 
     init: Callable[[Any], Any]
     update: InnerUpdate
-    momentum: Any  # what it has by itself, None if that cannot be told
-    memory: float  # the same for the votes' lag, .9 where it cannot be told
+    momentum: Any  # its own momentum, None if unknown
+    memory: float  # the same for the votes' lag, .9 if unknown
     make: Callable[[Gains], optax.GradientTransformationExtraArgs] | None  # a factory's
 
 
@@ -148,7 +148,7 @@ def _factory(
             )
         return optax.with_extra_args_support(made)
 
-    make(base)  # an argument that is missing is told now, not in a trace
+    make(base)  # a missing argument is reported now, not in a trace
 
     def init(params):
         return jax.tree.map(_strong, make(base).init(params))

@@ -1,8 +1,8 @@
 r"""The averages inside the filters, each one link of a chain.
 
 All are normalised, m ← μ m + (1 − μ) g. The debiased ones divide by the same average of
-ones, w ← μ w + (1 − μ), which is 1 − Π μ whatever path μ took. w is kept as an average
-rather than as the product: rounded as m is, so that m / w is exact on a constant input.
+ones, w ← μ w + (1 − μ), which is 1 − Π μ whatever path μ took. w is kept as an average,
+not as the product: it is then rounded as m is, and m / w is exact on a constant input.
 """
 
 from typing import Any, NamedTuple

@@ -1,9 +1,9 @@
 r"""Keeps the step size of any optimizer while its momentum moves.
 
 Optax's optimizers disagree on what momentum does to the step: a heavy ball sums, Adam
-averages and corrects bias with today's decay, Lion takes a sign. Instead of a table of
-conventions, measure: two copies of the optimizer run on a one-element parameter and a
-gradient of 1, one with today's momentum and one with the base momentum, and
+averages and corrects bias with today's decay, Lion takes a sign. So the effect is
+measured: two copies of the optimizer run on a one-element parameter and a gradient of
+1, one with today's momentum and one with the base momentum, and
 
 .. math:: r_t = |\Delta_t(\mu_0)| \;/\; |\Delta_t(\mu_1, \dots, \mu_t)|
 

@@ -28,7 +28,7 @@ class BaseRate(NamedTuple):
         return jnp.asarray(now).astype(jnp.float32)
 
     def scales(self) -> tuple[Any, Any]:
-        """Bounds of the multiplier; beside a schedule they do not depend on it."""
+        """Bounds of the multiplier; with a schedule they do not depend on it."""
         if self.schedule is not None:
             return 1 / REACH, REACH
         return self.low / self.number, self.high / self.number
@@ -40,7 +40,7 @@ class BaseRate(NamedTuple):
         return count > (1 - ANNEAL) * self.total_steps
 
     def rising(self, count: jax.Array) -> jax.Array:
-        """Whether a schedule still warms up, which is not to be multiplied away."""
+        """Whether a schedule still rises, bool[]; the multiplier then holds."""
         if self.schedule is None:
             return jnp.zeros((), bool)
         return self.at(count + 1) > self.at(count)
@@ -52,7 +52,7 @@ class BaseRate(NamedTuple):
         return self.at(count) < HALF * self.at(count // 2)
 
     def limit(self, scale: jax.Array, before: jax.Array, count: jax.Array) -> jax.Array:
-        """The multiplier without the part of its move that the bounds would take."""
+        """The multiplier without the part of its move that the bounds would clip."""
         if self.schedule is None or not self.bounded:
             return scale
         now = self.at(count)
@@ -63,7 +63,7 @@ class BaseRate(NamedTuple):
         return jnp.clip(scale, least, most).astype(jnp.float32)
 
     def bound(self, rate: jax.Array, count: jax.Array) -> jax.Array:
-        """Within the bounds, which a schedule may leave but not the control."""
+        """Clip to the bounds; a schedule's own value may lie outside."""
         if not self.bounded:
             return rate
         base = self.at(count)

@@ -41,10 +41,10 @@ def scale_by_rule(
       sketch: As in `adaptive_scheduler`.
 
     Returns:
-      A transformation for the end of a chain. Alignment needs the gradient: it is taken
-      from the extra argument ``grad=`` where that is given, else from the incoming
-      update reversed, which is the preconditioned gradient. Where either it or the loss
-      is not finite the gain holds; the updates pass on as they came.
+      A transformation for the end of a chain. Alignment needs the gradient. It is taken
+      from the extra argument ``grad=`` if that is given, else it is the negative of the
+      incoming update, which is the preconditioned gradient. If the gradient or the loss
+      is not finite, the gain holds and the updates pass on unchanged.
 
     Raises:
       TypeError: If ``rule`` is no `Rule`.

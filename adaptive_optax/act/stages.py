@@ -1,4 +1,4 @@
-"""The optional parts of acting, each as a stage and as one that does nothing."""
+"""The optional parts of acting: each as a stage, and as a stage that does nothing."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,14 +14,14 @@ from adaptive_optax.law import Average
 
 
 class Averaging(NamedTuple):
-    """The average of the parameters; where there is none, its states are ()."""
+    """The average of the parameters; without one, its states are ()."""
 
-    init: Callable[[Any], tuple[Any, Any]]  # params -> the average, its window
+    init: Callable[[Any], tuple[Any, Any]]  # params -> the average, its horizon
     update: Callable[..., tuple[Any, Any]]
 
 
 def averaged(law: Average, fraction: float) -> Averaging:
-    """The polynomial average, as far back as it pays (`window`)."""
+    """The polynomial average, with a horizon that shrinks on a lag (`window`)."""
 
     def update(averages, reach, params, grads, **verdict):
         return window.absorb(
@@ -73,17 +73,17 @@ def undithered(params: Any, steps: Any, sigma: Any, count: Any) -> Any:
 
 
 class Shadow(NamedTuple):
-    """What a moving momentum does to the size of a step; ``()`` while it is held."""
+    """Corrects the step size for a moving momentum; the state is () without one."""
 
     init: Callable[[], Any]
     update: Callable[[jax.Array, Any], tuple[Any, Any]]  # -> factor of the rate, state
 
 
 def shadowed(adapter: Inner, base_momentum: float | jax.Array) -> Shadow:
-    """The rate is corrected for the momentum that has moved (`momentum_shadow`).
+    """Correct the rate for a momentum that has moved (`momentum_shadow`).
 
-    Not around our own filters, which correct themselves: their averages are normalised,
-    so on a constant gradient no path of the momentum enlarges a step.
+    Our own filters are left alone: their averages are normalised, so on a constant
+    gradient no path of the momentum enlarges a step.
     """
     factory, one = adapter.make, jnp.array(1.0, jnp.float32)
     if factory is None:
@@ -99,5 +99,5 @@ def shadowed(adapter: Inner, base_momentum: float | jax.Array) -> Shadow:
 
 
 def unshadowed() -> Shadow:
-    """The momentum is held, and the rate is what it is."""
+    """The momentum is held, so the rate needs no correction."""
     return Shadow(init=lambda: (), update=lambda momentum, state: (1.0, state))

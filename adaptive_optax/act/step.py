@@ -11,11 +11,11 @@ from adaptive_optax.sense import sketch
 def take(
     params: Any, steps: Any, taken: jax.Array, *, fraction: float
 ) -> tuple[Any, jax.Array]:
-    """The step without the entries that would leave a parameter not finite.
+    """The step without the entries that would make a parameter non-finite.
 
-    A gradient may be finite and its step not: 0 / 0 where an epsilon is 0, a state that
-    has overflowed. A parameter of 16 bits may also leave its range by a step that is.
-    From there nothing returns, since steps are added.
+    A finite gradient can make a step that is not finite: 0 / 0 where an epsilon is 0,
+    or a state that has overflowed. A finite step can also take a 16-bit parameter out
+    of its range. Such a parameter would never come back, because steps are added.
 
     Args:
       params: The parameters, or None.
@@ -24,8 +24,8 @@ def take(
       fraction: Share of the coordinates that the sketch keeps, in (0, 1].
 
     Returns:
-      The steps, and bool[] whether an entry was left out of a step that was taken. It
-      is asked of the sketch: what is made entry by entry costs no pass of its own.
+      The steps, and bool[] whether an entry was left out of a step that was taken. Only
+      the entries in the sketch are checked for it, which costs no extra pass.
     """
     fits = _finite_after(params, steps)
     looked_at = sketch.take(fits, sketch.fraction_of(fits, fraction), bool)

@@ -1,24 +1,24 @@
-"""How far back the evaluation average reaches: no further than it pays.
+"""The averaging horizon of the evaluation average: it shrinks while the average lags.
 
-The mean of about the last ninth of a run is right for a run that has arrived, and late
-for one that is still under way: with a moving minimum the last parameters can be four
-times better. Which of the two it is the gradient knows. With the average theta_avg and
-the mean theta_lvl of that average itself (Brown's double smoothing),
+The mean of about the last ninth of a run is right for a run that has arrived. For a run
+that is still under way it is late: with a moving minimum the last parameters can be
+four times better. The gradient tells which case it is. Let theta_avg be the average and
+theta_lvl the mean of that average itself (Brown's double smoothing). Then
 
     lag = cos(-g, theta_avg - theta_lvl)
 
-is positive where the average still travels downhill, and so is behind. Where it only
-wavers about a minimum it has no way to go and the lag is 0, or a little below. (The
-gradient's own noise is fresh at every step and averages out. That of the parameters is
-not, which is why theta - theta_avg would not do in place of the average's way.) Then
+is positive while the average still moves downhill, and so is behind. If the average
+only moves about a minimum, the lag is 0, or a little below. (The gradient's noise is
+new at every step and averages out. The noise of the parameters does not, so
+theta - theta_avg would not work in place of the average's way.) The horizon n follows
 
-    n <- n (1 - .05 clip((lag / error - 1) / 2, 0, 1))    at every step that tells
-    n <- n + 1                                            at every absorbed one
+    n <- n (1 - .05 clip((lag / error - 1) / 2, 0, 1))    at every step with a lag
+    n <- n + 1                                            at every absorbed step
 
-is the count by which the next parameters are weighted, (p + 1) / (n + p + 1). The lag
-is averaged over 50 steps, or over those of the last ninth of n where that is more, and
-counts beyond its error only, so that a long average is not given up for noise: of a few
-coordinates half an error is seen all the time.
+and the next parameters have the weight (p + 1) / (n + p + 1). The lag is averaged over
+50 steps, or over those of the last ninth of n if that is more. Only a lag beyond its
+error counts, so that noise does not shorten a long average: with few coordinates, half
+an error is seen all the time.
 """
 
 from typing import Any, NamedTuple
@@ -43,15 +43,15 @@ class _Lag(NamedTuple):
 
 
 class WindowState(NamedTuple):
-    """State of the average's window."""
+    """State of the averaging horizon."""
 
-    window_age: jax.Array  # f32[] n, the count that weights go by
+    window_age: jax.Array  # f32[] n, the count that sets the weights
     window_level: Any  # like params, sliced, float32: the mean of the average
     lag_series: jax.Array  # f32[4], see `_Lag`
 
 
 def init_window(params: Any, fraction: float) -> WindowState:
-    """The window of an average that has absorbed nothing.
+    """The horizon of an average that has absorbed nothing.
 
     Args:
       params: Parameters, or their `jax.ShapeDtypeStruct`s.
@@ -78,22 +78,22 @@ def absorb(
     law: Average,
     fraction: float,
 ) -> tuple[averaging.AverageState, WindowState]:
-    """One step of the average, within a window that follows the lag.
+    """One step of the average, with a horizon that follows the lag.
 
     Args:
       state: From `init_window` or the step before.
       averages: The average.
-      params: As are the next three, for `averaging.absorb`.
+      params: As for `averaging.absorb`, like ``healthy`` and ``reset``.
       grads: The gradient at ``params``.
       healthy: bool[].
       reset: bool[].
       restored: bool[]; parameters go back at this step, and the lag is forgotten.
-      hold: bool[]; something was not finite at this step, which tells nothing.
+      hold: bool[]; the step was not finite and is ignored.
       law: Numbers of the average.
       fraction: As given to `init_window`.
 
     Returns:
-      The next average and window.
+      The next average and horizon.
     """
     fraction = sketching.fraction_of(grads, fraction)
     seen = sketching.take(grads, fraction)
@@ -111,7 +111,7 @@ def absorb(
     shrink = jnp.where(known, law.shrink * vote, 0.0)
     age = jnp.where(reset, 0.0, state.window_age * (1 - shrink))
 
-    # A count of 0 is that of an average that has absorbed nothing.
+    # Only an average that has absorbed nothing has a count of 0.
     least = jnp.minimum(averages.average_count, 1)
     count = jnp.maximum(jnp.round(age).astype(jnp.int32), least)
     count = jnp.where(reset, 0, count)
@@ -125,7 +125,7 @@ def absorb(
     )
     taken = averages.average_count > count
     share = jnp.where(taken, polynomial_weight(law.power, count + 1), 0.0)
-    first = taken & (count == 0)  # exactly: there is no way yet
+    first = taken & (count == 0)  # then exactly the average: no way yet
     level = jax.tree.map(
         lambda mean, now: jnp.where(first, now, mean + share * (now - mean)),
         state.window_level,
@@ -141,7 +141,7 @@ def absorb(
 def _extend(
     s: _Lag, cosine: jax.Array, ok: jax.Array, steps: jax.Array, law: Average
 ) -> tuple[_Lag, jax.Array]:
-    """One more cosine, and the lag in its standard errors; held where not ``ok``."""
+    """Add a cosine where ``ok``; also returns the lag in its standard errors."""
     weight = jnp.minimum(law.memory, polynomial_weight(law.power, steps + 1))
     ones = s.ones + weight * (1 - s.ones)
     share = weight / ones

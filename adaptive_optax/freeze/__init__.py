@@ -1,1 +1,1 @@
-"""Parameters whose gradients die away rest, and their work is not done."""
+"""Freezing: parameters with vanishing gradients rest, and their work is skipped."""

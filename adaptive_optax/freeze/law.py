@@ -34,11 +34,11 @@ REFERENCES = ("absolute", "initial", "largest")
 
 
 class FreezeState(NamedTuple):
-    """The mask and what it is decided from, one entry a leaf, in tree order.
+    """The mask and the numbers that decide it, one entry a leaf, in tree order.
 
-    A leaf stacked over layers has one entry a layer: n >= the number of leaves. Which
-    leaves those are must be known while tracing, so it is the structure of the state
-    that says it: by patterns, as `optax.tree.map_params` calls ``init`` with no leaves.
+    A leaf stacked over layers has one entry a layer, so n >= the number of leaves.
+    Which leaves are stacked must be known while tracing, so the structure of the state
+    holds the patterns: `optax.tree.map_params` calls ``init`` with no leaves.
     """
 
     freeze_mask: jax.Array  # bool[n] True = frozen
@@ -172,8 +172,8 @@ def observe(
         threshold = threshold * jnp.max(norm, initial=0.0)
 
     free = known & (state.freeze_dwell >= config.min_dwell)
-    # Only in a probe: elsewhere this step's gradient may have been skipped, and a leaf
-    # that woke now would take a step along zeros.
+    # Only in a probe: outside of one this step's gradient may have been skipped, and a
+    # leaf that woke now would follow zeros.
     thaw = frozen & free & observed & (norm > config.hysteresis * threshold)
     freeze = ~frozen & free & (count >= config.warmup) & (norm < threshold)
     freeze = freeze & ~layout.never

@@ -1,4 +1,4 @@
-"""Freezing as a stage of the loop, and the stage that stands in its place."""
+"""Freezing as a stage of the loop, and a stage that does nothing in its place."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from adaptive_optax.freeze import hold, law, transform
 
 
 class Freezing(NamedTuple):
-    """What the loop asks of freezing. Where nothing freezes, its state is ()."""
+    """What the loop calls of freezing. If nothing freezes, the state is ()."""
 
     init: Callable[[Any], Any]  # params -> state
     entries: Callable[..., tuple[Any, Any]]  # (updates, state) -> stacked, ignored

@@ -1,16 +1,16 @@
 r"""Long freezes of large models: a step compiled for the frozen set it runs with.
 
 Under a conditional (`frozen_value_and_grad` with a traced mask) XLA keeps what either
-branch may need. With the mask known while tracing it removes the work, and what led to
-it, altogether: a few percent faster, and less memory. The price is a compilation for
-every set, so few sets are compiled, each only once it has stood long enough to pay:
+branch may need. If the mask is known while tracing, XLA removes the work and what led
+to it: a few percent faster, and less memory. The price is a compilation for every set.
+So few sets are compiled, each only after it has lasted long enough to pay:
 
 .. math::
     \text{stood for} \ge \max\left(\text{patience},
     \frac{\text{compile time}}{\text{time saved a step}}\right)
 
-A set that has stood for n steps is expected to stand for n more, so at worst half of
-what could be saved is missed.
+A set that has lasted n steps is expected to last n more, so at worst half of what could
+be saved is missed.
 """
 
 import time

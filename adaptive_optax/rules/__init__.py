@@ -1,4 +1,4 @@
-"""Control laws, one a file: each answers a step's signals with a change of one gain."""
+"""Control laws, one a file. Each answers a step's signals with a change of one gain."""
 
 from adaptive_optax.rules.alignment import alignment
 from adaptive_optax.rules.cyclical import cyclical

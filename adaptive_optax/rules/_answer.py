@@ -1,4 +1,4 @@
-"""What every rule's answer goes through: did the measurement arrive, is it finite?"""
+"""Helpers of all rules: did the measurement arrive, and is it finite?"""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from adaptive_optax._types import Signals
 
 
 def heard(arrived: jax.Array, *measurements: jax.Array) -> jax.Array:
-    """Whether a measurement came with this step and can be decided on."""
+    """Whether the measurements came with this step and are finite."""
     sound = jnp.asarray(arrived, jnp.bool_)
     for measurement in measurements:
         sound = sound & jnp.isfinite(measurement)
@@ -17,13 +17,13 @@ def heard(arrived: jax.Array, *measurements: jax.Array) -> jax.Array:
 
 
 def may_vote(signals: Signals) -> jax.Array:
-    """Whether the alignment counts: a few cosines, no warm-up, no restore."""
+    """Whether the alignment counts: a few cosines seen, no warm-up, no restore."""
     heard = signals.alignment.arrived & (signals.alignment.count > 3)
     return heard & ~signals.standing.warming & ~signals.standing.restored
 
 
 def log(factor: Any) -> jax.Array:
-    """The coordinate's change for a factor of the gain, strongly typed."""
+    """The log of a factor of the gain, strongly typed."""
     return jnp.log(jnp.asarray(factor, jnp.float32))
 
 
@@ -40,7 +40,7 @@ def by_vote(choice: jax.Array, up: Any, down: Any) -> jax.Array:
 def hold_unless(
     allowed: jax.Array, delta: jax.Array, state: Any, previous: Any
 ) -> tuple[jax.Array, Any]:
-    """The delta and the next state; a bit-exact hold unless allowed and finite."""
+    """The delta and the next state; both hold exactly unless allowed and finite."""
     moves = allowed & jnp.isfinite(delta)
     kept = jax.tree.map(
         lambda new, old: jnp.where(moves, new, old).astype(old.dtype), state, previous

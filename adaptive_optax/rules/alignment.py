@@ -11,8 +11,8 @@ from adaptive_optax.rules import _answer
 def alignment(config: Nudge = Nudge(), *, up_evidence: float = 3.0) -> Rule:  # noqa: B008
     """Raise the rate while gradients agree with the last step, lower it on opposition.
 
-    With c the averaged alignment and e its standard error, both over a short and over a
-    long horizon, a the heading with its error e_a, z the objective's trend and p the
+    Let c be the averaged alignment and e its standard error, both over a short and over
+    a long horizon; a the heading and e_a its error; z the objective's trend and p the
     step correlation::
 
         up   = rate clip((c_long - .01) / 2 e_long, 0, 1)
@@ -24,25 +24,26 @@ def alignment(config: Nudge = Nudge(), *, up_evidence: float = 3.0) -> Rule:  # 
         delta = up - down
 
     Minibatch noise hides a weak agreement from the short horizon, and the long one is
-    late to see it end; so one votes and the other has a veto. The heading sees what
-    both miss: a minimum that moves on, and progress under a filter without memory,
-    whose steps are opposed at every rate. Where steps carry on, opposition is a veto to
-    it as well: along a narrow valley the way is right, and the steps across too long.
-    Agreement says "too low"
-    reliably. Opposition alone does not say "too high": sound rates of noisy and of
-    curvature-limited runs have as much of it as rates ten times too high. So it counts
-    only where the loss rises, and where steps carry on in spite of it: a filter without
+    late to see an agreement end. So the long one votes and the short one has a veto.
+    The heading shows what both miss: a minimum that moves on, and a rate that is too
+    low under a filter without memory, whose steps are opposed at every rate. With
+    momentum, opposition is a veto on the heading too: along a narrow valley the way is
+    right, but the steps across it are too long.
+
+    Agreement says "too low" reliably. Opposition alone does not say "too high": sound
+    rates of noisy and of curvature-limited runs have as much of it as rates ten times
+    too high. So opposition counts only if the loss rises and p > 0: a filter without
     memory turns with its gradient, and is opposed at its best rate.
 
-    Below what is trusted (`Standing.trusted_log_scale`: the base rate, or what is left
-    of it after a divergence) one standard error is enough to go up; above where the run
-    once diverged (`Standing.diverged_log_scale`) it climbs at a tenth of the rate.
+    Below `Standing.trusted_log_scale` (the base rate, or what is left of it after a
+    failure) one standard error is enough to go up. Above `Standing.diverged_log_scale`
+    (just below where the run once diverged) the gain climbs at a tenth of the rate.
 
     Args:
       config: The other numbers. ``rate`` is the largest change of the log gain, > 0;
         ``down_evidence`` the standard errors needed to lower it, >= 0, infinite
-        for never; ``down_trend`` the loss trend z below which opposition counts: 1 also
-        counts it where the loss is level, which anneals a run that has settled.
+        for never; ``down_trend`` the trend z below which opposition counts. With 1 it
+        also counts while the loss is level, which anneals a run that has settled.
       up_evidence: Standard errors needed to raise the gain, >= 0; infinite for never.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Many rules, one rule: a convex sum whose weights may follow the evidence.
+"""Combine rules into one: a convex sum whose weights may follow the evidence.
 
     delta_t = Σ w_i δ_i                                  what is answered
     w_i     ∝ b_i exp(credit · s · c_i)                  mixed with a floor of b_i
@@ -7,7 +7,7 @@
     e_i    <- ρ e_i + (1 - ρ) a_i,   a_i = u_i Σ w_j u_j,   u_i = δ_i / max_j |δ_j|
     z̄      <- ρ z̄   + (1 - ρ) z_t
 
-b are the base weights, z the loss trend, v the loss variance over its long run.
+b are the base weights, z the loss trend, v the variance ratio of the loss.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ _CALL = "blend(rules.trend(), rules.variance(), weights=(2, 1))"
 class BlendState(NamedTuple):
     """State of `blend`."""
 
-    weights: jax.Array  # f32[n] what each rule's answer counts, sum 1
+    weights: jax.Array  # f32[n] weight of each rule's answer, sum 1
     blend_credit: jax.Array  # f32[n] evidence for each rule, in [-1, 1]
     blend_votes: jax.Array  # f32[n] trace of its agreement with recent moves
     blend_trend: jax.Array  # f32[] trace of the loss trend
@@ -45,27 +45,29 @@ def blend(
     """Combine rules into one whose answer is the weighted mean of theirs.
 
     A mean of additive changes in the coordinate is a weighted geometric mean of
-    factors: never beyond the boldest rule, and exactly 0 where all of them hold.
+    factors. It is never beyond the boldest rule, and exactly 0 where all of them hold.
 
-    With ``credit`` 0 the weights are fixed. Above, a rule gains weight if the loss did
-    better after the gain moved its way, or worse after the gain moved against it. Three
-    choices make that measure sound. A vote alone earns nothing: only the move that was
-    made can have changed the loss, so a vote counts by its *agreement* with that move,
-    both over the boldest vote of the step. Progress alone earns nothing: the loss trend
-    is compared with its own average over the very steps whose votes are judged, so that
-    a loss that falls steadily, or rises, credits no one. And nothing has a unit: z is
-    in standard errors, votes are in [-1, 1]. In unstable times, when evidence is worth
-    least, the weights fall back to the base ones. Credit tempers a bad member; it does
-    not replace choosing the members: one that always pushes the same way, or two that
-    cancel exactly, show it nothing to compare.
+    With ``credit`` 0 the weights are fixed. With more, a rule gains weight if the loss
+    did better after the gain moved its way, or worse after the gain moved against it:
+
+    - Only the move that was made can have changed the loss. So a vote counts by its
+      *agreement* with that move, both divided by the boldest vote of the step.
+    - The loss trend is compared with its own average over the same steps. So a loss
+      that falls or rises steadily credits no rule.
+    - Nothing has a unit: z is in standard errors, votes are in [-1, 1].
+
+    When the loss is unstable, evidence is worth less, and the weights move back to the
+    base weights. Credit weakens a bad rule, but choose the rules with care all the
+    same: it cannot judge a rule that always pushes the same way, or two that cancel
+    exactly.
 
     Args:
       *rules: `Rule`s one after another, or one sequence of them, or one mapping from
         names to them (the weights keep its order).
       weights: Base weights, one a rule, or by name if the rules are named; finite, at
         least 0, not all 0. They are divided by their sum. None weighs all alike.
-      credit: How sharply credit moves the weights, at least 0. A credit of .1 is much:
-        values of 3 to 30 matter.
+      credit: How strongly credit moves the weights, at least 0. A rule's credit of .1
+        is already large, so useful values are 3 to 30.
       credit_decay: β, the memory of credit, in [0, 1).
       trace_decay: ρ, over how many steps a move is expected to show in the loss trend,
         in [0, 1).
@@ -73,9 +75,9 @@ def blend(
         weight near 0 has a way back.
 
     Returns:
-      A `Rule` whose state is a `BlendState`. On a step without a loss the rules are
-      asked all the same, and weights, credit and traces stand still. A restore cuts the
-      traces, since what those votes led to is thrown away, and keeps the credit.
+      A `Rule` whose state is a `BlendState`. On a step without a loss the rules still
+      answer, but weights, credit and traces hold. A restore clears the traces, because
+      the steps that those votes led to are undone; it keeps the credit.
 
     Raises:
       TypeError: If an item is not a `Rule`, or an option not a number.
@@ -92,11 +94,11 @@ def blend(
     References:
       Y. Freund and R. Schapire, *A decision-theoretic generalization of on-line
       learning*, 1997: exponential weights; there every expert's loss is known at every
-      round, here only what the blend did is ever seen. R. J. Williams, *Simple
+      round, here only the loss of the blend's own move is. R. J. Williams, *Simple
       statistical gradient-following algorithms for connectionist reinforcement
       learning*, 1992: outcome minus baseline times what was tried. M. Herbster and
       M. Warmuth, *Tracking the best expert*, 1998: the floor. The pull back to the base
-      weights by the loss variance is ours.
+      weights by the variance ratio is ours.
     """
     names, members = _members(rules)
     base = _base_weights(names, len(members), weights)
@@ -116,7 +118,7 @@ def blend(
         )
 
     def judge(signals: Signals, state: BlendState) -> BlendState:
-        """Credit the votes before this step with what the loss has done since."""
+        """Credit earlier votes with what the loss has done since."""
         z, v = signals.loss.trend, signals.loss.variance_ratio
         # Rejected: votes times z itself. That credits "up" for any fall of the loss;
         # all twelve noisy quadratics it was tried on diverged.
@@ -168,7 +170,7 @@ def blend(
 
 
 def _mean(weights: jax.Array, deltas: jax.Array) -> jax.Array:
-    """The weighted mean; clipped, since weights sum to 1 only up to rounding."""
+    """The weighted mean, clipped because weights sum to 1 only up to rounding."""
     return jnp.clip(jnp.sum(weights * deltas), jnp.min(deltas), jnp.max(deltas))
 
 

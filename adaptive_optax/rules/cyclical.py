@@ -28,10 +28,10 @@ def cyclical(
 ) -> Rule:
     """Cycle a gain between exp(-amplitude) and exp(amplitude) times its centre.
 
-    At step t the coordinate stands wave(t) away from where the other rules have put
-    it: 0 at first, then up to ``amplitude`` after a quarter period, down to
-    ``-amplitude`` after three quarters. The wave is computed from the count, and the
-    rule answers with its change, so a period sums to zero however long the run.
+    At step t the coordinate is wave(t) away from where the other rules have put it: 0
+    at first, ``amplitude`` after a quarter period, ``-amplitude`` after three quarters.
+    The wave is computed from the step count, and the rule answers with its change, so
+    every full period sums to zero, however long the run.
 
     Args:
       amplitude: Half the swing in the coordinate, a log factor: 0.7 is about 2x up and
@@ -40,8 +40,8 @@ def cyclical(
       shape: ``"triangular"`` or ``"sine"``.
 
     Returns:
-      A `Rule` whose state is the wave's present value. It is open loop: it listens to
-      no measurement, and moves without one.
+      A `Rule` whose state is the wave's present value. It is open loop: it reads no
+      measurement.
 
     Raises:
       TypeError: If ``amplitude`` is not a number or ``period`` not an integer.
@@ -53,9 +53,9 @@ def cyclical(
 
     References:
       L. N. Smith, *Cyclical learning rates for training neural networks*, 2017, swings
-      linearly between two rates from the lower one up. Here it swings in the log, since
-      rates matter by ratio, and around the present gain, since the centre belongs to
-      the other rules of a blend.
+      linearly between two rates from the lower one up. Here it swings in the log,
+      because ratios of rates matter, and around the present gain, because the other
+      rules of a blend set the centre.
     """
     _checks.within("amplitude", amplitude, 0.0, example="amplitude=0.7")
     _checks.whole("period", period, 2, example="period=2000")

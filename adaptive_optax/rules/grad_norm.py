@@ -30,8 +30,8 @@ def grad_norm(
 
     With z = ``signals.grad_norm_z`` the gain is divided by
     1 + strength · max(z - threshold, 0) at once, and returns by at most ``up`` a step
-    to exactly where it was, as a compressor with a fast attack and a slow release: the
-    steps after a spike are those whose moments it has spoilt.
+    to exactly where it was. The return is slow because the spike has also disturbed the
+    moments of the steps that follow.
 
     Args:
       threshold: The z-score from which a norm is a spike; any finite number.
@@ -41,8 +41,8 @@ def grad_norm(
 
     Returns:
       A `Rule` whose state is the offset in force. It holds when the gradient was not
-      finite, and at a restore, which does not undo the offset: the gain still carries
-      it.
+      finite, and at a restore. A restore does not undo the offset, because the gain
+      still contains it.
 
     Raises:
       TypeError: If an argument is not a number.

@@ -1,4 +1,4 @@
-"""The theory's equations to the letter, kept so that anyone can compare.
+"""The equations of the theory without any change, for comparison.
 
     alpha' = alpha · f_alpha(dl, v, dr)     log f_alpha = log(up or down) / (1 + λ v)
     mu'    = mu    + f_mu(dl, v, dr)        f_mu        = ± step / (1 + λ v)
@@ -28,32 +28,32 @@ def literal(
 ) -> Rule:
     """Drive one gain by the unsmoothed law of the theory.
 
-    ``"learning_rate"``: up by ``up`` when this step's loss is below the last (and, or,
-    the reward above it), down by ``down`` when it is worse, both tempered in the log by
-    1 / (1 + damping · v). ``"momentum"``: the same vote times ± ``step``, additive in μ
+    ``"learning_rate"``: up by ``up`` when the loss is below the last one (or the reward
+    above it; the signs add), down by ``down`` when it is worse, both damped in the log
+    by 1 / (1 + damping · v). ``"momentum"``: the same vote times ± ``step``, added to μ
     itself, so the gain must be driven in its linear coordinate. ``"sigma"``: down where
-    v > calm, else up where the success share is under ``low``; undamped, since damping
-    by v would weaken just the answer to v.
+    v > calm, else up where the success share is under ``low``. It is not damped,
+    because damping by v would weaken the answer to v.
 
-    The weakness is known and is why this is no default: with minibatch noise a step
-    improves about every other time, and ½ log 1.02 + ½ log 0.8 < 0, so the learning
-    rate halves about every 7 steps undamped, whatever the run does. `trend` is the
-    same idea against a standard error.
+    This is no default because it has a known weakness. With minibatch noise a step
+    improves about every other time, and ½ log 1.02 + ½ log 0.8 < 0. So the undamped
+    learning rate halves about every 7 steps, whatever the run does. `trend` is the same
+    idea, measured against a standard error.
 
     Args:
       control: ``"learning_rate"``, ``"momentum"`` or ``"sigma"``.
       up: u, the factor on an improvement; at least 1. Not used for the momentum.
       down: d, the factor otherwise; in (0, 1]. Not used for the momentum.
-      damping: λ, the weight of the variance v; at least 0. Not used for sigma. v is
-        `Series.variance_ratio`, over its long run, as the raw variance carries the
-        square of the loss's unit.
+      damping: λ, the weight of v; at least 0. Not used for sigma. v is
+        `Series.variance_ratio`, because the raw variance has the square of the loss's
+        unit.
       step: Change of μ per vote, above 0. Momentum only.
       low: Success share under which the run is stuck, in [0, 1]. Sigma only.
-      calm: Variance above which the run is unstable, at least 0. Sigma only.
+      calm: Variance ratio above which the run is unstable, at least 0. Sigma only.
 
     Returns:
-      A `Rule` without state. A loss or reward that did not come has no say; with
-      neither, and at a restore, it holds.
+      A `Rule` without state. A loss or reward that did not come does not vote. Without
+      either, and at a restore, the rule holds.
 
     Raises:
       TypeError: If an argument is not a number.

@@ -38,11 +38,11 @@ def plateau(
     """Cut a gain when the loss has not improved for ``patience`` steps.
 
     An improvement is a smoothed loss below the best one by ``rtol`` standard deviations
-    of a single loss: relative to the noise, so neither the loss's sign, its scale nor
-    an offset matters. Two things keep a spike from being paid for twice. Waiting pauses
-    while the loss trend is above ``deadzone``: a loss that clearly falls is on no
-    plateau, even far above its best. And a cut accepts the present level: the best of
-    before is forgotten.
+    of a single loss. This is relative to the noise, so the loss's sign, scale and
+    offset do not matter. A spike does not cause repeated cuts, for two reasons. Waiting
+    pauses while the loss trend is above ``deadzone``: a loss that clearly falls is on
+    no plateau, even far above its best. And a cut accepts the present level: the
+    earlier best is forgotten.
 
     Args:
       factor: What the gain is multiplied by; in (0, 1).
@@ -50,15 +50,15 @@ def plateau(
         smoothing of the loss, some tens of steps.
       cooldown: Steps after a cut in which nothing is judged; at least 0.
       rtol: The least improvement that counts, in standard deviations of one loss; at
-        least 0. Small values recognise slower falls, and still end a level stretch:
-        new lows by chance soon become rare.
-      atol: The same in units of the loss; at least 0. Anything but 0 gives up
-        independence of the loss's scale.
+        least 0. Small values recognise slower falls. They still let a plateau end in a
+        cut, because new lows by chance soon become rare.
+      atol: The same in units of the loss; at least 0. Any value but 0 makes the rule
+        depend on the loss's scale.
       deadzone: The loss trend, in standard errors, from which the loss is falling; at
         least 0.
 
     Returns:
-      A `Rule`. It holds when no loss came; a restore starts it afresh.
+      A `Rule`. It holds when no loss came, and starts again at a restore.
 
     Raises:
       TypeError: If an argument is not a number, or a step count not an integer.
@@ -69,11 +69,11 @@ def plateau(
       >>> rule = rules.plateau(factor=0.3, patience=500)
 
     References:
-      The reduce-on-plateau of the field (Keras, PyTorch, Optax), without a paper of its
-      own; L. Prechelt, *Early stopping - but when?*, 1998, compares such criteria.
-      Theirs measure rtol against |best|, which turns around below zero and vanishes at
-      it, and keep the best-ever loss, so that one lucky low followed by a steady fall
-      from a spike is cut again and again.
+      Reduce-on-plateau of Keras, PyTorch and Optax, which has no paper; L. Prechelt,
+      *Early stopping - but when?*, 1998, compares such criteria. Those rules measure
+      rtol against |best|, which has the wrong sign below zero and vanishes at zero. And
+      they keep the best loss ever, so after one lucky low they cut again and again
+      while the loss falls steadily from a spike.
     """
     _checks.within(
         "factor", factor, 0.0, 1.0, open_low=True, open_high=True, example="factor=0.5"

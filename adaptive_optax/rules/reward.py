@@ -4,7 +4,7 @@
             log(down)  where  z < -deadzone
             0          between
 
-with z the reward trend, the gain of the smoothed reward over its standard error.
+with z the reward trend, the rise of the smoothed reward over its standard error.
 """
 
 import jax
@@ -25,8 +25,8 @@ def reward(
 
     Args:
       up: Factor per step on a significant rise of the reward; at least 1.
-      down: Factor per step on a significant fall, in (0, 1]; None is ``1 / up``, which
-        leaves a noisy, level reward without drift.
+      down: Factor per step on a significant fall, in (0, 1]; None is ``1 / up``, with
+        which the gain does not drift while a noisy reward is level.
       deadzone: How many standard errors are taken for noise; at least 0.
 
     Returns:
@@ -42,7 +42,7 @@ def reward(
 
     References:
       M. Bowling and M. Veloso, *Multiagent learning using a variable learning rate*,
-      2002, also let the return set the rate, the other way round: fast when losing,
+      2002, also let the return set the rate, but the other way round: fast when losing,
       because their opponents move. Here the reward says whether the present steps work,
       as the loss does in `trend`, with the same test against noise.
     """

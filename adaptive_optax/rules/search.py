@@ -1,4 +1,4 @@
-"""Climb fast on overwhelming evidence that the base rate is far too low, then land."""
+"""Climb fast on very strong evidence that the base rate is far too low, then land."""
 
 from typing import NamedTuple
 
@@ -17,8 +17,8 @@ class SearchState(NamedTuple):
 
     searching: jax.Array  # bool[]
     search_quiet: jax.Array  # i32[] steps since the warm-up
-    search_lagged: jax.Array  # f32[] the coordinate, averaged over the votes' lag
-    search_proven: jax.Array  # f32[] the coordinate at which the loss last fell
+    search_lagged: jax.Array  # f32[] the log scale, averaged over the votes' lag
+    search_proven: jax.Array  # f32[] the log scale at which the loss last fell
     search_then: RuleState  # state of the rule that takes over
 
 
@@ -28,9 +28,9 @@ def search(
     law: Law = Law(),  # noqa: B008
     momentum: float | jax.Array = 0.9,
 ) -> Rule:
-    """Climb while alignment is overwhelming, fall back to where it was, hand over.
+    """Climb while alignment is very strong, go back some steps, then hand over.
 
-    With c, e, a and z as in `alignment`, and m the coordinate::
+    With c, e, a and z as in `alignment`, and m the log scale::
 
         climb   while (c_long - .01) / e_long > evidence  or  a / e_a > evidence
                 by `early_rate` where the loss is within an eighth of its first value
@@ -43,31 +43,30 @@ def search(
                     back - .6 if trusted lies below that,
                     else back: as where a start was thrown away and nothing is trusted
 
-    Neither it nor the rule that follows goes up more than tenfold beyond where the
-    loss last fell (z > 1): gradients of saturated units agree for ever.
+    Neither the search nor the rule that follows goes up more than tenfold beyond where
+    the loss last fell (z > 1), because gradients of saturated units agree for ever.
 
-    Gradients of a sound rate also agree for a while. But by then the loss has moved: a
-    rate that leaves both the gradient and the loss as they were is far too low, and
-    needs neither patience nor small steps.
+    Gradients of a sound rate also agree for a while, but by then the loss has moved. A
+    rate that changes neither the gradient nor the loss is far too low. The climb then
+    starts early and takes large steps.
 
-    A step is felt as long as the filter remembers it, and its vote is averaged, so the
-    climb always overshoots and the landing gives that back. The first sign that the
-    steps are felt is an agreement that recedes, long before it is gone: while it does,
-    the climb waits. A search that ends near the
-    trusted rate has found nothing better than what it started with, and returns to it
-    exactly.
+    A step has an effect as long as the filter remembers it, and its vote is averaged.
+    So the climb always overshoots, and the landing takes the overshoot back. The first
+    sign of an effect is an agreement that recedes, long before it is gone; while it
+    recedes, the climb waits. A search that ends near the trusted rate has found nothing
+    better, and returns to that rate exactly.
 
     Args:
       then: Rule that drives the gain after the search; default `alignment()`.
       law: Its numbers. ``trust`` is the standard errors of alignment that a climb
-        needs, >= 0: 6 hardly ever moves a sound base rate, 3 takes it for a guess,
+        needs, >= 0: 6 hardly ever moves a sound base rate, 3 treats it as a guess,
         infinity never searches. ``search.rate`` is the change of the log gain per
         climbing step, > 0; ``search.early_rate`` the same while the loss has not moved.
-      momentum: Of the filter, in [0, 1): how late votes arrive.
+      momentum: Of the filter, in [0, 1). It sets how late votes arrive.
 
     Returns:
       A `Rule` that holds during the warm-up and for 20 steps after, or for 12 steps
-      where the loss has not moved. After a failed start it waits for the warm-up alone.
+      where the loss has not moved. After a failed start it holds only for the warm-up.
 
     Raises:
       TypeError: If ``then`` is no `Rule`.
@@ -81,8 +80,8 @@ def search(
 
     References:
       Leslie N. Smith, Cyclical learning rates for training neural networks, 2017: the
-      range test climbs on a run of its own and is read by eye; here the climb is part
-      of the run and a statistic ends it.
+      range test climbs in a run of its own, and a person reads it; here the climb is
+      part of the run and a statistic ends it.
     """
     then = alignment() if then is None else then
     if not isinstance(then, Rule):
@@ -144,7 +143,7 @@ def search(
         )
 
     def land(lagged, own):
-        """Where a search that ends here goes back to."""
+        """The log scale that a search that ends here goes back to."""
         reach = lag * jnp.maximum(c.rate, c.early_rate)
         trusted, m = own.trusted_log_scale, own.log_scale
         back = jnp.maximum(jnp.minimum(lagged, m), m - reach)
@@ -159,13 +158,13 @@ def search(
 def prior(law: Law = Law(), momentum: float | jax.Array = 0.9) -> Rule:  # noqa: B008
     """The default law of the learning rate: `search`, then `alignment` and `settle`.
 
-    One number says how far the base rate is trusted: a climb needs ``law.trust``
-    standard errors, a nudge upwards half as many; and so much opposition as a quarter
-    of it fails the start (`supervise.audit`).
+    One number, ``law.trust``, says how far the base rate is trusted: a climb needs so
+    many standard errors, a nudge upwards half as many, and an opposition of a quarter
+    as many fails the start (`supervise.audit`).
 
     Args:
-      law: Its numbers and parts; a part that is None asks for nothing. With an infinite
-        trust only an audit or a guard may lower the base rate.
+      law: Its numbers and parts; a part that is None is left out. With an infinite
+        trust this rule always holds; only the audit and the guard lower the rate.
       momentum: Of the filter; see `search`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Lower the gain in proportion to the run's age while the loss gets nowhere."""
+"""Lower the gain in proportion to the run's age while the loss is level."""
 
 import jax.numpy as jnp
 
@@ -16,34 +16,35 @@ def settle(
     """Decay like t^-power while the loss is level at the run's own age.
 
     With z the objective's long trend, c the long averaged alignment, e its error, a the
-    heading, e_a its error and p the step correlation::
+    heading, e_a its error, p the step correlation and t the step::
 
         delta = -q / (t + 20)   if z < max_long_trend  and  c < e  and  a < -e_a
         q     = power           if p > 0, else power / 3
 
-    A rate at which noisy gradients no longer agree and the loss no longer falls holds
-    the parameters at a distance from the minimum; a lower one lets them in. When that
-    makes the loss fall again, z rises and the decay pauses, so the rate is never
-    lowered faster than the run can use. In proportion to the age, nothing has to be
-    known about when training ends, and a pause of ten steps costs little at any age.
+    If gradients no longer agree and the loss no longer falls, noise keeps the
+    parameters at a distance from the minimum, and a lower rate brings them closer. When
+    the loss then falls again, z rises and the decay pauses. So the rate is never
+    lowered faster than the run can use. The decay is in proportion to the age, so the
+    end of training need not be known, and ten wrong steps cost little at any age.
 
-    Parameters that wander about a minimum are drawn back to where they have been: the
-    heading is negative. On a plateau that has yet to be left the loss is as level, but
-    little draws them, and a lower rate would only stay there longer.
+    Parameters that wander about a minimum are drawn back to where they have been, so
+    their heading is negative. On a plateau the loss is as level, but the heading is not
+    negative, and a lower rate would only keep the run there longer.
 
     Gradients oppose the steps of a filter without memory at every rate, so there the
-    second condition always holds and says nothing; AdaGrad decays by itself as well.
-    Hence the third of the power.
+    second condition always holds and says nothing. AdaGrad also decays by itself. So
+    these filters have a third of the power.
 
     Args:
       config: Its numbers. ``power`` is the exponent of the decay, >= 0; 1/2 and 1 are
-        the classical rates of stochastic approximation, 0 never decays;
-        ``max_long_trend`` is the standard errors below which the loss is level.
-      level_after: Losses since the start or a restore before it votes.
+        the classical rates of stochastic approximation, 0 never decays.
+        ``max_long_trend`` is the long trend, in standard errors, below which the loss
+        is level.
+      level_after: Losses that it waits for after a start or a restore.
 
     Returns:
-      A `Rule` without state that only ever lowers. It holds during the warm-up, in the
-      first 31 steps after a start or a restore, and without a loss.
+      A `Rule` without state that only lowers the gain. It holds during the warm-up, in
+      the first 31 steps after a start or a restore, and without a loss.
 
     Raises:
       ValueError: If ``power`` is negative or not finite, or ``max_long_trend`` is NaN.

@@ -4,8 +4,8 @@
     stuck    = success < low  and  |z| <= deadzone
     delta    = log(down) where unstable, else log(up) where stuck, else 0
 
-with z the loss trend, v the loss variance over its long run, and success the share of
-recent steps that improved beyond noise.
+with z the loss trend, v the variance ratio of the loss, and success the share of recent
+steps that improved beyond noise.
 """
 
 import jax
@@ -25,25 +25,24 @@ def success(
     rising: float = 3.0,
     calm: float = 2.0,
 ) -> Rule:
-    """Raise a gain where progress has stopped, lower it where the loss is unstable.
+    """Raise a gain while the loss is stuck, lower it while the loss is unstable.
 
-    Meant for sigma. The gain is multiplied by ``down`` where the loss variance is above
-    ``calm`` times its usual level or the loss trend z is below ``-rising``; otherwise
-    by ``up`` where fewer than ``low`` of the recent steps improved and |z| is within
-    ``deadzone``; otherwise kept. Instability goes first: noise that does harm is taken
-    away even on a plateau.
+    Meant for sigma. The gain is multiplied by ``down`` where the variance ratio is
+    above ``calm`` or the loss trend z is below ``-rising``; otherwise by ``up`` where
+    fewer than ``low`` of the recent steps improved and |z| is within ``deadzone``;
+    otherwise kept. Instability has priority: noise that does harm is taken away even on
+    a plateau.
 
     Args:
       up: Factor per step on a plateau; at least 1.
       down: Factor per step when unstable, in (0, 1]. It is far from ``1 / up`` on
-        purpose: sigma creeps up, and leaves at once.
+        purpose: sigma rises slowly and falls fast.
       low: The success share below which the run is stuck; in [0, 1].
       deadzone: The loss trend, in standard errors, that is taken for flat; at least 0.
       rising: How many standard errors the loss must rise to be unstable; at least 0.
-        Noise alone passes 1 on every sixth step, and at ``down`` = 0.8 sigma would
-        vanish on just the plateau it is for; it passes 3 once in a thousand.
-      calm: The variance over its usual level above which the run is unstable; at
-        least 0.
+        Noise alone passes 1 on every sixth step; with 1 and ``down`` = 0.8 sigma would
+        vanish on the plateau it is meant for. Noise passes 3 once in a thousand.
+      calm: The variance ratio above which the run is unstable; at least 0.
 
     Returns:
       A `Rule` without state. It holds when no loss came, and at a restore.
@@ -59,9 +58,9 @@ def success(
     References:
       I. Rechenberg, *Evolutionsstrategie*, 1973, the 1/5th-success rule: a search that
       succeeds more often than 1 in 5 widens its mutations, one that succeeds less often
-      narrows them. There the mutation is the step, and failing means it is too long;
-      here a gradient makes the steps and sigma only has to free a run that they no
-      longer move, so a low share *raises* it, and instability takes over the narrowing.
+      narrows them. There the mutation is the step, and failure means that it is too
+      long. Here a gradient makes the steps, and sigma only has to free a run that they
+      no longer move. So a low share *raises* sigma, and instability lowers it.
     """
     _checks.within("up", up, 1.0, example="up=1.02")
     _checks.within("down", down, 0.0, 1.0, open_low=True, example="down=0.8")

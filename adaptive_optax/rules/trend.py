@@ -22,10 +22,10 @@ def trend(
 
     With z = ``signals.loss.trend`` the gain is multiplied by ``up`` where
     z > deadzone, by ``down`` where z < -deadzone, and kept between. On pure noise z is
-    symmetric, so E[delta] = P(|z| > deadzone) · (log up + log down) / 2: any pair with
-    ``up · down < 1`` drifts to zero for ever. The default ``down`` is therefore
-    ``1 / up``. What is left is a random walk: over 10,000 steps of white noise its
-    standard deviation in the log was 0.9 at a deadzone of 1, 0.7 at 2 and 0.2 at 3.
+    symmetric, so E[delta] = P(|z| > deadzone) · (log up + log down) / 2, and the gain
+    drifts to zero if ``up · down < 1``. The default ``down`` is therefore ``1 / up``. A
+    random walk remains: over 10,000 steps of white noise its standard deviation in the
+    log was 0.9 at a deadzone of 1, 0.7 at 2 and 0.2 at 3.
 
     Args:
       up: Factor per step on a significant fall; at least 1.
@@ -33,8 +33,8 @@ def trend(
       deadzone: How many standard errors are taken for noise; at least 0.
 
     Returns:
-      A `Rule` without state. It holds when no loss came, and at a restore, whose
-      trend belongs to what is thrown away.
+      A `Rule` without state. It holds when no loss came, and at a restore, because the
+      trend there is that of the steps that are undone.
 
     Raises:
       TypeError: If an argument is not a number.
@@ -49,9 +49,9 @@ def trend(
     References:
       T. P. Vogl et al., *Accelerating the convergence of the back-propagation method*,
       1988, raise the rate by 5 % when the loss fell and cut it by 30 % when it rose
-      (the "bold driver"). That reads single differences of a full-batch loss; here the
-      difference is of two averages and over its standard error, since with minibatches
-      every other difference is a rise.
+      (the "bold driver"). That rule reads single differences of a full-batch loss. Here
+      the difference is of two averages, divided by its standard error, because with
+      minibatches every other difference is a rise.
     """
     _checks.within("up", up, 1.0, example="up=1.02")
     if down is not None:

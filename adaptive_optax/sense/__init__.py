@@ -1,1 +1,1 @@
-"""What is measured: loss, reward and gradient become `Signals`."""
+"""Measurement: loss, reward and gradient become `Signals`."""

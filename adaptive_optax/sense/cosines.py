@@ -1,18 +1,18 @@
-"""How directions agree, averaged: a bank of cosines with a column for each.
+"""Averaged cosines of directions: a bank with a column for each.
 
-The alignment c_t = cos(-g_t, theta_t - theta_{t-1}) asks whether the new gradient still
-agrees with the last step: positive while steps are too short, negative when they
-overshoot (R. Jacobs, 1988, delta-bar-delta, has it per coordinate; Baydin et al., 2018,
-as the hypergradient; here it is one cosine, normalised and with its standard error).
-It is taken on a sketch of the last step (`sketch`).
+The *alignment* c_t = cos(-g_t, theta_t - theta_{t-1}) tells whether the new gradient
+still agrees with the last step. It is positive while steps are too short and negative
+when they overshoot. (R. Jacobs, 1988, delta-bar-delta, has it per coordinate; Baydin et
+al., 2018, as the hypergradient; here it is one cosine, normalised and with its standard
+error.) It is measured on a sketch of the last step (`sketch`).
 
-The heading cos(-g_t, theta_t - anchor), see `motion`, asks the same of the displacement
-that many steps have made. It is slower to notice an end, but noise that hides a step's
-direction averages out of the displacement's, and a filter without memory, whose every
-step is opposed, has a heading like any other.
+The *heading* cos(-g_t, theta_t - anchor), see `motion`, is the same for the
+displacement of many steps. It changes more slowly. But noise that hides the direction
+of one step averages out of the displacement. And a filter without memory, whose every
+step is opposed, still has a useful heading.
 
-The step correlation, the averaged cosine of each step with the one before it, tells
-what the filter makes of that: without momentum a step turns with its gradient, with
+The *step correlation* is the averaged cosine of each step with the one before it. It
+shows the filter's memory: without momentum a step turns with its gradient, with
 momentum it carries on.
 """
 
@@ -37,7 +37,7 @@ class Bank(NamedTuple):
     mean: jax.Array
     slow: jax.Array
     square: jax.Array  # mean squared deviation from the mean before
-    seen: jax.Array  # since the start or a restore
+    seen: jax.Array  # cosines since the start or a restore
 
 
 def init_bank() -> jax.Array:
@@ -46,7 +46,7 @@ def init_bank() -> jax.Array:
 
 
 def extend(bank: jax.Array, cosine: jax.Array, came: jax.Array) -> jax.Array:
-    """One more cosine of each; where none came, the column as it was.
+    """Add one cosine to each column; a column without a new one stays as it was.
 
     Args:
       bank: f32[4, 3], see `Bank`.
@@ -64,7 +64,7 @@ def extend(bank: jax.Array, cosine: jax.Array, came: jax.Array) -> jax.Array:
 
 
 def read(bank: jax.Array, cosine: jax.Array, came: jax.Array) -> Cosine:
-    """What every cosine says: a `Cosine` whose entries have a column for each."""
+    """All statistics: a `Cosine` whose entries have a column for each direction."""
     b = Bank(*bank)
     sem, slow_sem = standard_error(b.square[None], b.seen[None], _ENDLESS)
     return Cosine(
@@ -81,10 +81,10 @@ def read(bank: jax.Array, cosine: jax.Array, came: jax.Array) -> Cosine:
 def standard_error(
     variance: jax.Array, seen: jax.Array, endless: jax.Array | np.ndarray
 ) -> jax.Array:
-    """Of a mean of cosines, which are as good as white.
+    """Standard error of a mean of cosines, taken as white noise.
 
-    The variance of an exponential mean of n values is at most that of an endless one
-    or of a plain mean of n, whichever is larger.
+    The variance of an exponential mean of n values is at most that of an endless one or
+    that of a plain mean of n, whichever is larger.
 
     Args:
       variance: Of one cosine.

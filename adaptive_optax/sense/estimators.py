@@ -1,11 +1,11 @@
-"""Means that are exact while they are young, all moved by one formula.
+"""Running means without a bias at the start, all moved by one formula.
 
     mean <- mean + w_n (x - mean)
     w_n = (1 - b) / (1 - b^n)       exponential: the usual average over that of ones
     w_n = (p + 1) / (n + p)         polynomial: about the last 1 / (p + 1) of them all
 
-n counts the new value. Either weight is 1 at the first, to rounding, so that no mean
-has a bias.
+n counts the new value. Both weights are 1 at the first value, up to rounding, so no
+mean has a bias.
 """
 
 import math
@@ -17,7 +17,7 @@ import numpy as np
 
 
 def ones(decays: Sequence[float], n: jax.Array) -> jax.Array:
-    """1 - b^n, the average of n ones; exact where it is small.
+    """1 - b^n, the average of n ones; accurate even where it is small.
 
     Args:
       decays: b of each row, in (0, 1).

@@ -10,7 +10,7 @@ from adaptive_optax import _trees
 from adaptive_optax.sense import estimators
 
 DECAY = 0.98  # of the means of the log norm
-LARGEST = 1e37  # beyond it differences leave float32: treated as non-finite
+LARGEST = 1e37  # larger values count as non-finite: differences overflow
 
 
 class Gradient(NamedTuple):
@@ -38,8 +38,8 @@ def gradient_norms(
     Args:
       grads: A pytree.
       stacked: Which leaves have a norm for each of their layers; None for no leaf.
-      ignored: bool[n], which are left out of the global norm: those that are frozen,
-        whose gradients may have been skipped; None for no leaf.
+      ignored: bool[n], which are left out of the global norm: the frozen ones, whose
+        gradients may have been skipped; None for no leaf.
     """
     norms = _trees.leaf_norms(grads, stacked)
     squares = norms * norms
@@ -48,7 +48,7 @@ def gradient_norms(
 
 
 def observe(g: Gradient, norms: GradientNorms) -> tuple[Gradient, jax.Array]:
-    """z-score of the log norm among those before it; then extend the statistics."""
+    """The extended statistics, and the z-score of this log norm among earlier ones."""
     ok = norms.finite & (norms.square > 0)
     log_norm = 0.5 * jnp.log(jnp.where(ok, norms.square, 1.0))
     spread = g.log_spread * math.sqrt(math.pi / 2)

@@ -1,8 +1,8 @@
-"""Where the parameters have gone, on a sketch: the last step, and the way since.
+"""How the parameters have moved, on a sketch: the last step and the longer way.
 
-The anchor is the mean of about the last third of the way, theta_anchor, a polynomial
-mean of power 2. The largest distance from the start, max |theta - theta_0|, is that of
-Distance over Gradients (Ivgi, Hinder, Carmon, 2023).
+The anchor theta_anchor is the mean of about the last third of the way: a polynomial
+mean of power 2. The largest distance from the start, max |theta - theta_0|, is the one
+in Distance over Gradients (Ivgi, Hinder, Carmon, 2023).
 """
 
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ class Odometer(NamedTuple):
     anchor_count: jax.Array  # steps in the anchor since the start or a restore
     max_distance: jax.Array  # largest distance from the start
     step_cosine: jax.Array  # of the last step with the one before
-    carries: jax.Array  # 1 where there is one
+    carries: jax.Array  # 1 if there is such a cosine
 
 
 class MotionState(NamedTuple):
@@ -71,8 +71,8 @@ def record(
         lambda leaf: jnp.where(jnp.isfinite(leaf), leaf, 0.0),
         sketching.take(updates, fraction),
     )
-    # All below waits for sums over all leaves. It waits with the slices: without the
-    # barrier XLA slices again, and so keeps every whole step alive until then.
+    # What follows needs sums over all leaves. The barrier makes XLA keep the slices
+    # until then; without it XLA slices again later and keeps every whole step alive.
     step = jax.lax.optimization_barrier(step)
     last, old = state.step_sketch, Odometer(*state.odometer)
     displacement = jax.tree.map(jnp.add, state.displacement_sketch, step)
@@ -84,7 +84,7 @@ def record(
     count = jnp.where(restored, 0.0, old.anchor_count + moved)
     share = jnp.where(moved, polynomial_weight(ANCHOR, count + 1), 0.0)
 
-    anchor = jax.tree.map(  # exactly the place at a restart: there is no way yet
+    anchor = jax.tree.map(  # at a restart exactly the parameters: no way yet
         lambda mean, place: jnp.where(restored, place, mean + share * (place - mean)),
         state.anchor_sketch,
         displacement,

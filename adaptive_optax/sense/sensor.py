@@ -23,7 +23,7 @@ from adaptive_optax.sense.gradient import (
 __all__ = ["GradientNorms", "gradient_norms"]
 
 FED = ("values", "rewards", "gradients")
-"""What may come and not be finite, in the order of `SensorState.nonfinite`."""
+"""The inputs that may be non-finite, in the order of `SensorState.nonfinite`."""
 
 
 class SensorState(NamedTuple):
@@ -34,7 +34,7 @@ class SensorState(NamedTuple):
     cosines: jax.Array  # f32[4, 3], see `cosines.Bank`
     gradient: jax.Array  # f32[4], see `Gradient`
     motion: motion.MotionState
-    nonfinite: jax.Array  # i32[3] times that each of `FED` came and was not finite
+    nonfinite: jax.Array  # i32[3] how often each of `FED` was not finite
 
 
 def init_sensor(params: Any, fraction: float) -> SensorState:
@@ -74,7 +74,7 @@ def measure(
       fraction: As given to `init_sensor`.
 
     Returns:
-      The signals, with nothing known yet of any gain's standing, and the new state.
+      The signals, with an empty standing, and the new state.
     """
     fed = jnp.stack([_number(value), _number(reward)])
     came = jnp.asarray([value is not None, reward is not None])
@@ -146,7 +146,7 @@ def record_step(
 def _directions(
     record: motion.MotionState, grads: Any, norms: GradientNorms, fraction: float
 ) -> tuple[jax.Array, jax.Array]:
-    """The cosines of the downhill direction with either way, and that of the steps."""
+    """Cosines of -gradient with the last step and with the way; that of two steps."""
     seen = sketching.take(grads, sketching.fraction_of(grads, fraction))
     step, way = record.step_sketch, motion.since_anchor(record)
     odometer = motion.Odometer(*record.odometer)
@@ -162,7 +162,7 @@ def _directions(
 
 
 def _objective(loss: Series, reward: Series, begun: jax.Array) -> Series:
-    """What is judged, as a loss: the negative reward once there has been one."""
+    """The loss, or the negative reward once there has been one."""
     turned = reward._replace(
         value=-reward.value,
         change=-reward.change,
@@ -173,7 +173,7 @@ def _objective(loss: Series, reward: Series, begun: jax.Array) -> Series:
 
 
 def _columns(bank: Any, count: int) -> list[Any]:
-    """A tuple of rows with ``count`` columns as so many tuples of scalars."""
+    """Split a tuple of rows with ``count`` columns into ``count`` tuples of scalars."""
     return [jax.tree.map(lambda row, i=i: row[i], bank) for i in range(count)]
 
 

@@ -1,19 +1,19 @@
-"""Scalars over time, the loss and the reward: a bank with a column for each.
+"""Statistics of the loss and the reward over time: a bank with a column for each.
 
 A series keeps a fast and a slow exponential mean and the mean absolute innovation
-s = E|x - fast|. For Gaussian noise s sqrt(pi/2) is the standard deviation; unlike the
-root of a mean square it neither overflows nor underflows at any scale of the loss, and
-one outlier moves it once, not squared. The trend is
+s = E|x - fast|. For Gaussian noise s sqrt(pi/2) is the standard deviation. Unlike the
+root of a mean square it does not overflow or underflow at any scale of the loss, and an
+outlier counts once, not squared. The trend is
 
     z = (slow - fast) / (noise * sqrt(Var[slow - fast] / noise^2)),
 
-whose denominator is exact for white noise at every age n, so z is standard normal on a
-flat loss from the second value on, whatever the loss's sign, scale and offset.
+whose denominator is exact for white noise at every age n. So on a flat loss z is
+standard normal from the second value on, whatever the loss's sign, scale and offset.
 
-The long trend is the same z between two means whose horizons grow with the run, of
-powers 2 and 8 as in `act.average`: about its last third and its last ninth. A fixed
-horizon takes a slow descent for a plateau; this one asks whether the run still gets
-anywhere at its own age.
+The long trend is the same z between two means whose horizons grow with the run: of
+powers 2 and 8 as in `act.average`, about its last third and its last ninth. A fixed
+horizon would take a slow descent for a plateau; the long trend tells whether the run
+still improves at its own age.
 """
 
 import math
@@ -39,17 +39,17 @@ _PRODUCTS = FAST * FAST, SLOW * SLOW, FAST * SLOW
 
 
 class Bank(NamedTuple):
-    """The rows of one f32[11, 2]: a carry of few arrays suits a small step."""
+    """The rows of one f32[11, 2]: with few arrays a small step runs faster."""
 
     fast: jax.Array  # means of the values
     slow: jax.Array
-    spread: jax.Array  # means of the innovations, which are one fewer
+    spread: jax.Array  # means of the innovations, one fewer than the values
     calm: jax.Array
     success: jax.Array  # mean of "better beyond noise"
     far: jax.Array  # means of the values whose horizon grows with the run
     near: jax.Array
     seen: jax.Array  # values since the start or a restore
-    last: jax.Array  # this and what follows is kept over a restore
+    last: jax.Array  # this row and the next two survive a restore
     first: jax.Array
     begun: jax.Array  # 1 once there is a first
 
@@ -67,7 +67,7 @@ def init_bank() -> jax.Array:
 def extend(
     bank: jax.Array, x: jax.Array, came: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """One more value of each series; where none came, the column as it was.
+    """Add one value to each series; a column without a new value stays as it was.
 
     Args:
       bank: f32[11, 2], see `Bank`.
@@ -75,7 +75,7 @@ def extend(
       came: bool[2].
 
     Returns:
-      The bank, and what `read` needs beside it: 1 - b^n of every decay, f32[8, 2].
+      The bank, and 1 - b^n of every decay, f32[8, 2], which `read` needs.
     """
     old = Bank(*bank)
     n = old.seen + came
@@ -106,17 +106,16 @@ def extend(
 def read(
     before: jax.Array, bank: jax.Array, ones: jax.Array, came: jax.Array
 ) -> Series:
-    """What every series says: a `Series` whose entries have a column for each.
+    """All statistics: a `Series` whose entries have a column for each series.
 
-    n times the covariance of the polynomial means of powers p and q is, for white noise
-    of variance 1, (p + 1)(q + 1) / (p + q + 1) as n grows. The noise keeps a first
-    value that is near 0, or one by chance far from the rest, from making much of the
-    drop that is measured against it.
+    For white noise of variance 1, n times the covariance of the polynomial means of
+    powers p and q tends to (p + 1)(q + 1) / (p + q + 1) as n grows. The drop is divided
+    by the first value plus 3 noise, so a first value near 0 does not make it huge.
 
     Args:
       before: The bank before `extend`.
       bank: The bank after it.
-      ones: What came with it.
+      ones: The second result of `extend`.
       came: bool[2], as given to it.
     """
     s, old = Bank(*bank), Bank(*before)
@@ -165,17 +164,17 @@ def read(
 
 
 def restart(bank: jax.Array, when: jax.Array) -> jax.Array:
-    """Forget the level and the noise, keep the first.
+    """Forget the level and the noise where ``when``; keep the first value.
 
-    The noise of a run that has diverged is that of its explosion: with it every later
-    loss, however high, would be within the noise.
+    The noise of a run that diverged is that of its explosion. With it every later loss,
+    however high, would be within the noise.
     """
     return jnp.where(_FORGOTTEN & when, 0.0, bank)
 
 
 def _noise(spread: jax.Array) -> jax.Array:
     """Standard deviation of one value, from the mean absolute innovation."""
-    gain = (1 - FAST) / (1 + FAST)  # an innovation also has the variance of the mean
+    gain = (1 - FAST) / (1 + FAST)  # the mean's variance is part of an innovation's
     return math.sqrt(math.pi / 2 / (1 + gain)) * spread
 
 
@@ -185,5 +184,5 @@ def _share(a: float, b: float) -> float:
 
 
 def _limit(p: float, q: float) -> float:
-    """Covariance of two polynomial means of it, times n, as n grows."""
+    """Covariance of two polynomial means of that noise, times n, as n grows."""
     return (p + 1) * (q + 1) / (p + q + 1)

@@ -1,12 +1,11 @@
 """A small sketch of a parameter-shaped tree: a strided slice of every leaf.
 
-The alignment of a gradient with the last step needs that step again, its heading and
-the average's lag ways of many steps. Keeping them whole costs copies of the model; a
-few hundred coordinates already give a cosine. Small leaves are kept whole, so sums over
-the sketch weigh each coordinate by how many it stands for. A slice with a stride that
-divides each dimension takes the same share from every shard, so it needs no
-communication and the sketch is sharded as its leaf is. A hashed subset would be a
-gather across devices.
+The alignment needs the last step, and the heading and the average's lag need the way of
+many steps. Keeping them whole would cost copies of the model, but a few hundred
+coordinates already give a cosine. Small leaves are kept whole, so sums over the sketch
+weigh each coordinate by how many it stands for. A slice whose stride divides each
+dimension takes the same share from every shard. So it needs no communication, and the
+sketch is sharded as its leaf is. A hashed subset would be a gather across devices.
 """
 
 import math
@@ -21,7 +20,7 @@ _MIN_EXTENT = 16  # entries an axis keeps at least, so that usual meshes divide 
 
 
 def fraction_of(params: Any, fraction: float) -> float:
-    """The share to keep: ``fraction``, or more where that leaves too few coordinates.
+    """The share to keep: ``fraction``, or more if that leaves too few coordinates.
 
     Args:
       params: Pytree of arrays or `jax.ShapeDtypeStruct`.
@@ -62,7 +61,7 @@ def zeros(params: Any, fraction: float, dtype: Any = jnp.float32) -> Any:
 
 
 def scales(whole: Any, kept: Any) -> list[float]:
-    """Coordinates of each leaf per coordinate kept, by which a sum scales up."""
+    """Coordinates of each leaf per kept coordinate: the weight of its sums."""
     return [
         jnp.size(leaf) / max(jnp.size(part), 1) * (jnp.ndim(part) - jnp.ndim(leaf) + 1)
         for leaf, part in zip(
@@ -74,10 +73,10 @@ def scales(whole: Any, kept: Any) -> list[float]:
 def inner_products(
     pairs: Sequence[tuple[Any, Any]], scales: Sequence[float]
 ) -> jax.Array:
-    """Of pairs of sketches, as of what they stand for; f32[len(pairs)].
+    """Inner products of what pairs of sketches stand for; f32[len(pairs)].
 
-    All sums over one leaf are one reduction, which is one kernel where many would be.
-    (A reduction of many operands would be as well, and gather across devices.)
+    All sums over one leaf are one reduction, so there is one kernel and not many. (One
+    reduction with many operands would also be one kernel, but gather across devices.)
 
     Args:
       pairs: Sketches of one tree.
@@ -99,7 +98,7 @@ def inner_products(
 def cosines(
     dot: jax.Array, square: jax.Array, other: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Cosines of directions, 0 where there is none, and where both have one, bool[].
+    """Cosines, 0 where a direction is missing; and bool[], whether both exist.
 
     Args:
       dot: f32[...] inner product of the two.
@@ -113,10 +112,10 @@ def cosines(
 
 
 def _shards(leaf: jax.Array) -> tuple[int, ...]:
-    """Devices that each axis may be spread over.
+    """How many devices each axis may be spread over.
 
-    Known where the type says so (explicit sharding). Else the largest power of two up
-    to 16 that divides the axis, since the compiler may spread it over as many.
+    With explicit sharding the type tells it. Otherwise it is the largest power of two
+    up to 16 that divides the axis, because the compiler may spread it over as many.
     """
     sharding = getattr(jax.typeof(leaf), "sharding", None)
     spec = getattr(sharding, "spec", ())
@@ -132,7 +131,7 @@ def _shards(leaf: jax.Array) -> tuple[int, ...]:
 def _strides(
     shape: tuple[int, ...], shards: tuple[int, ...], fraction: float
 ) -> tuple[int, ...]:
-    """Powers of two, doubled on the longest axis until the share is kept."""
+    """Powers of two: the longest axis is doubled until only the share is kept."""
     strides = [1] * len(shape)
     while math.prod(strides) * 2 <= 1 / fraction:
         extents = [-(-n // s) for n, s in zip(shape, strides, strict=True)]

@@ -1,4 +1,4 @@
-"""Sensing as a stage of the loop: raw feedback in, what the step has brought out."""
+"""Sensing as a stage of the loop: from raw feedback to what the step has brought."""
 
 from typing import Any, NamedTuple
 
@@ -14,9 +14,9 @@ class Seen(NamedTuple):
 
     signals: Signals
     has_feedback: bool  # a loss or a reward came
-    nonfinite: jax.Array  # bool[] something of it was not finite
+    nonfinite: jax.Array  # bool[] the loss, reward or gradient was not finite
     new_objective: jax.Array  # bool[] the first reward came
-    grads: Any  # finite; zero where the step is not to be taken
+    grads: Any  # finite; zero if the step is not taken
     live_grads: Any  # the same without frozen leaves
     leaf_norms: jax.Array  # f32[n]
 
@@ -31,7 +31,7 @@ def sense(
     reward: Any,
     fraction: float,
 ) -> tuple[Seen, sensing.SensorState]:
-    """Measure, without what is frozen: it may have been skipped, or be in a probe.
+    """Measure one step. Frozen leaves are left out: their gradients may be skipped.
 
     Args:
       freezing: A `freeze.stage.Freezing`.

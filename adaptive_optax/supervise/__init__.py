@@ -1,1 +1,1 @@
-"""Is this still a sound run, and whose fault is it if not?"""
+"""Judge whether the run is still sound, and go back to good parameters if not."""

@@ -1,24 +1,31 @@
-"""The start is on probation: 60 good steps, with the first parameters kept.
+"""The audit of the start: 60 good steps, with the first parameters kept.
 
-The rate rises to the base rate linearly over the first 20 steps, for the first steps of
-an optimizer are its largest. After a failure those 20 are the whole audit::
+The rate rises to the base rate linearly over the first 20 steps, because the first
+steps of an optimizer are its largest. After a failure those 20 are the whole audit.
 
-    doubted    if a suspicious loss comes with a negative averaged alignment: the
-               first parameters return and the same rate is tried again
-    fails      on three strikes, on a second doubt, or if gradients oppose the steps:
-               the averaged alignment is negative beyond its error, by more the more
-               the base rate is believed, while the loss neither clearly falls nor has
-               halved (without memory steps are opposed at every rate, and the loss
-               need only have moved); or, in its first 20 steps, if the steps carry on
-               (their correlation is positive) although it is clearly negative, whatever
-               the loss does, or as far below zero as above, after it was positive,
-               the loss not halved;
-               then the first parameters return and the rate drops to a fifth of what
-               the warm-up had reached (to a 25th if that was not finite), at most 12
-               times. What is not finite before the first good step is counted and no
-               more: no rate has been at work
-    passes     after its last good step; if it ever failed the rate is halved once
-               more, for the largest rate that survives is still too high
+The start is *replayed*, once at each rate, if a suspicious loss comes with a negative
+averaged alignment: the first parameters return and the same rate is tried again.
+
+The start *fails*
+
+- on three strikes;
+- on a suspicious loss with a negative averaged alignment after a replay;
+- if gradients oppose the steps: the averaged alignment is negative beyond its error (a
+  larger `Law.trust` asks for more errors), and the loss neither clearly falls nor has
+  halved. A filter without memory is opposed at every rate; with one, the start fails
+  only if the loss has not even moved;
+- in the first 20 steps, if the step correlation is positive and the averaged alignment
+  is clearly negative, whatever the loss does;
+- in the first 20 steps, if an agreement is lost: the averaged alignment was clearly
+  positive and is now negative beyond its error (more of it for a larger trust), the
+  filter has memory, and the loss has not halved.
+
+Then the first parameters return, and the rate drops to a fifth of what the warm-up had
+reached (to a 25th if the step was not finite), at most 12 times. A step that is not
+finite before the first good step is only counted: no rate has acted yet.
+
+The start *passes* after its last good step. If it ever failed, the rate is halved once
+more, because the largest rate that survives is still too high.
 """
 
 from typing import Any, NamedTuple
@@ -34,23 +41,23 @@ class AuditState(NamedTuple):
     """State of the audit."""
 
     audit_left: jax.Array  # i32[] good steps until the audit is passed
-    audit_agreed: jax.Array  # bool[] since this start, gradients with the steps
+    audit_agreed: jax.Array  # bool[] gradients have agreed since this start
     audit_replays: jax.Array  # i32[] replays at the present rate
     audit_failures: jax.Array  # i32[]
 
 
 class AuditRuling(NamedTuple):
-    """What the audit makes of a step. Scalars, bool[] unless a comment says more."""
+    """The audit's ruling on a step. Scalars, bool[] unless a comment says more."""
 
     failed: Any
     replay_start: Any  # the same rate is tried again from the first parameters
-    only_opposed: Any  # it failed because gradients opposed it, and for nothing else
-    passed_late: Any  # it is passed after a failure
+    only_opposed: Any  # it failed only because gradients opposed it
+    passed_late: Any  # it passes after a failure
     correction: Any  # f32[] change of the log scale that this calls for
 
 
 def init_audit(law: Audit | None) -> AuditState:
-    """The audit before the first step; without one it is passed."""
+    """The audit before the first step; without a law it is passed."""
     return AuditState(
         audit_left=jnp.asarray(law.steps if law else 0).astype(jnp.int32),
         audit_agreed=jnp.zeros((), bool),
@@ -62,7 +69,7 @@ def init_audit(law: Audit | None) -> AuditState:
 def update(
     evidence: Evidence, state: AuditState, law: Law
 ) -> tuple[AuditRuling, AuditState]:
-    """Weigh one step of the start; after the audit nothing happens here."""
+    """Judge one step of the start; after the audit nothing happens here."""
     if law.audit is None:
         no = jnp.zeros((), bool)
         return AuditRuling(no, no, no, no, jnp.zeros((), jnp.float32)), state
@@ -101,11 +108,11 @@ def update(
 def _opposition(
     e: Evidence, old: AuditState, law: Law, audit: Audit
 ) -> tuple[jax.Array, jax.Array]:
-    """Whether gradients have agreed since this start, and whether they oppose it."""
+    """Whether gradients have agreed since this start, and whether they oppose now."""
     loss, agreement = e.signals.objective, e.signals.alignment
     count, mean, error = agreement.count, agreement.mean, agreement.sem
     correlation = e.signals.step_correlation.mean
-    # Without momentum a step turns with its gradient: that one overshoots is no fault.
+    # Without momentum a step turns with its gradient, so opposition says little.
     carries = correlation > audit.carried
     opposed = mean < -audit.margin - audit.opposed * law.trust * error
     opposed &= loss.trend < audit.falling
@@ -125,7 +132,7 @@ def _opposition(
 def proceed(
     state: AuditState, *, nonfinite: jax.Array, repeat: jax.Array, strikes: jax.Array
 ) -> AuditState:
-    """A step without feedback counts, but only one with a loss ends the audit."""
+    """Count a step without feedback; only a step with a loss ends the audit."""
     counts = ~nonfinite & ~repeat & (strikes == 0) & (state.audit_left > 1)
     return state._replace(audit_left=state.audit_left - counts)
 
@@ -145,7 +152,7 @@ def warming(state: AuditState, audit: Audit) -> jax.Array:
 def warm_up(state: AuditState, started: jax.Array, audit: Audit) -> jax.Array:
     """Share of the rate that a step of the audit takes, f32[] in (0, 1].
 
-    It is 1 while not ``started``, before the first loss: runs without a loss skip the
+    Before the first loss (not ``started``) it is 1: runs without a loss skip the
     warm-up.
     """
     taken = (_steps(state, audit) + 1 - state.audit_left).astype(jnp.float32)
@@ -154,5 +161,5 @@ def warm_up(state: AuditState, started: jax.Array, audit: Audit) -> jax.Array:
 
 
 def _steps(state: AuditState, audit: Audit) -> jax.Array:
-    """Good steps that this start's audit takes."""
+    """How many good steps this start's audit lasts."""
     return jnp.where(state.audit_failures > 0, audit.again, audit.steps)

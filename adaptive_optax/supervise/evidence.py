@@ -1,19 +1,19 @@
-"""What one step says of the run, computed once for the audit, the guard and the retry.
+"""The evidence of one step, computed once for the audit, the guard and the retry.
 
-A step is *suspicious* if its loss or gradient is not finite or its loss is far above a
-level. Each adds a strike, each other step takes one away, and three strikes are a
-divergence. So no single batch, however bad, and no isolated NaN is ever punished: a
-fault of the batch is not a fault of the rate. What is far above::
+A step is *suspicious* if its loss or gradient is not finite, or if its loss is far
+above a level. A suspicious step adds a strike, any other step takes one away, and three
+strikes are a divergence. So no single batch, however bad, and no isolated NaN is
+punished: a bad batch does not mean that the rate is bad. Far above means::
 
     in the audit   loss > l0 + max(|l0| / 2, 2 jitter)
                    or ||g|| < ||g0|| / 10 and loss > l0 - jitter: units have died
     from then on   loss > good + 2 |good| + 6 noise
     in a retry     loss and its fast average > good + .12 |good| + 2 standard errors
 
-l0 is the highest loss at theta_0, good the loss of the good parameters, the jitter the
-largest change between calm steps. The shares of |l0| and |good| depend on the loss's
-own zero. A loss that has been at or below 0 has none; then the noise alone says what is
-high, with the range that the loss has covered in place of |good|.
+l0 is the highest loss at theta_0, good is the loss of the good parameters, and the
+jitter is the largest change between calm steps. The shares of |l0| and |good| assume
+that the loss cannot go below 0. Once a loss has been at or below 0, only the noise says
+what is high, with half the range that the loss has covered in place of |good|.
 """
 
 import math
@@ -27,23 +27,23 @@ from adaptive_optax.law import Audit, Guard, Law, Retry
 
 
 class Levels(NamedTuple):
-    """How high the loss has been: what it is compared with."""
+    """What the loss is compared with."""
 
     first_value: jax.Array  # f32[] the highest at theta_0; NaN until there is one
     lowest_value: jax.Array  # f32[]
     first_norm: jax.Array  # f32[] of the gradient; NaN until there is one
     audit_jitter: jax.Array  # f32[] largest change between calm steps of the audit
     audit_calm: jax.Array  # i32[] calm changes seen
-    good_value: jax.Array  # f32[] loss of the copy; inf: take the next settled one
+    good_value: jax.Array  # f32[] loss of the copy; inf: the next good one sets it
     good_noise: jax.Array  # f32[] its standard deviation
 
 
 class Evidence(NamedTuple):
-    """What one step says. Scalars, bool[] unless a comment says otherwise."""
+    """The evidence of one step. Scalars, bool[] unless a comment says otherwise."""
 
     signals: Signals
     log_scale: Any  # f32[] of the rate, minus where it started
-    held: Any  # no retry is to begin or to climb
+    held: Any  # no retry may begin or climb
     auditing: Any
     repeat: Any  # the step after a restore: the good parameters are back
     resting: Any  # no restore is under way
@@ -59,7 +59,7 @@ class Evidence(NamedTuple):
     fast_error: Any  # f32[] standard error of the fast average
     allowance: Any  # f32[] by which the average may exceed the good loss in a retry
     judged: Any  # there is a loss, and a level to judge it by
-    rise: Any  # f32[] above the good loss, in units of what is suspicious
+    rise: Any  # f32[] above the good loss; 1 is the limit of suspicion
     suspicious: Any
     strikes: Any  # i32[] with this step's
     out: Any  # three of them
@@ -97,24 +97,24 @@ def weigh(
     Args:
       signals: The step's measurements.
       levels: What the loss is compared with.
-      law: Whose numbers say what is far.
+      law: Its numbers say what is far above.
       log_scale: f32[] log of what multiplies the base rate.
-      held: bool[] no retry is to begin or to climb.
+      held: bool[] no retry may begin or climb.
       nonfinite: bool[] the loss, reward or gradient came and was not finite.
       restoring: i32[] steps until the parameters are back to the bit.
       strikes: i32[] before this step.
-      auditing: bool[] the start is on probation.
-      untouched: bool[] no good step has been made since theta_0: what is not finite
-        there is no fault of the rate.
+      auditing: bool[] the start is being audited.
+      untouched: bool[] no good step has been made since theta_0, so a value that is
+        not finite was not caused by the rate.
       retrying: bool[] a rate that failed is being tried again.
     """
     loss = signals.objective
-    # A part that is off has no numbers; its measure is then not used.
+    # If a part is off, the default numbers stand in; their result is not used.
     start, guard = law.audit or Audit(), law.guard or Guard()
     errors = (law.retry or Retry()).errors
     repeat = restoring == 2
     seen = loss.arrived & ~repeat
-    # A first loss may be low by luck: each replay is one more look at theta_0.
+    # A first loss may be low by chance: each replay measures theta_0 once more.
     replayed = auditing & (restoring == 1)
     first = jnp.where(
         seen & (jnp.isnan(levels.first_value) | replayed),
@@ -124,7 +124,7 @@ def weigh(
     lowest = jnp.where(
         seen, jnp.minimum(levels.lowest_value, loss.value), levels.lowest_value
     )
-    signed = lowest <= 0  # the loss has no zero of its own
+    signed = lowest <= 0  # 0 is not the loss's lower bound
     first_norm = jnp.where(
         jnp.isnan(levels.first_norm) & (signals.grad_norm > 0),
         signals.grad_norm,
@@ -150,8 +150,8 @@ def weigh(
     rise = (loss.value - good) / allowed
     fast_error = loss.noise * math.sqrt(0.1 / 1.9)
     share = jnp.where(signed, 0.0, law.unmoved * loss_scale)
-    # Both, for the average remembers a single bad batch for many steps; and with the
-    # good parameters back there is one loss to judge by.
+    # Loss and average, because the average remembers a bad batch for many steps. Right
+    # after a restore there is only one loss.
     lower = jnp.where(repeat, loss.value, jnp.minimum(loss.value, loss.fast))
     error = jnp.where(repeat, levels.good_noise, fast_error)
     rise = jnp.where(retrying, (lower - good) / (share + errors * error), rise)
@@ -191,7 +191,7 @@ def weigh(
 def learn(
     e: Evidence, old: Levels, settled: jax.Array, healthy: jax.Array, calm: jax.Array
 ) -> Levels:
-    """The levels with this step's loss."""
+    """Update the levels with this step's loss."""
     loss = e.signals.objective
     learns = e.seen & (settled | ~e.started | (~e.known & healthy & ~e.auditing))
     calm &= ~e.suspicious
@@ -203,7 +203,7 @@ def learn(
         audit_jitter=jnp.where(calm, change, old.audit_jitter),
         audit_calm=old.audit_calm + (calm & (loss.change != 0)),
         good_value=jnp.where(learns, loss.fast, old.good_value),
-        # Right after a restore there is no noise to measure; it is what it was.
+        # Right after a restore there is no noise to measure, so the old one stays.
         good_noise=jnp.where(
             learns & (e.known | ~e.started), loss.noise, old.good_noise
         ),
@@ -211,5 +211,5 @@ def learn(
 
 
 def one_less(count: jax.Array) -> jax.Array:
-    """A countdown's next value, at least 0."""
+    """The next value of a countdown, at least 0."""
     return jnp.maximum(count - 1, 0)

@@ -1,12 +1,13 @@
-"""After the audit, divergence: the run goes back to its last good parameters.
+"""Divergence after the audit: the run goes back to its last good parameters.
 
-They are kept every 20 steps (`supervisor`)::
+A copy of them is kept every 20 steps (`supervisor`).
 
-    diverged   on three strikes: the good parameters and optimizer state return, the
-               rate drops to a quarter, and the next level is taken as it comes
-    acquitted  if the loss of the good parameters is as high at the next step: then the
-               data have changed, not the parameters. The rate is what it was, or the
-               one the prior trusts if that is higher
+On three strikes the run has *diverged*: the good parameters and optimizer state return,
+the rate drops to a quarter, and the next healthy loss sets the level, however high.
+
+The next step checks the restore. If the loss of the good parameters is as high, then
+*the data have changed*, and the parameters were not the cause. The rate returns to what
+it was, or to the trusted rate if that is higher.
 """
 
 from typing import Any, NamedTuple
@@ -21,13 +22,13 @@ from adaptive_optax.supervise.evidence import Evidence
 class GuardState(NamedTuple):
     """State of the guard."""
 
-    checking_restore: jax.Array  # bool[] it has just gone back and cut the rate
-    log_scale_before: jax.Array  # f32[] the log scale before that
-    trusted_before: jax.Array  # f32[] what was trusted then
+    checking_restore: jax.Array  # bool[] it went back and cut the rate a step ago
+    log_scale_before: jax.Array  # f32[] the log scale before that cut
+    trusted_before: jax.Array  # f32[] the trusted log scale before it
 
 
 class GuardRuling(NamedTuple):
-    """What the guard makes of a step. Scalars."""
+    """The guard's ruling on a step. Scalars."""
 
     diverged: Any  # bool[]
     data_changed: Any  # bool[]
@@ -46,13 +47,13 @@ def init_guard() -> GuardState:
 def update(
     evidence: Evidence, state: GuardState, trusted: jax.Array, law: Law
 ) -> tuple[GuardRuling, GuardState]:
-    """Weigh one step; in the audit nothing happens here.
+    """Judge one step; during the audit nothing happens here.
 
     Args:
       evidence: Of the step.
       state: The guard.
-      trusted: f32[] the log scale that is trusted.
-      law: Whose ``guard`` it is.
+      trusted: f32[] the trusted log scale.
+      law: The law; its ``guard`` has the numbers.
     """
     if law.guard is None:
         no = jnp.zeros((), bool)

@@ -1,13 +1,14 @@
-"""A rate whose start failed because gradients opposed it is tried again, once.
+"""Try a rate again, once, if its start failed only because gradients opposed it.
 
-At some sound rates gradients oppose the steps, and no statistic of the start tells::
+At some sound rates gradients oppose the steps, and no statistic of the start can tell
+these from rates that are too high::
 
-    begins     with a new copy of the good parameters, where at the lower rate the loss
-               stands still and has not halved; not where a schedule rises or has halved
-               since half the run, nor where the horizon is near
-    climbs     back to the rate that failed, by .06 a step, and then lets it be
+    begins     with a new copy of the good parameters, when the loss at the lower rate
+               stands still and has not halved; not while a schedule rises, where a
+               schedule has halved since half the run, or near the known end
+    climbs     back to the rate that failed, by .06 a step, and then leaves it alone
     fails      on three strikes, see `evidence`: the good parameters and the lower rate
-               return; whether the data have changed is judged as by the guard
+               return; whether the data have changed is judged as in the guard
     is over    150 losses after the climb, or when the loss has halved
 """
 
@@ -25,18 +26,18 @@ from adaptive_optax.supervise.guard import GuardRuling
 class RetryState(NamedTuple):
     """State of the retry."""
 
-    retrying: jax.Array  # i32[] losses that it is still judged by; 0: there is none
-    retry_from: jax.Array  # f32[] the log scale before
+    retrying: jax.Array  # i32[] losses left in which it is judged; 0: no retry
+    retry_from: jax.Array  # f32[] the log scale before the retry
     retry_log_scale: jax.Array  # f32[] the one to try again; -inf: none
 
 
 class RetryRuling(NamedTuple):
-    """What the retry makes of a step. Scalars."""
+    """The retry's ruling on a step. Scalars."""
 
     begins: Any  # bool[]
-    min_rise: Any  # f32[] the least that the log scale is to rise by
-    falls_back: Any  # bool[] it has failed above where it came from
-    fall: Any  # f32[] the way back from there
+    min_rise: Any  # f32[] the log scale rises by at least this
+    falls_back: Any  # bool[] it failed, above the log scale it began at
+    fall: Any  # f32[] the change back to that log scale
 
 
 def init_retry() -> RetryState:
@@ -58,14 +59,14 @@ def update(
     checking_restore: jax.Array,
     free: jax.Array,
 ) -> tuple[RetryRuling, RetryState]:
-    """Weigh one step.
+    """Judge one step.
 
     Args:
       evidence: Of the step.
       state: The retry.
       audit: The audit's ruling on the step.
-      guard: The guard's.
-      law: Whose ``retry`` it is.
+      guard: The guard's ruling.
+      law: The law; its ``retry`` has the numbers.
       checking_restore: bool[] the guard went back at the step before.
       free: bool[] a healthy step with a loss, after the audit.
     """
@@ -88,7 +89,7 @@ def update(
     watch = (jnp.ceil(gap / retry.pace) + retry.watch).astype(jnp.int32)
     retrying = jnp.where(e.seen, one_less(old.retrying), old.retrying)
     retrying = jnp.where(begins, watch, retrying)
-    judged_again = e.repeat & checking_restore  # by the good parameters
+    judged_again = e.repeat & checking_restore  # with the good parameters
     retrying = jnp.where((loss.drop >= law.halved) | judged_again, 0, retrying)
     retry_from = jnp.where(begins, e.log_scale, old.retry_from)
 

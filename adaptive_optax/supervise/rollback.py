@@ -26,9 +26,9 @@ def keep_copy(
 ) -> CopyState:
     """Copy the good parameters and optimizer state where ``keep`` is True.
 
-    Call it before the inner optimizer's update: one conditional over the whole tree,
-    ahead of the update that writes over its operands, costs nothing while it is not
-    taken; selects after the update cost several Adam updates.
+    Call it before the inner optimizer's update. There, one conditional over the whole
+    tree costs nothing while it is not taken. Selects after the update would cost
+    several Adam updates.
     """
     good = (state.good_params, state.good_inner)
     now = (params, without_names(inner_state, params))
@@ -41,15 +41,16 @@ def keep_copy(
 def good_inner(state: CopyState, restoring: jax.Array, inner_state: Any) -> Any:
     """The inner optimizer's state to go on from: the good one after a restore.
 
-    The momentum of a divergence diverges again, so it goes back with the parameters.
-    A select, which XLA makes a part of the inner optimizer's update: a conditional
-    would copy all of it at every step, and let a GPU wait for the host.
+    The momentum of a divergence would diverge again, so it goes back with the
+    parameters. This is a select, because XLA fuses it into the inner optimizer's
+    update. A conditional would copy the whole state at every step and make a GPU wait
+    for the host.
 
     Args:
       state: The copy after `keep_copy`, which keeps nothing while a restore is under
-        way. That it comes first lets XLA write its copy in place: with a reader of the
-        copy before, every step would copy it.
-      restoring: i32[], `RecoveryState.restoring` before this step was judged.
+        way. `keep_copy` must come first: then XLA writes the copy in place. If the copy
+        were read before, every step would copy it.
+      restoring: i32[], `Judges.restoring` before this step was judged.
       inner_state: The inner optimizer's state.
     """
     back, structure = restoring == 1, jax.tree.structure(inner_state)
@@ -62,11 +63,11 @@ def good_inner(state: CopyState, restoring: jax.Array, inner_state: Any) -> Any:
 
 
 def go_back(state: CopyState, going: jax.Array, params: Any, steps: Any) -> Any:
-    """The steps, and in a restore also what makes the parameters the good ones.
+    """The steps; in a restore they also take the parameters back to the good ones.
 
-    A sum is rounded at the size of the parameters that were lost. So the way back is
-    gone twice, and once more with the first step after: what was lost at 1e7 times
-    the size of the good ones is back to the last bit.
+    A sum is rounded at the size of the larger parameters. So the difference is added
+    twice, and a third time with the first step after the restore. Parameters that had
+    grown to 1e7 times the good ones are then back to the last bit.
     """
     return jax.tree.map(
         lambda good, now, u: jnp.where(

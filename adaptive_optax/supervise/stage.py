@@ -1,4 +1,4 @@
-"""The supervisor as a stage of the loop, and the stage that stands in its place."""
+"""The supervisor as a stage of the loop, and a stage that does nothing in its place."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,13 +21,13 @@ class RecoveryState(NamedTuple):
 
     @property
     def judges(self) -> supervisor.Judges:
-        """What is remembered, by its names."""
+        """The supervisor's memory, unpacked, by its names."""
         packed = _trees.scalar_of(self.remembered)
         return _trees.unpack(packed, jax.eval_shape(supervisor.init_judges, Law()))
 
 
 class Supervision(NamedTuple):
-    """What the loop asks of a supervisor. Where there is none, its state is ()."""
+    """What the loop calls of a supervisor. Without a supervisor the state is ()."""
 
     init: Callable[..., Any]  # (params, inner_state) -> state
     update: Callable[..., tuple[Verdict, Standing, Any]]
@@ -44,7 +44,7 @@ def init_recovery(
     Args:
       params: Parameters, or their `jax.ShapeDtypeStruct`s.
       inner_state: The inner optimizer's first state.
-      law: Which parts there are.
+      law: Says which parts there are.
       dtype: Of the copies of floating-point arrays; None copies them as they are.
     """
     return RecoveryState(
@@ -54,7 +54,7 @@ def init_recovery(
 
 
 def unsupervised() -> Supervision:
-    """Nothing is judged, and nothing goes back."""
+    """A stage that judges nothing and restores nothing."""
 
     def update(seen, state, **rest):
         del seen, rest
@@ -70,10 +70,10 @@ def unsupervised() -> Supervision:
 
 
 def supervised(law: Law, dtype: Any) -> Supervision:
-    """The audit, the guard, the retry and the copy that they go back to.
+    """The audit, the guard, the retry and the copy that a restore goes back to.
 
     Args:
-      law: Its numbers, and which parts there are.
+      law: The numbers, and which parts there are.
       dtype: Of the copy, or None.
     """
 
@@ -91,8 +91,8 @@ def supervised(law: Law, dtype: Any) -> Supervision:
         Args:
           seen: What the step has brought.
           state: The supervisor.
-          log_scale: f32[] the rate's.
-          held: bool[] no retry is to begin or to climb.
+          log_scale: f32[] of the rate.
+          held: bool[] no retry may begin or climb.
           params: The parameters.
           inner_state: The inner optimizer's state.
         """

@@ -1,9 +1,9 @@
-"""Is this still a sound run, and what is to be done if not?
+"""Judge whether the run is still sound, and decide what to do if it is not.
 
-The evidence of a step is computed once (`evidence`). Three small machines rule on it:
-`audit` on the start, `guard` on all that follows, `retry` on a rate that may have been
-thrown away for nothing. Here their rulings are folded into one `Verdict`; the copy that
-a restore goes back to is in `rollback`.
+The evidence of a step is computed once (`evidence`). Three small state machines rule on
+it: `audit` on the start, `guard` on all that follows, `retry` on a rate that may have
+been sound although its start failed. This module combines their rulings into one
+`Verdict`. The copy that a restore goes back to is in `rollback`.
 """
 
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from adaptive_optax.supervise.evidence import Evidence, Levels, one_less
 
 
 class Judges(NamedTuple):
-    """What the supervisor remembers; scalars all."""
+    """The supervisor's memory; all scalars."""
 
     levels: Levels
     audit: audit.AuditState
@@ -28,7 +28,7 @@ class Judges(NamedTuple):
     keep_wait: jax.Array  # i32[] steps until the next copy is due
     strikes: jax.Array  # i32[]
     restoring: jax.Array  # i32[] steps until the parameters are back to the bit
-    restores: jax.Array  # i32[] times that parameters went back
+    restores: jax.Array  # i32[] how often the parameters went back
     trusted_log_scale: jax.Array  # f32[] see `Standing`
     diverged_log_scale: jax.Array  # f32[] see `Standing`
 
@@ -39,10 +39,10 @@ class Verdict(NamedTuple):
     restore: Any  # bool[] go back now
     repeat: Any  # bool[] the step after one: go back once more
     keep: Any  # bool[] this step's parameters are the new good ones
-    healthy: Any  # bool[] fit to be averaged
-    restart: Any  # bool[] the first parameters return, and with them the average
+    healthy: Any  # bool[] these parameters may be averaged
+    restart: Any  # bool[] the first parameters return; the average restarts
     correction: Any  # f32[] change of the rate's log scale that this calls for
-    min_rise: Any  # f32[] the least that it is to rise by, as far as the slew allows
+    min_rise: Any  # f32[] it rises by at least this, within the slew limit
 
 
 SOUND = Verdict(
@@ -54,11 +54,11 @@ SOUND = Verdict(
     correction=np.float32(0.0),
     min_rise=np.float32(0.0),
 )
-"""The verdict where there is no judge."""
+"""The verdict without a supervisor."""
 
 
 def init_judges(law: Law) -> Judges:
-    """The judges before the first step."""
+    """The memory before the first step."""
     return Judges(
         levels=evidence.init_levels(),
         audit=audit.init_audit(law.audit),
@@ -74,7 +74,7 @@ def init_judges(law: Law) -> Judges:
 
 
 def reset_levels(state: Judges, when: jax.Array, law: Law) -> Judges:
-    """No level is known from now on: another objective is judged."""
+    """Forget all levels where ``when``: another objective is judged from now on."""
 
     def reset(old, value):
         return jnp.where(when, jnp.asarray(value, old.dtype), old)
@@ -89,7 +89,7 @@ def reset_levels(state: Judges, when: jax.Array, law: Law) -> Judges:
 
 
 def standing(state: Judges, law: Law, restored: jax.Array) -> Standing:
-    """What is known of the rate before a step, and whether parameters go back at it."""
+    """The rate's standing before a step."""
     return Standing(
         trusted_log_scale=state.trusted_log_scale,
         diverged_log_scale=state.diverged_log_scale,
@@ -108,16 +108,16 @@ def judge(
     nonfinite: jax.Array,
     held: bool | jax.Array = False,
 ) -> tuple[Verdict, Judges]:
-    """Weigh one step.
+    """Judge one step.
 
     Args:
-      state: The supervisor.
+      state: The supervisor's memory.
       signals: The step's measurements.
       log_scale: f32[] log of what multiplies the base rate.
-      law: Its numbers; ``trust`` says how far the base rate is believed against
-        gradients that oppose its steps.
+      law: The numbers. A larger ``trust`` asks for more opposition before a start
+        fails.
       nonfinite: bool[] the loss, reward or gradient came and was not finite.
-      held: bool[] no retry is to begin or to climb.
+      held: bool[] no retry may begin or climb.
 
     Returns:
       The verdict, and the new state.
@@ -157,7 +157,7 @@ def judge(
     verdict = Verdict(
         restore, e.repeat, settled, healthy, to_start, correction, again.min_rise
     )
-    # What follows a trial is taken as it comes.
+    # After a restore is checked, the next healthy loss sets the level.
     good_value = jnp.where(checking, jnp.inf, levels.good_value)
     trusted, diverged = _standing(
         e, state, start, later, again, log_scale + correction, law
@@ -187,7 +187,7 @@ def _standing(
     after: jax.Array,
     law: Law,
 ) -> tuple[jax.Array, jax.Array]:
-    """The log scale that is trusted, and the one above which the run diverged."""
+    """The trusted log scale, and the one above which the run diverged."""
     lowered = start.failed | start.replay_start | (later.diverged & ~again.falls_back)
     trusted = jnp.where(
         lowered | start.passed_late,
@@ -205,8 +205,7 @@ def _standing(
 def proceed(state: Judges, *, nonfinite: jax.Array) -> tuple[Verdict, Judges]:
     """A step without feedback: nothing is judged, a restore under way is finished.
 
-    An audit is of the first steps, whether or not they have a loss; but only a step
-    with one ends it.
+    The audit counts such steps too, but only a step with a loss ends it.
     """
     repeat = state.restoring == 2
     verdict = SOUND._replace(repeat=repeat, healthy=~repeat)

@@ -1,1 +1,1 @@
-"""What the loop did and why, read from its state."""
+"""Telemetry: what the loop did and why, read from its state."""

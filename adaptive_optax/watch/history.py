@@ -1,6 +1,6 @@
 """What the loop held at every step.
 
-`History` keeps snapshots on the device and fetches them when somebody looks; every
+`History` keeps snapshots on the device and fetches them when they are read. Every
 1,024th `History.append` fetches those before it, so that a long run does not fill the
 device with scalars.
 """

@@ -1,4 +1,4 @@
-"""The loop on one page: the loss, and beneath it every gain that answered it."""
+"""The loop on one page: the loss, and below it every gain."""
 
 import os
 from collections.abc import Mapping, Sequence

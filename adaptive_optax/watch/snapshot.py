@@ -1,6 +1,6 @@
-"""What the loop holds now, from anywhere in an optimizer state.
+"""The loop's present values, from anywhere in an optimizer state.
 
-`snapshot` never waits for the device, so it may stand in the jitted step.
+`snapshot` never waits for the device, so the jitted step may call it.
 """
 
 import functools
@@ -31,10 +31,10 @@ _PIECES = (
 
 
 def snapshot(state: Any) -> dict[str, jax.Array]:
-    """Read what the loop holds, from anywhere in an optimizer state.
+    """Read the loop's present values, from anywhere in an optimizer state.
 
-    Keys, as far as the state holds them; the loss, the reward and what is derived from
-    them are 0 before the first:
+    Keys, if the state has them; the loss, the reward and what is derived from them are
+    0 before the first:
 
     - ``learning_rate``, ``momentum``, ``sigma``: the gains of the last update, and
       ``lr_scale``, what the controller multiplies the base rate with;
@@ -46,7 +46,7 @@ def snapshot(state: Any) -> dict[str, jax.Array]:
     - ``weights``, ``momentum_weights``, ``sigma_weights``: f32[n], of a blend;
     - ``steps``, and of these ``nonfinite_values``, ``nonfinite_rewards``,
       ``nonfinite_gradients``, and ``nonfinite_steps``, in which the inner optimizer
-      made something that is not finite of a finite gradient (as the sketch shows it);
+      made non-finite entries from a finite gradient (as far as the sketch shows it);
     - ``restores``, ``strikes``, ``audit_left``, ``audit_failures``, ``retrying``: see
       `supervise`;
     - ``average_count``: parameters that the evaluation average reaches back to;
