@@ -7,10 +7,10 @@ from adaptive_optax.act import filters
 from adaptive_optax.act.average import average_params, eval_params
 from adaptive_optax.act.dither import add_dither
 from adaptive_optax.act.scale_by_rule import scale_by_rule
+from adaptive_optax.freeze.criterion import Freeze
 from adaptive_optax.freeze.hold import apply_updates, hold_frozen
 from adaptive_optax.freeze.labels import block_labels
-from adaptive_optax.freeze.law import Freeze
-from adaptive_optax.freeze.staged import StagedStep
+from adaptive_optax.freeze.staged_step import StagedStep
 from adaptive_optax.freeze.transform import freeze_by_grad_norm, frozen_mask, skip_mask
 from adaptive_optax.freeze.value_and_grad import frozen_value_and_grad
 from adaptive_optax.law import Law

@@ -19,7 +19,7 @@ Number = Any
 
 
 class Audit(NamedTuple):
-    """The audit of the start (`supervise.audit`)."""
+    """The audit of the start (`supervise.start_audit`)."""
 
     steps: Number = 60  # good steps of a first audit: three times the warm-up
     again: Number = 20  # good steps after a failure: the rate is then a fifth
@@ -43,7 +43,7 @@ class Audit(NamedTuple):
 
 
 class Guard(NamedTuple):
-    """Divergence after the audit (`supervise.guard`)."""
+    """Divergence after the audit (`supervise.divergence_guard`)."""
 
     loss_scales: Number = 2.0  # good losses above the good loss: suspicious, and ...
     noises: Number = 6.0  # ... this many noises more, for noisy batches
@@ -105,7 +105,7 @@ class Settle(NamedTuple):
 
 
 class Average(NamedTuple):
-    """The evaluation average and its horizon (`act.average`, `act.window`)."""
+    """The evaluation average (`act.average`, `act.averaging_horizon`)."""
 
     power: Number = 8.0  # of the polynomial weights: about the last ninth
     every: int = 2  # steps between two absorptions

@@ -21,9 +21,10 @@ import optax
 from adaptive_optax import _checks, _trees, options
 from adaptive_optax._trees import f32
 from adaptive_optax._types import Standing
-from adaptive_optax.act import injection, stages, step
+from adaptive_optax.act import injection, step
+from adaptive_optax.act import stage as acting
+from adaptive_optax.act.base_rate import BaseRate
 from adaptive_optax.act.gains import Driven
-from adaptive_optax.act.rate import BaseRate
 from adaptive_optax.freeze.stage import Freezing
 from adaptive_optax.sense import sensor
 from adaptive_optax.sense import stage as sensing
@@ -41,17 +42,17 @@ class Stages(NamedTuple):
     momentum: Driven
     sigma: Driven
     supervision: Supervision
-    averaging: stages.Averaging
+    averaging: acting.Averaging
     freezing: Freezing
-    shadow: stages.Shadow
-    dither: stages.Noise
+    shadow: acting.Shadow
+    dither: acting.Noise
     inner: injection.Inner
     needs_params: bool
     fraction: float  # of the coordinates that the sketch keeps
 
 
 def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
-    """The loop of these stages."""
+    """The loop of these acting."""
 
     def init(params: optax.Params) -> AdaptiveSchedulerState:
         inner_state = parts.inner.init(params)

@@ -11,7 +11,7 @@ from adaptive_optax import _checks
 from adaptive_optax._types import Rule, Schedule
 from adaptive_optax.act import dither
 from adaptive_optax.act.controls import HORIZON, LINEAR
-from adaptive_optax.freeze.law import Freeze
+from adaptive_optax.freeze.criterion import Freeze
 from adaptive_optax.law import LAWS, Law
 
 SCHEDULED = "learning_rate=optax.warmup_constant_schedule(0.0, 3e-4, 1000)"

@@ -8,11 +8,11 @@ import optax
 
 from adaptive_optax import _checks, loop, options
 from adaptive_optax._types import Rule, Schedule
-from adaptive_optax.act import stages
+from adaptive_optax.act import stage as acting
+from adaptive_optax.act.base_rate import REACH, BaseRate
 from adaptive_optax.act.controls import LOG, Control
 from adaptive_optax.act.gains import Driven, adapted
-from adaptive_optax.act.rate import REACH, BaseRate
-from adaptive_optax.freeze.law import Freeze
+from adaptive_optax.freeze.criterion import Freeze
 from adaptive_optax.freeze.stage import freezes, never
 from adaptive_optax.law import Law
 from adaptive_optax.loop import Stages
@@ -62,9 +62,9 @@ def adaptive_scheduler(
     nothing.
 
     By default the rate rises to ``learning_rate`` over 20 steps and is audited for 60
-    (`supervise.audit`), then moves only on evidence (docs/law.md). Once there has been
-    a reward, it is judged instead of the loss, which is then a surrogate. Parameters
-    are averaged for evaluation: `eval_params`.
+    (`supervise.start_audit`), then moves only on evidence (docs/law.md). Once there has
+    been a reward, it is judged instead of the loss, which is then a surrogate.
+    Parameters are averaged for evaluation: `eval_params`.
 
     Args:
       inner: A factory such as `optax.adamw` or `functools.partial(optax.adamw,
@@ -205,15 +205,15 @@ def adaptive_scheduler(
         sigma=Driven(Control(LOG, *sigma_bounds, slew), sigma_rule, sigma),
         supervision=(supervised(law, recovery_dtype) if recovery else unsupervised()),
         averaging=(
-            stages.averaged(averages, sketch) if averages else stages.unaveraged()
+            acting.averaged(averages, sketch) if averages else acting.unaveraged()
         ),
         freezing=freezes(freeze) if freeze else never(),
         shadow=(
-            stages.shadowed(adapter, start_momentum)
+            acting.shadowed(adapter, start_momentum)
             if momentum_rule is not None
-            else stages.unshadowed()
+            else acting.unshadowed()
         ),
-        dither=(stages.dithered(seed, dither_scale) if dithers else stages.undithered),
+        dither=(acting.dithered(seed, dither_scale) if dithers else acting.undithered),
         inner=adapter,
         needs_params=bool(averages) or recovery or dithers,
         fraction=sketch,

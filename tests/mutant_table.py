@@ -23,12 +23,19 @@ def of(file: str, tests: str, *faults: tuple[str, str]) -> tuple[Mutant, ...]:
 
 JUDGES = " ".join(
     f"supervise/test_{name}.py"
-    for name in ("supervisor", "audit", "guard", "retry", "rollback", "runs")
+    for name in (
+        "supervisor",
+        "start_audit",
+        "divergence_guard",
+        "retry",
+        "rollback",
+        "runs",
+    )
 )
 
 MUTANTS = (
     *of(
-        "supervise/audit.py",
+        "supervise/start_audit.py",
         f"{JUDGES} test_law.py",
         ("    opposed &= loss.trend < audit.falling\n", ""),
         (
@@ -43,7 +50,7 @@ MUTANTS = (
         ("learns & (e.known | ~e.started)", "learns"),
     ),
     *of(
-        "supervise/guard.py",
+        "supervise/divergence_guard.py",
         f"{JUDGES} test_law.py",
         (
             "jnp.maximum(old.log_scale_before, old.trusted_before) - e.log_scale",
@@ -118,7 +125,7 @@ MUTANTS = (
         ),
     ),
     *of(
-        "act/rate.py",
+        "act/base_rate.py",
         f"test_loop.py {JUDGES}",
         ("count > (1 - ANNEAL) * self.total_steps", "count > self.total_steps"),
     ),
@@ -128,8 +135,8 @@ MUTANTS = (
         ("jnp.where(taken, state.sigma, 0.0)", "state.sigma"),
     ),
     *of(
-        "act/window.py",
-        "act/test_window.py",
+        "act/averaging_horizon.py",
+        "act/test_averaging_horizon.py",
         (
             "known &= (averages.average_count > 0) & ~hold",
             "known &= averages.average_count > 0",
@@ -230,7 +237,7 @@ MUTANTS = (
         ),
     ),
     *of(
-        "freeze/law.py",
+        "freeze/criterion.py",
         "freeze/test_transform.py",
         ("norm > config.hysteresis * threshold", "norm > threshold"),
         (
@@ -290,8 +297,8 @@ MUTANTS = (
         ),
     ),
     *of(
-        "freeze/staged.py",
-        "freeze/test_staged.py",
+        "freeze/staged_step.py",
+        "freeze/test_staged_step.py",
         ("self._live_calls > PROBE_CALLS", "self._live_calls >= PROBE_CALLS"),
         ("self._variants.move_to_end(key)", "pass"),
         ("now & (self._age >= self._patience)", "now & (self._age > self._patience)"),
@@ -439,7 +446,7 @@ MUTANTS = (
         ),
     ),
     *of(
-        "act/stages.py",
+        "act/stage.py",
         "test_loop.py",
         ("if factory is None:", "if factory is not None:"),
     ),

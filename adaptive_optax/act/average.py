@@ -26,7 +26,7 @@ class AverageState(NamedTuple):
     """State of `average_params`."""
 
     average: optax.Params  # like params, float32 at least; zeros before the first
-    average_count: jax.Array  # i32[] the count that sets the weights; see `window`
+    average_count: jax.Array  # i32[] what sets the weights: `averaging_horizon`
     average_wait: jax.Array  # i32[] steps until the next are due
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adaptive_optax.freeze import hold, law, transform
+from adaptive_optax.freeze import criterion, hold, transform
 
 
 class Freezing(NamedTuple):
@@ -40,8 +40,8 @@ def never() -> Freezing:
     )
 
 
-def freezes(config: law.Freeze) -> Freezing:
-    """Leaves freeze by the norm of their gradients, see `law`."""
+def freezes(config: criterion.Freeze) -> Freezing:
+    """Leaves freeze by the norm of their gradients, see `criterion`."""
 
     def entries(updates, state):
         layout = config.layout(updates)
@@ -49,7 +49,7 @@ def freezes(config: law.Freeze) -> Freezing:
 
     def update(norms, grads, state):
         layout = config.layout(grads)
-        state = law.observe(state, norms, config, layout)
+        state = criterion.observe(state, norms, config, layout)
         mask = transform.mask_tree(state, grads)
         return mask, transform.frozen_fraction(state, layout), state
 
@@ -58,7 +58,7 @@ def freezes(config: law.Freeze) -> Freezing:
         return hold.held_update(adapter, mask, live, state, params, gains, **extra_args)
 
     return Freezing(
-        init=lambda params: law.init_freezing(params, config),
+        init=lambda params: criterion.init_freezing(params, config),
         entries=entries,
         live=lambda grads, state: hold.zero_frozen(
             grads, transform.mask_tree(state, grads)

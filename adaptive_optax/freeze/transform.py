@@ -1,8 +1,8 @@
 """Freezing by gradient norm as a transformation, and the masks that it gives.
 
-`law` decides the mask, and `hold` keeps the frozen leaves in place. A mask alone saves
-no compute (measured: 1.02 to 1.08 times the step time, whatever is frozen);
-`value_and_grad` and `staged` save it, and read the mask here.
+`criterion` decides the mask, and `hold` keeps the frozen leaves in place. A mask alone
+saves no compute (measured: 1.02 to 1.08 times the step time, whatever is frozen);
+`value_and_grad` and `staged_step` save it, and read the mask here.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ import numpy as np
 import optax
 
 from adaptive_optax import _trees
-from adaptive_optax.freeze.hold import hold_frozen, zero_frozen
-from adaptive_optax.freeze.law import (
+from adaptive_optax.freeze.criterion import (
     Freeze,
     FreezeState,
     init_freezing,
     observe,
 )
+from adaptive_optax.freeze.hold import hold_frozen, zero_frozen
 from adaptive_optax.freeze.layout import Layout, by_leaf, entry_norms, layout_of
 
 DEFAULT = Freeze()

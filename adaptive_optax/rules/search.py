@@ -160,7 +160,7 @@ def prior(law: Law = Law(), momentum: float | jax.Array = 0.9) -> Rule:  # noqa:
 
     One number, ``law.trust``, says how far the base rate is trusted: a climb needs so
     many standard errors, a nudge upwards half as many, and an opposition of a quarter
-    as many fails the start (`supervise.audit`).
+    as many fails the start (`supervise.start_audit`).
 
     Args:
       law: Its numbers and parts; a part that is None is left out. With an infinite

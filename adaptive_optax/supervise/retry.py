@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 
 from adaptive_optax.law import Law
-from adaptive_optax.supervise.audit import AuditRuling
+from adaptive_optax.supervise.divergence_guard import GuardRuling
 from adaptive_optax.supervise.evidence import Evidence, one_less
-from adaptive_optax.supervise.guard import GuardRuling
+from adaptive_optax.supervise.start_audit import AuditRuling
 
 
 class RetryState(NamedTuple):

@@ -1,9 +1,9 @@
 """Judge whether the run is still sound, and decide what to do if it is not.
 
 The evidence of a step is computed once (`evidence`). Three small state machines rule on
-it: `audit` on the start, `guard` on all that follows, `retry` on a rate that may have
-been sound although its start failed. This module combines their rulings into one
-`Verdict`. The copy that a restore goes back to is in `rollback`.
+it: `start_audit`, then `divergence_guard`, and `retry` on a rate that may have been
+sound although its start failed. This module combines their rulings into one `Verdict`.
+The copy that a restore goes back to is in `rollback`.
 """
 
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ import numpy as np
 
 from adaptive_optax._types import Signals, Standing
 from adaptive_optax.law import Audit, Guard, Law
-from adaptive_optax.supervise import audit, evidence, guard, retry
+from adaptive_optax.supervise import divergence_guard, evidence, retry, start_audit
 from adaptive_optax.supervise.evidence import Evidence, Levels, one_less
 
 
@@ -22,8 +22,8 @@ class Judges(NamedTuple):
     """The supervisor's memory; all scalars."""
 
     levels: Levels
-    audit: audit.AuditState
-    guard: guard.GuardState
+    audit: start_audit.AuditState
+    guard: divergence_guard.GuardState
     retry: retry.RetryState
     keep_wait: jax.Array  # i32[] steps until the next copy is due
     strikes: jax.Array  # i32[]
@@ -61,8 +61,8 @@ def init_judges(law: Law) -> Judges:
     """The memory before the first step."""
     return Judges(
         levels=evidence.init_levels(),
-        audit=audit.init_audit(law.audit),
-        guard=guard.init_guard(),
+        audit=start_audit.init_audit(law.audit),
+        guard=divergence_guard.init_guard(),
         retry=retry.init_retry(),
         keep_wait=jnp.zeros((), jnp.int32),
         strikes=jnp.zeros((), jnp.int32),
@@ -93,7 +93,7 @@ def standing(state: Judges, law: Law, restored: jax.Array) -> Standing:
     return Standing(
         trusted_log_scale=state.trusted_log_scale,
         diverged_log_scale=state.diverged_log_scale,
-        warming=audit.warming(state.audit, law.audit or Audit()),
+        warming=start_audit.warming(state.audit, law.audit or Audit()),
         failures=state.audit.audit_failures,
         restored=restored,
     )
@@ -133,11 +133,15 @@ def judge(
         restoring=state.restoring,
         strikes=state.strikes,
         auditing=state.audit.audit_left > 0,
-        untouched=audit.untouched(state.audit, state.strikes, law.audit or Audit()),
+        untouched=start_audit.untouched(
+            state.audit, state.strikes, law.audit or Audit()
+        ),
         retrying=state.retry.retrying > 0,
     )
-    start, audited = audit.update(e, state.audit, law)
-    later, guarded = guard.update(e, state.guard, state.trusted_log_scale, law)
+    start, audited = start_audit.update(e, state.audit, law)
+    later, guarded = divergence_guard.update(
+        e, state.guard, state.trusted_log_scale, law
+    )
     to_start = start.failed | start.replay_start
     restore = to_start | later.diverged
     healthy = ~e.suspicious & ~nonfinite & ~e.repeat & ~restore & (e.strikes == 0)
@@ -181,8 +185,8 @@ def judge(
 def _standing(
     e: Evidence,
     old: Judges,
-    start: audit.AuditRuling,
-    later: guard.GuardRuling,
+    start: start_audit.AuditRuling,
+    later: divergence_guard.GuardRuling,
     again: retry.RetryRuling,
     after: jax.Array,
     law: Law,
@@ -210,7 +214,7 @@ def proceed(state: Judges, *, nonfinite: jax.Array) -> tuple[Verdict, Judges]:
     repeat = state.restoring == 2
     verdict = SOUND._replace(repeat=repeat, healthy=~repeat)
     return verdict, state._replace(
-        audit=audit.proceed(
+        audit=start_audit.proceed(
             state.audit, nonfinite=nonfinite, repeat=repeat, strikes=state.strikes
         ),
         restoring=one_less(state.restoring),
@@ -219,7 +223,7 @@ def proceed(state: Judges, *, nonfinite: jax.Array) -> tuple[Verdict, Judges]:
 
 
 def warm_up(state: Judges, law: Law) -> jax.Array:
-    """Share of the rate that this step takes, f32[] in (0, 1]; see `audit.warm_up`."""
-    return audit.warm_up(
+    """Share of the rate that this step takes in the audit, f32[] in (0, 1]."""
+    return start_audit.warm_up(
         state.audit, ~jnp.isnan(state.levels.first_value), law.audit or Audit()
     )

@@ -14,7 +14,7 @@ from adaptive_optax import _trees
 from adaptive_optax.act.average import AverageState
 from adaptive_optax.act.dither import DitherState
 from adaptive_optax.act.scale_by_rule import ScaleByRuleState
-from adaptive_optax.freeze.law import FreezeState
+from adaptive_optax.freeze.criterion import FreezeState
 from adaptive_optax.rules.blend import BlendState
 from adaptive_optax.sense.sensor import FED
 from adaptive_optax.state import READINGS, AdaptiveSchedulerState

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from adaptive_optax import _trees
-from adaptive_optax.act import average, dither, moments, window
+from adaptive_optax.act import average, averaging_horizon, dither, moments
 from adaptive_optax.act.injection import Gains, Inner
 from adaptive_optax.act.momentum_shadow import momentum_shadow
 from adaptive_optax.law import Average
@@ -21,10 +21,10 @@ class Averaging(NamedTuple):
 
 
 def averaged(law: Average, fraction: float) -> Averaging:
-    """The polynomial average, with a horizon that shrinks on a lag (`window`)."""
+    """The polynomial average, whose horizon shrinks on a lag (`averaging_horizon`)."""
 
     def update(averages, reach, params, grads, **verdict):
-        return window.absorb(
+        return averaging_horizon.absorb(
             reach,
             averages,
             params,
@@ -37,7 +37,7 @@ def averaged(law: Average, fraction: float) -> Averaging:
     return Averaging(
         init=lambda params: (
             average.init_average(params),
-            window.init_window(params, fraction),
+            averaging_horizon.init_window(params, fraction),
         ),
         update=update,
     )

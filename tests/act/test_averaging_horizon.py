@@ -11,7 +11,7 @@ import pytest
 
 import adaptive_optax as ao
 from adaptive_optax.act import average as averaging
-from adaptive_optax.act import window
+from adaptive_optax.act import averaging_horizon
 from adaptive_optax.law import Average
 from tests.helpers import few
 
@@ -26,7 +26,7 @@ def follow(params, grads, healthy, reset):
     def step(carry, fed):
         averages, state = carry
         place, grad, ok, again = fed
-        after = window.absorb(
+        after = averaging_horizon.absorb(
             state,
             averages,
             place,
@@ -40,7 +40,10 @@ def follow(params, grads, healthy, reset):
         )
         return after, after
 
-    start = averaging.init_average(params[0]), window.init_window(params[0], 1.0)
+    start = (
+        averaging.init_average(params[0]),
+        averaging_horizon.init_window(params[0], 1.0),
+    )
     return jax.lax.scan(step, start, (params, grads, healthy, reset))[1]
 
 
@@ -187,7 +190,7 @@ def test_gradients_that_are_zero_tell_nothing():
 def test_a_step_that_was_not_finite_tells_nothing(hold):
     # The gradient of a loss that is not may be finite itself.
     after = jax.tree.map(lambda x: x[-1], follow(*stream(0)))
-    averages, state = window.absorb(
+    averages, state = averaging_horizon.absorb(
         after[1],
         after[0],
         jnp.ones(SIZE),

@@ -68,7 +68,7 @@ class Clock:
     def __init__(self, monkeypatch):
         self.now = 0.0
         monkeypatch.setattr(
-            "adaptive_optax.freeze.staged.time.perf_counter", lambda: self.now
+            "adaptive_optax.freeze.staged_step.time.perf_counter", lambda: self.now
         )
 
     def step(self, frozen, x):
