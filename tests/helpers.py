@@ -29,6 +29,30 @@ def always(delta: float) -> Rule:
     return Rule(lambda: (), lambda signals, state: (jnp.float32(delta), state))
 
 
+class Conditions:
+    """The conditions of a twin, and which of them have decided.
+
+    A condition *decides* at a step if the others hold, so that it alone says yes or no.
+    One that never did could be left out and nobody would see it.
+    """
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+        self.decided: set[str] = set()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.asked, self.decided = set(), set()
+
+    def every(self, name: str, **conditions: bool) -> bool:
+        """Whether all hold; notes the one that decides."""
+        against = [key for key, holds in conditions.items() if not holds]
+        self.asked |= {f"{name}: {key}" for key in conditions} | {name}
+        if len(against) < 2:
+            self.decided.add(f"{name}: {against[0]}" if against else name)
+        return not against
+
+
 def with_judges(state: Any, **changes: Any) -> Any:
     """The scheduler's state with something else in its supervisor's memory."""
     judges = state.recovery.judges._replace(**changes)

@@ -38,14 +38,11 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("name", CASES)
-def test_the_law_agrees_with_its_twin(name, seed):
-    rule, twin = CASES[name]
+def with_a_climb(seed):
+    """A stream with agreement for a while, so that a climb begins before it ends."""
     stream = random_stream(seed)
-    # Agreement for a while, so that a climb begins before it is called off.
     early = np.arange(500) < 90
-    stream = replaced(
+    return replaced(
         stream,
         standing__diverged_log_scale=stream.standing.log_scale
         + np.float32(np.where(early, np.inf, -0.1)),
@@ -54,10 +51,42 @@ def test_the_law_agrees_with_its_twin(name, seed):
         loss__trend=np.where(early, np.abs(stream.loss.trend), stream.loss.trend),
         standing__log_scale=np.where(early, np.float32(0.5), stream.standing.log_scale),
     )
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("name", CASES)
+def test_the_law_agrees_with_its_twin(name, seed):
+    rule, twin = CASES[name]
+    stream = with_a_climb(seed)
     deltas, _ = run_rule(rule, stream)
     expected = np.array(list(twin(records(stream))))
     assert (expected > 0).any() and (expected < 0).any()
     np.testing.assert_allclose(deltas, expected, rtol=0, atol=1e-5)
+
+
+def test_each_condition_of_the_law_decides_somewhere():
+    rule, twin = CASES["prior"]
+    seen = twins.DEFAULT_LAW
+    seen.forget()
+    for seed in range(12):
+        stream = with_a_climb(seed) if seed % 2 else random_stream(seed)
+        if seed > 5:  # counts that begin again, and a search that goes on meanwhile
+            t = np.arange(500)
+            stream = replaced(
+                stream,
+                alignment__count=t % 40,
+                alignment__mean=np.where(t < 200, 0.05, stream.alignment.mean),
+                loss__count=t % 40,
+                loss__trend=np.where(t < 200, 0.0, stream.loss.trend),
+                standing__warming=t < 2,
+                standing__failures=(t > 10) * (seed % 3),
+            )
+        deltas, _ = run_rule(rule, stream)
+        expected = np.array(list(twin(records(stream))))
+        np.testing.assert_allclose(deltas, expected, rtol=0, atol=1e-5)
+    assert len(seen.asked) > 40 and seen.asked == seen.decided, (
+        seen.asked - seen.decided
+    )
 
 
 def test_infinite_trust_never_moves():

@@ -9,6 +9,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from tests.helpers import Conditions
+
+DEFAULT_LAW = Conditions()
+"""What has decided in `alignment`, `settle` and `search`, in this process."""
+
 Twin = Callable[[Iterable[Any]], Iterator[float]]
 
 
@@ -132,96 +137,116 @@ def literal(
             yield math.log(f) / (1 + damping * v)
 
 
+def may_vote(s):
+    return DEFAULT_LAW.every(
+        "vote",
+        arrived=s.alignment.arrived,
+        known=s.alignment.count > 3,
+        warm=not s.standing.warming,
+        resting=not s.standing.restored,
+    )
+
+
 def alignment(steps, rate=0.02, up_evidence=3.0, down_evidence=1.0, down_trend=-1.0):
+    every = DEFAULT_LAW.every
     for s in steps:
-        votes = s.alignment.arrived and s.alignment.count > 3
-        if not votes or s.standing.warming or s.standing.restored:
+        if not may_vote(s):
             yield 0.0
             continue
-        needed = (
-            min(up_evidence, 1)
-            if s.standing.log_scale < s.standing.trusted_log_scale
-            else up_evidence
-        )
-        pace = (
-            0.1 * rate if s.standing.log_scale > s.standing.diverged_log_scale else rate
-        )
+        m, carries = s.standing.log_scale, s.step_correlation.mean > 0
+        below = m < s.standing.trusted_log_scale
+        needed = min(up_evidence, 1) if below else up_evidence
+        pace = 0.1 * rate if m > s.standing.diverged_log_scale else rate
         z_up = (s.alignment.slow - 0.01) / s.alignment.slow_sem
         z_down = -s.alignment.mean / s.alignment.sem
-        up = down = 0.0
-        if z_up > needed and s.alignment.mean > 0.01:
-            up = pace * min(z_up / 2, 1)
         z_ahead = s.heading.slow / s.heading.slow_sem
-        if z_ahead > up_evidence and (
-            s.alignment.slow > 0 or s.step_correlation.mean <= 0
-        ):
+        up = down = 0.0
+        if every("up", clear=z_up > needed, still=s.alignment.mean > 0.01):
+            up = pace * min(z_up / 2, 1)
+        opposed = every("opposed", slow=s.alignment.slow <= 0, carries=carries)
+        if every("ahead", clear=z_ahead > up_evidence, sound=not opposed):
             up = max(up, pace / 2 * min(z_ahead / 2, 1))
-        overshoots = s.objective.trend < down_trend and s.step_correlation.mean > 0
-        if z_down > down_evidence and overshoots:
+        if every(
+            "down",
+            clear=z_down > down_evidence,
+            rising=s.objective.trend < down_trend,
+            carries=carries,
+        ):
             down = rate * min(z_down / 2, 1)
         yield up - down
 
 
 def settle(steps, power=1.5, max_long_trend=2.0):
     for s in steps:
-        too_early = s.standing.warming or s.standing.restored or s.alignment.count <= 3
-        judged = s.alignment.arrived and s.objective.arrived and s.objective.count >= 31
-        if too_early or not judged:
-            yield 0.0
-        elif (
-            s.objective.long_trend < max_long_trend
-            and s.alignment.slow < s.alignment.slow_sem
-            and s.heading.slow < -s.heading.slow_sem
-        ):
-            exponent = power if s.step_correlation.mean > 0 else power / 3
-            yield -exponent / (s.count + 20)
-        else:
-            yield 0.0
+        lowers = DEFAULT_LAW.every(
+            "settle",
+            votes=may_vote(s),
+            judged=s.objective.arrived,
+            old=s.objective.count >= 31,
+            level=s.objective.long_trend < max_long_trend,
+            apart=s.alignment.slow < s.alignment.slow_sem,
+            drawn_back=s.heading.slow < -s.heading.slow_sem,
+        )
+        exponent = power if s.step_correlation.mean > 0 else power / 3
+        yield -exponent / (s.count + 20) if lowers else 0.0
 
 
 def search(
     steps, then=alignment, evidence=6.0, rate=0.06, early_rate=0.18, momentum=0.9
 ):
+    every = DEFAULT_LAW.every
     steps, same = itertools.tee(steps)
     nudges = then(same)
     searching, quiet, lagged, proven = True, 0, 0.0, 0.0
     lag = min(5 + 1 / (1 - momentum), 30)
     for s in steps:
-        nudge, m = next(nudges), s.standing.log_scale
-        quiet = 0 if s.standing.warming else quiet + 1
-        waiting = s.standing.warming or (quiet < 20 and s.standing.failures == 0)
-        agree = s.alignment.slow - 0.01 > evidence * s.alignment.slow_sem
-        agree = agree or s.heading.slow > evidence * s.heading.slow_sem
-        recedes = s.alignment.mean < s.alignment.slow - 2 * s.alignment.sem
-        told = s.objective.arrived and 3 * s.objective.noise < abs(s.objective.fast)
-        unmoved = told and abs(s.objective.drop) < 0.12
-        if unmoved and agree and s.alignment.count > 12:
-            waiting = False
-        waiting = waiting and searching
-        if (s.objective.arrived and s.objective.trend > 1) or s.standing.restored:
-            proven = m
-        ready = (
-            searching and not waiting and s.alignment.arrived and s.alignment.count > 5
+        nudge, own, judged = next(nudges), s.standing, s.objective
+        m = own.log_scale
+        quiet = 0 if own.warming else quiet + 1
+        early = own.warming or every("early", new=quiet < 20, sound=own.failures == 0)
+        agree = not every(
+            "no agreement",
+            slow=s.alignment.slow - 0.01 <= evidence * s.alignment.slow_sem,
+            heading=s.heading.slow <= evidence * s.heading.slow_sem,
         )
+        recedes = s.alignment.mean < s.alignment.slow - 2 * s.alignment.sem
+        unmoved = every(
+            "unmoved",
+            arrived=judged.arrived,
+            told=3 * judged.noise < abs(judged.fast),
+            still=abs(judged.drop) < 0.12,
+        )
+        at_once = every(
+            "at once", unmoved=unmoved, agree=agree, known=s.alignment.count > 12
+        )
+        waiting = every("wait", search=searching, early=early, patient=not at_once)
+        improves = every("improves", arrived=judged.arrived, falls=judged.trend > 1)
+        if improves or own.restored:
+            proven = m
+        ready = every(
+            "ready",
+            search=searching,
+            on=not waiting,
+            arrived=s.alignment.arrived,
+            known=s.alignment.count > 5,
+        )
+        over = not every("goes on", agree=s.alignment.mean >= 0, low=judged.trend >= -4)
         delta = 0.0
         if not searching:
             delta = nudge
-        elif (ready and not s.standing.warming) and (
-            s.alignment.mean < 0 or s.objective.trend < -4
-        ):
+        elif every("stop", ready=ready, warm=not own.warming, over=over):
             back = max(min(lagged, m), m - lag * max(rate, early_rate))
-            landing = back
-            if s.standing.failures == 0 and s.standing.trusted_log_scale <= back:
-                near = s.standing.trusted_log_scale >= back - 1.2
-                landing = s.standing.trusted_log_scale if near else back - 0.6
+            landing, trusted = back, own.trusted_log_scale
+            if every("lower", sound=own.failures == 0, trusted=trusted <= back):
+                landing = trusted if trusted >= back - 1.2 else back - 0.6
             delta, searching = landing - m, False
-        elif ready and agree and not recedes:
+        elif every("climb", ready=ready, agree=agree, steady=not recedes):
             delta = early_rate if unmoved else rate
         if m >= proven + 2.3:
             delta = min(delta, 0.0)
-        if waiting or s.standing.restored:
+        if waiting or own.restored:
             delta = 0.0
-        lagged = m if s.standing.restored else lagged + (m + delta - lagged) / lag
+        lagged = m if own.restored else lagged + (m + delta - lagged) / lag
         yield delta
 
 

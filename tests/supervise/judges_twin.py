@@ -1,10 +1,8 @@
-"""The judges once more, slowly: plain Python that reads like their docstrings.
-
-A condition *decides* at a step if the others hold, so that it alone says yes or no. The
-twin notes which have done both: one that never did could be left out unseen.
-"""
+"""The judges once more, slowly: plain Python that reads like their docstrings."""
 
 import math
+
+from tests.helpers import Conditions
 
 FAILED, LATE, DIVERGED = math.log(0.2), math.log(0.5), math.log(0.25)
 
@@ -24,15 +22,7 @@ class Judges:
         self.trusted, self.ceiling = 0.0, math.inf
         self.retrying, self.retry_from, self.again_at = 0, 0.0, -math.inf
         self.verdicts = set()
-        self.asked, self.decided = set(), set()
-
-    def every(self, name, **conditions):
-        """Whether all hold; notes the one that decides."""
-        against = [key for key, holds in conditions.items() if not holds]
-        self.asked |= {f"{name}: {key}" for key in conditions} | {name}
-        if len(against) < 2:
-            self.decided.add(f"{name}: {against[0]}" if against else name)
-        return not against
+        self.conditions = Conditions()
 
     def warm_up(self):
         """Share of the rate: over the first 20 steps of an audit it rises."""
@@ -64,14 +54,14 @@ class Judges:
 
         # Evidence.
         share = abs(first) / 2 if has_zero else 0.0
-        above_start = auditing and self.every(
+        above_start = auditing and self.conditions.every(
             "above the start",
             far=s.objective.value > first + max(share, 2 * self.jitter),
             seen=seen,
             judged=has_zero or self.calm >= 3,
         )
         small = self.first_norm is not None and s.grad_norm < 0.1 * self.first_norm
-        dead = auditing and self.every(
+        dead = auditing and self.conditions.every(
             "dead",
             small=small,
             seen=seen,
@@ -109,7 +99,7 @@ class Judges:
         again = failed = overshot = diverged = late = False
         if auditing and self.failures < 12 and not repeat:
             carries = s.step_correlation.mean > 0.25
-            opposed = self.every(
+            opposed = self.conditions.every(
                 "opposed",
                 late=s.alignment.count >= 8,
                 clear=s.alignment.mean < -0.02 - self.strength / 4 * s.alignment.sem,
@@ -117,13 +107,13 @@ class Judges:
                 no_gain=s.objective.drop < (0.5 if carries else 0.12),
             )
             early = 8 <= s.alignment.count <= 20
-            overshot = self.every(
+            overshot = self.conditions.every(
                 "overshot",
                 early=early,
                 carries=s.step_correlation.mean > 0,
                 clear=s.alignment.mean < -0.02 - 2 * s.alignment.sem,
             )
-            lost = self.every(
+            lost = self.conditions.every(
                 "agreement lost",
                 early=early,
                 agreed=self.agreed,
@@ -132,13 +122,13 @@ class Judges:
                 no_gain=s.objective.drop < 0.5,
             )
             overshot = (overshot or lost) and not opposed
-            doubted = self.every(
+            doubted = self.conditions.every(
                 "doubted",
                 high=high,
                 known=s.alignment.count > 0,
                 against=s.alignment.mean < 0,
             )
-            again = self.every(
+            again = self.conditions.every(
                 "again", doubted=doubted, first=self.doubts == 0, within=not out
             )
             opposed = (opposed or overshot) and not unknown_before
@@ -150,7 +140,7 @@ class Judges:
         if not auditing:
             diverged = out
         checking = repeat and self.on_trial
-        acquitted = checking and self.every(
+        acquitted = checking and self.conditions.every(
             "acquitted", high=above_good, finite=not nonfinite
         )
         good = not (suspicious or repeat or failed or again or nonfinite)
@@ -185,7 +175,7 @@ class Judges:
 
         # Retry.
         share = 0.06 * span if has_zero else 0.0
-        begins = self.every(
+        begins = self.conditions.every(
             "retry",
             free=free,
             known=known,

@@ -155,8 +155,8 @@ def test_the_judges_agree_with_their_twin_and_each_condition_decides_somewhere()
             for seen, column in zip(verdicts, zip(*expected, strict=True), strict=True):
                 np.testing.assert_allclose(seen[i], column, atol=1e-5)
             np.testing.assert_allclose(shares[i], warm, rtol=1e-6)
-            asked |= twin.asked
-            decided |= twin.decided
+            asked |= twin.conditions.asked
+            decided |= twin.conditions.decided
             kinds |= twin.verdicts
     assert len(asked) > 40 and asked == decided, asked - decided
     assert kinds >= {"failed, overshot", "retry begins", "retry fails", "acquitted"}
