@@ -116,32 +116,10 @@ def weigh(
     seen = loss.arrived & ~repeat
     # A first loss may be low by chance: each replay measures theta_0 once more.
     replayed = auditing & (restoring == 1)
-    first = jnp.where(
-        seen & (jnp.isnan(levels.first_value) | replayed),
-        jnp.fmax(levels.first_value, loss.value),
-        levels.first_value,
-    )
-    lowest = jnp.where(
-        seen, jnp.minimum(levels.lowest_value, loss.value), levels.lowest_value
-    )
+    first, lowest, first_norm = _begun(signals, levels, seen, replayed)
     signed = lowest <= 0  # 0 is not the loss's lower bound
-    first_norm = jnp.where(
-        jnp.isnan(levels.first_norm) & (signals.grad_norm > 0),
-        signals.grad_norm,
-        levels.first_norm,
-    )
-
-    margin = jnp.maximum(
-        jnp.where(signed, 0.0, start.start_share * jnp.abs(first)),
-        start.start_jitters * levels.audit_jitter,
-    )
-    jitter_known = levels.audit_calm >= start.calm_changes
-    above_start = seen & (loss.value > first + margin) & (~signed | jitter_known)
-    dead = (
-        signals.grad_norm < start.dead * first_norm
-    )  # False while there is no first one
-    dead &= seen & signals.has_gradient & (loss.value > first - levels.audit_jitter)
-    above_start |= dead
+    above_start = seen & _far_above_start(signals, levels, first, signed, start)
+    above_start |= seen & _dead(signals, levels, first, first_norm, start)
 
     known = jnp.isfinite(levels.good_value)
     good = jnp.where(known, levels.good_value, 0.0)
@@ -186,6 +164,44 @@ def weigh(
         strikes=strikes,
         out=~repeat & (strikes >= law.strikes),
     )
+
+
+def _begun(
+    signals: Signals, levels: Levels, seen: jax.Array, replayed: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The first loss, the lowest, and the first gradient norm, with this step's."""
+    value, norm = signals.objective.value, signals.grad_norm
+    first = jnp.where(
+        seen & (jnp.isnan(levels.first_value) | replayed),
+        jnp.fmax(levels.first_value, value),
+        levels.first_value,
+    )
+    lowest = jnp.minimum(levels.lowest_value, value)
+    first_norm = jnp.where(
+        jnp.isnan(levels.first_norm) & (norm > 0), norm, levels.first_norm
+    )
+    return first, jnp.where(seen, lowest, levels.lowest_value), first_norm
+
+
+def _far_above_start(
+    signals: Signals, levels: Levels, first: jax.Array, signed: jax.Array, law: Audit
+) -> jax.Array:
+    """Whether the loss is far above the first one, bool[]."""
+    margin = jnp.maximum(
+        jnp.where(signed, 0.0, law.start_share * jnp.abs(first)),
+        law.start_jitters * levels.audit_jitter,
+    )
+    jitter_known = levels.audit_calm >= law.calm_changes
+    far = signals.objective.value > first + margin
+    return far & (~signed | jitter_known)
+
+
+def _dead(
+    signals: Signals, levels: Levels, first: jax.Array, norm: jax.Array, law: Audit
+) -> jax.Array:
+    """Whether units have died: a small gradient, and no gain. False without a first."""
+    small = signals.has_gradient & (signals.grad_norm < law.dead * norm)
+    return small & (signals.objective.value > first - levels.audit_jitter)
 
 
 def learn(
