@@ -2,5 +2,7 @@
 
 `contract` says what a workload and a peer are, `experiment` runs one peer on one
 workload, `cells` runs many and remembers them, `protocol` says which, `scoring` turns
-curves into figures, `report` and `figures` show them. ``python -m benchmarks --help``.
+curves into figures, `report` and `figures` show them. By themselves, `cost` measures
+what the controller takes and `freezing` what resting parameters save.
+``python -m benchmarks --help``.
 """

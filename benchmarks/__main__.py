@@ -8,6 +8,7 @@
     python -m benchmarks ablate                 each part of the law taken out once
     python -m benchmarks apart                  two larger runs on data of yours
     python -m benchmarks cost                   step time, state bytes, compile time
+    python -m benchmarks freezing               what frozen parameters save
     python -m benchmarks replay                 gains of 32 runs, before and after
 
 A run that is interrupted goes on where it was; so does one after a change, with only
@@ -15,20 +16,18 @@ the cells that the change touches.
 """
 
 import sys
-import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from tqdm import tqdm
 
 from benchmarks import (
     ablation,
     cells,
+    hashes,
+    held_out,
     peers,
     protocol,
-    scoring,
     standings,
     summary,
     workloads,
@@ -38,29 +37,10 @@ from benchmarks import compare as comparing
 from benchmarks import cost as costing
 from benchmarks import replay as replaying
 from benchmarks import report as reporting
-from benchmarks.cells import Cell, Result
+from benchmarks.freezing.report import freezing
+from benchmarks.progress import progress
 
-HELD_OUT_LOG = summary.RESULTS / "held_out.md"
 app = tyro.extras.SubcommandApp()
-
-
-def progress(
-    results: Iterator[tuple[Result, bool]], wanted: Sequence[Cell]
-) -> Iterator[tuple[Result, bool]]:
-    """Pass the results on under a bar."""
-    start, computed = time.monotonic(), 0
-    with tqdm(total=len(wanted), unit="cell", smoothing=0.02) as bar:
-        for result, fresh in results:
-            computed += fresh
-            bar.update()
-            bar.set_postfix_str(f"{result.cell.workload} x {result.cell.peer}")
-            if fresh and result.error is not None:
-                bar.write(
-                    f"{result.cell.workload} x {result.cell.peer}: {result.error}"
-                )
-            yield result, fresh
-    minutes = (time.monotonic() - start) / 60
-    print(f"{len(wanted)} cells, {computed} computed now, {minutes:.1f} min")
 
 
 @app.command
@@ -86,9 +66,7 @@ def run(
     chosen = chosen._replace(
         workloads=workload or chosen.workloads, peers=peer or chosen.peers
     )
-    oracles = protocol.compute_oracles(
-        chosen.workloads, progress=progress, workers=workers
-    )
+    oracles = protocol.compute_oracles(chosen.workloads, workers=workers)
     wanted = protocol.suite_cells(chosen, oracles)
     done = list(progress(cells.run(wanted, workers=workers), wanted))
     if partial:
@@ -96,7 +74,7 @@ def run(
     table = summary.summarise(chosen, (result for result, _ in done), oracles)
     print(f"wrote {summary.save(table, _folder(suite))}")
     if standings.names(table, "held_out") and any(fresh for _, fresh in done):
-        _log_held_out(table)
+        held_out.log(table)
     report(suite=suite)
 
 
@@ -125,14 +103,12 @@ def ablate(*, workload: tuple[str, ...] = (), workers: int | None = None) -> Non
       workload: Only these; the table is printed and not written then.
       workers: Processes, one a core by default.
     """
-    text = ablation.table(
-        workload or ablation.PAIRS, progress=progress, workers=workers
-    )
+    text = ablation.table(workload or ablation.PAIRS, workers=workers)
     print(text)
     if not workload:
         head = (
             "# What each part of the law earns\n\n`python -m benchmarks ablate`, "
-            f"law `{cells.law_hash()}`.\n\n"
+            f"law `{hashes.law_hash()}`.\n\n"
         )
         (summary.RESULTS / "ablation.md").write_text(f"{head}{text}\n")
 
@@ -161,7 +137,7 @@ def apart(*, mnist: Path | None = None, text: Path | None = None) -> None:
     if len(found) == 2:
         head = (
             "# Apart from the suite\n\n`python -m benchmarks apart --mnist FOLDER "
-            f"--text FILE`, law `{cells.law_hash()}`.\n\n"
+            f"--text FILE`, law `{hashes.law_hash()}`.\n\n"
         )
         (summary.RESULTS / "apart.md").write_text(head + "\n".join(lines))
 
@@ -198,7 +174,6 @@ def compare(
             a,
             b,
             workload or development,
-            progress=progress,
             seeds=tuple(range(seeds)),
             workers=workers,
         )
@@ -212,9 +187,7 @@ def oracles(*, workers: int | None = None) -> None:
     Args:
       workers: Processes, one a core by default.
     """
-    found = protocol.compute_oracles(
-        workloads.NAMES, progress=progress, workers=workers
-    )
+    found = protocol.compute_oracles(workloads.NAMES, workers=workers)
     for name, oracle in found.items():
         print(
             name,
@@ -245,35 +218,7 @@ def replay(
         print(line, flush=True)
 
 
-def _log_held_out(table: dict) -> None:
-    """Each scoring of held-out workloads leaves a row: tuning on them would show."""
-    if not HELD_OUT_LOG.exists():
-        HELD_OUT_LOG.write_text(
-            "# Every scoring of the held-out workloads\n\n"
-            "The law is never tuned on them. Each run that computes one of their cells "
-            "adds a row: final metric over the oracle's, and the self-tuning score.\n\n"
-            "| date | commit | law | nudge x1 | search x0.01 | search x100 | score |\n"
-            "|---|---|---|---|---|---|---|\n"
-        )
-    over = standings.names(table, "held_out")
-    ratio = {
-        (name, label): standings.final_ratio(
-            table, standings.Entry(name, name, "own"), label, over
-        )
-        for name, label in (("nudge", "x1"), ("search", "x0.01"), ("search", "x100"))
-    }
-    score: scoring.Interval = next(
-        s.score
-        for s in standings.standings(table, "held_out", "self_tuning")
-        if s.entry.title == "nudge"
-    )
-    row = (table["date"], table["commit"], table["law"], *ratio.values(), score)
-    with HELD_OUT_LOG.open("a") as log:
-        log.write("| " + " | ".join(map(str, map(_plain, row))) + " |\n")
-
-
-def _plain(value: object) -> str:
-    return format(value)
+app.command(freezing)
 
 
 def main() -> None:

@@ -4,13 +4,13 @@ A part is taken out of the `Law`, and all else stays as it is. Only development
 workloads are run, some of them also under optimizers that are not their own.
 """
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from benchmarks import cells, protocol, scoring, workloads
-from benchmarks.cells import Cell, Result
+from benchmarks import cells, markdown, protocol
+from benchmarks.cells import Cell
+from benchmarks.progress import progress
 
 PAIRS = (
     "quadratic",
@@ -58,12 +58,11 @@ LABELS = ("x0.01", "x0.1", "x1", "x3.16", "x10", "x100", "x1000", "x10000", "def
 def table(
     names: tuple[str, ...] = PAIRS,
     *,
-    progress: Callable[..., Iterator[tuple[Result, bool]]],
     seeds: tuple[int, ...] = protocol.SEEDS,
     workers: int | None = None,
 ) -> str:
     """Run what is missing and write both tables as Markdown."""
-    oracles = protocol.compute_oracles(names, progress=progress, workers=workers)
+    oracles = protocol.compute_oracles(names, workers=workers)
     variants = {"nothing": "nudge"}
     variants |= {part: f"ours({text})" for part, text in PARTS.items()}
     variants |= TRUSTS
@@ -80,7 +79,7 @@ def table(
     def ratios(variant: str, kind: str = "own") -> np.ndarray:
         return np.stack(
             [
-                _finals(done[wanted[variant, name]], kind)
+                protocol.finals(done[wanted[variant, name]], kind, LABELS)
                 / oracles[name]["cosine"]["metric"]
                 for name in names
             ]
@@ -103,25 +102,11 @@ def table(
     )
 
 
-def _finals(result: Result, kind: str) -> np.ndarray:
-    if result.error is not None:
-        raise RuntimeError(f"{result.cell.workload}: {result.error}")
-    workload = workloads.get(result.cell.workload)
-    start = float(np.median(result.curves["last"][..., 0]))
-    return np.stack(
-        [
-            scoring.cleaned(result.curve(kind, label)[:, -1], workload.floor, start)
-            for label in LABELS
-        ]
-    )
-
-
 def _markdown(what: str, rows: dict[str, Any]) -> str:
-    lines = [
-        f"| {what} | " + " | ".join(LABELS) + " |",
-        "|---" * (len(LABELS) + 1) + "|",
-    ]
-    for name, ratio in rows.items():
-        means = np.exp(np.clip(np.log(ratio), -np.log(10), np.log(10)).mean((0, 2)))
-        lines.append(f"| {name} | " + " | ".join(f"{m:.2f}" for m in means) + " |")
-    return "\n".join(lines)
+    def means(ratio: np.ndarray) -> np.ndarray:
+        return np.exp(np.clip(np.log(ratio), -np.log(10), np.log(10)).mean((0, 2)))
+
+    return markdown.table(
+        (what, *LABELS),
+        ((name, *(f"{m:.2f}" for m in means(x))) for name, x in rows.items()),
+    )

@@ -7,11 +7,9 @@ finished cell is written whole or not at all: an interrupted run loses the cells
 way, one a core.
 """
 
-import ast
 import concurrent.futures
 import contextlib
 import functools
-import hashlib
 import inspect
 import json
 import multiprocessing
@@ -26,11 +24,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import peers, workloads
+from benchmarks import hashes, peers, workloads
 from benchmarks.peers.inner import OPTIMIZERS
 
-ROOT = Path(__file__).parent.parent
-CACHE = ROOT / ".benchmarks"
+CACHE = hashes.ROOT / ".benchmarks"
 RECORDING = Path(__file__).parent / "peers" / "recording.py"
 # One core a worker: the lanes are the parallelism, threads inside one only quarrel. And
 # a cell compiles for longer than it runs, so let the compiler do less: it halves that.
@@ -39,6 +36,8 @@ XLA_FLAGS = (
     "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
 )
 CURVES = ("last", "average", "own")
+# What reading a damaged file may raise.
+DAMAGE = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class Cell(NamedTuple):
@@ -66,51 +65,6 @@ class Result(NamedTuple):
         return self.curves[kind][[name for name, _ in self.cell.rates].index(label)]
 
 
-@functools.cache
-def syntax_hash(path: Path) -> str:
-    """Hash of a file, or of a folder's Python files, that comments do not change."""
-    files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    for file in files:
-        tree = ast.parse(file.read_text())
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list) and body and _is_docstring(body[0]):
-                del body[0]
-        digest.update(file.name.encode() + ast.dump(tree).encode())
-    return digest.hexdigest()
-
-
-def _is_docstring(node: ast.stmt) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
-
-
-def law_hash(code: str = "") -> str:
-    """Of the package alone: which law was judged."""
-    return syntax_hash((Path(code) if code else ROOT) / "adaptive_optax")[:12]
-
-
-def problem_hash(workload: str) -> str:
-    """Of what a workload and every run of it depend on."""
-    here = Path(__file__).parent
-    files = [
-        here / "workloads" / f"{workloads.own_name(workload)}.py",
-        *sorted((here / "workloads").glob("_[a-z]*.py")),
-        here / "peers" / "inner.py",
-        here / "contract.py",
-        here / "experiment.py",
-    ]
-    return _digest([syntax_hash(file) for file in files])
-
-
 def key(cell: Cell) -> str:
     """The name under which a cell is remembered."""
     import jax
@@ -119,15 +73,15 @@ def key(cell: Cell) -> str:
     peer = peers.get(cell.peer)
     make = peer.make.func if isinstance(peer.make, functools.partial) else peer.make
     source = Path(inspect.getsourcefile(make) or "")
-    return _digest(
+    return hashes.digest(
         [
-            problem_hash(cell.workload),
+            hashes.problem_hash(cell.workload),
             # The judge's average is the package's; no oracle looks at it.
-            syntax_hash(ROOT / "adaptive_optax" / "act" / "average.py"),
+            hashes.syntax_hash(hashes.ROOT / "adaptive_optax" / "act" / "average.py"),
             *cell.workload.removeprefix(workloads.own_name(cell.workload)).split(),
             cell.peer,
-            syntax_hash(source),
-            law_hash(cell.code) if peer.ours else syntax_hash(RECORDING),
+            hashes.syntax_hash(source),
+            hashes.law_hash(cell.code) if peer.ours else hashes.syntax_hash(RECORDING),
             cell.rates,
             cell.seeds,
             jax.__version__,
@@ -191,17 +145,10 @@ def load(cell: Cell, path: Path) -> Result | None:
             meta["seconds"],
             meta["compile_seconds"],
         )
-    except (
-        OSError,
-        KeyError,
-        ValueError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as e:
+    except DAMAGE as error:
         print(
             f"{cell.workload} x {cell.peer}: the remembered cell {path.name} is "
-            f"damaged ({type(e).__name__}) and is computed again",
+            f"damaged ({type(error).__name__}) and is computed again",
             file=sys.stderr,
         )
         return None

@@ -9,14 +9,13 @@ import io
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from benchmarks import cells, peers, protocol, scoring, workloads
-from benchmarks.cells import Cell, Result
+from benchmarks import cells, hashes, markdown, peers, protocol, scoring
+from benchmarks.cells import Cell
+from benchmarks.progress import progress
 
 LABELS = ("default", *protocol.MISSPECIFIED)
 
@@ -37,7 +36,7 @@ def checked_out(revision: str, folder: Path) -> str:
     """The package at a commit, unpacked below ``folder``."""
     found = subprocess.run(
         ["git", "archive", revision, "adaptive_optax"],
-        cwd=cells.ROOT,
+        cwd=hashes.ROOT,
         capture_output=True,
         check=False,
     )
@@ -57,13 +56,12 @@ def compare(
     b: str,
     names: tuple[str, ...],
     *,
-    progress: Callable[..., Iterator[tuple[Result, bool]]],
     seeds: tuple[int, ...] = protocol.SEEDS,
     workers: int | None = None,
 ) -> str:
     """Run what is missing and write the comparison as Markdown."""
     with tempfile.TemporaryDirectory() as folder:
-        oracles = protocol.compute_oracles(names, progress=progress, workers=workers)
+        oracles = protocol.compute_oracles(names, workers=workers)
         chosen = [sides(text, Path(folder)) for text in (a, b)]
         wanted = {
             (side, name): Cell(
@@ -78,55 +76,23 @@ def compare(
         }
         todo = list(dict.fromkeys(wanted.values()))
         done = {r.cell: r for r, _ in progress(cells.run(todo, workers=workers), todo)}
-    for cell, result in done.items():
-        if result.error is not None:
-            raise RuntimeError(f"{cell.peer} failed on {cell.workload}: {result.error}")
     finals = [
-        np.stack([_finals(done[wanted[side, name]]) for name in names])
+        np.stack(
+            [protocol.finals(done[wanted[side, name]], "own", LABELS) for name in names]
+        )
         for side in (0, 1)
     ]  # [W, L, S] each
     ratios = finals[0] / finals[1]
-    head = ["workload", *LABELS]
+    groups = {"**all**": ratios}
+    groups |= {name: ratios[i : i + 1] for i, name in enumerate(names)}
     rows = [
-        [
-            name,
-            *(scoring.geometric_mean(ratios[i : i + 1, k]) for k in range(len(LABELS))),
-        ]
-        for i, name in enumerate(names)
-    ]
-    every = [
-        "**all**",
-        *(scoring.geometric_mean(ratios[:, k]) for k in range(len(LABELS))),
+        (name, *(f"{scoring.geometric_mean(r):.3f}" for r in some.swapaxes(0, 1)))
+        for name, some in groups.items()
     ]
     lines = [
         f"Final metric of `{a}` over that of `{b}`; below 1 the first is better. "
         f"{len(seeds)} seeds, 95 % bootstrap intervals.",
         "",
-        "| " + " | ".join(head) + " |",
-        "|" + "---|" * len(head),
-        *(
-            "| " + " | ".join(map(str, map(_cell, row))) + " |"
-            for row in [every, *rows]
-        ),
+        markdown.table(("workload", *LABELS), rows),
     ]
     return "\n".join(lines)
-
-
-def _cell(value: Any) -> str:
-    return value if isinstance(value, str) else f"{value:.3f}"
-
-
-def _finals(result: Result) -> np.ndarray:
-    """[L, S] cleaned final metrics at `LABELS`."""
-    workload = workloads.get(result.cell.workload)
-    start = float(np.median(result.curves["last"][..., 0]))
-    labels = [label for label, _ in result.cell.rates]
-    return np.stack(
-        [
-            scoring.cleaned(
-                result.curves["own"][labels.index(label), :, -1], workload.floor, start
-            )
-            for label in LABELS
-            if label in labels
-        ]
-    )

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 import adaptive_optax as ao
-from benchmarks import models, peers, timing
+from benchmarks import markdown, models, peers, timing
 from benchmarks.peers.inner import OPTIMIZERS
 
 INNER = OPTIMIZERS["adam"]
@@ -188,36 +188,26 @@ def table(report: dict[str, Any]) -> str:
         "Medians (quartiles). State is beyond plain Adam's: a peer that replaces Adam "
         "may need less.",
         "",
-        f"| {' | '.join(titles)} |",
-        "|---" * len(titles) + "|",
     ]
+    rows = []
     for name, compiled in compilation["rows"].items():
         cells = [name]
         for found in workloads.values():
             row = found["rows"][name]
-            if row["error"]:
-                cells += [f"raised {_cell(row['error'])}", "–"]
-            else:
-                cells += [
-                    _ratio(row["step_time_over_plain"]),
-                    f"{row['extra_state_over_parameters']:+.1%}",
-                ]
-        failed = compiled["error"]
-        cells.append(
-            f"raised {_cell(failed)}"
-            if failed
-            else _ratio(compiled["compile_time_over_plain"])
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+            extra = row.get("extra_state_over_parameters")
+            cells += [
+                _ratio(row, "step_time_over_plain"),
+                "–" if row["error"] else f"{extra:+.1%}",
+            ]
+        rows.append([*cells, _ratio(compiled, "compile_time_over_plain")])
+    return "\n".join([*lines, markdown.table(titles, rows)])
 
 
-def _ratio(found: dict[str, float]) -> str:
-    return f"{found['median']:.3f} ({found['low']:.3f}–{found['high']:.3f})"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+def _ratio(row: dict[str, Any], key: str) -> str:
+    """Its median and quartiles, or what was raised."""
+    if row["error"]:
+        return "raised " + row["error"].replace("|", "\\|")
+    return "{median:.3f} ({low:.3f}–{high:.3f})".format(**row[key])
 
 
 def _say(text: str) -> None:

@@ -35,6 +35,7 @@ import adaptive_optax as ao
 from benchmarks import language, models, timing
 from benchmarks.budget import Budget, Builds, compare
 from benchmarks.cost import CONFIGURATIONS
+from benchmarks.freezing.step import masking_step, skipping_step
 
 RATE = 3e-4
 ADAM = optax.adam(RATE)
@@ -136,27 +137,10 @@ def freezing(
             "scale": jnp.asarray(block == config.blocks),
         }
 
-    def zeroed(tree: Any, frozen: Any) -> Any:
-        def one(leaf, rests):
-            rests = rests.reshape(rests.shape + (1,) * (leaf.ndim - rests.ndim))
-            return jnp.where(rests, jnp.zeros_like(leaf), leaf)
-
-        return jax.tree.map(one, tree, frozen)
-
-    def by_mask(params, state, batch, frozen):
-        grads = zeroed(jax.grad(model.loss)(params, batch), frozen)
-        updates, state = ADAM.update(grads, state, params)
-        return optax.apply_updates(params, zeroed(updates, frozen)), state
-
-    held = ao.hold_frozen(ADAM)
-    value_and_grad = ao.frozen_value_and_grad(
-        model.loss, lambda path: path.split("/")[0]
-    )
-
-    def by_skipping(params, state, batch, frozen):
-        _, grads = value_and_grad(params, frozen, batch)
-        updates, state = held.update(grads, state, params, frozen=frozen)
-        return ao.apply_updates(params, updates, frozen), state
+    steps = {
+        "mask": masking_step(ADAM, model.loss),
+        "skip": skipping_step(ADAM, model.loss, lambda path: path.split("/")[0]),
+    }
 
     def run(step: Callable[..., Any], *rest: Any) -> timing.Timed:
         carry = timing.start(ADAM, model)
@@ -164,7 +148,7 @@ def freezing(
 
     builds: Builds = {"plain": functools.partial(run, step_of(ADAM, config))}
     # One step a way: the frozen share is an argument.
-    for way, step in {"mask": by_mask, "skip": by_skipping}.items():
+    for way, step in steps.items():
         for share, block in (
             ("nothing", 0),
             ("half", config.blocks // 2),

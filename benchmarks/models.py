@@ -32,9 +32,8 @@ class GPTConfig(NamedTuple):
     # One block, stacked and rematerialised under `jax.lax.scan`, as large models are
     # trained, or one set of leaves a block.
     scan: bool = False
-    dtype: Any = (
-        jnp.float32
-    )  # of the activations and of the weights where they are used
+    # Of the activations, and of the weights where they are used.
+    dtype: Any = jnp.float32
 
 
 GPT_5M = GPTConfig(blocks=6, width=256, heads=8, tokens=128, words=512, batch=8)
@@ -69,6 +68,13 @@ def mlp() -> Model:
     return Model(init, loss, batch)
 
 
+def norm(x: jax.Array, scale: jax.Array) -> jax.Array:
+    """``x`` with mean 0 and variance 1 along its last axis, scaled, in float32."""
+    x = x.astype(jnp.float32)
+    x = x - x.mean(-1, keepdims=True)
+    return scale * x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-5)
+
+
 @functools.cache  # the same functions again, so that JAX finds them compiled
 def gpt(config: GPTConfig) -> Model:
     """A decoder; its batch is i32[batch, tokens] and it predicts the next token."""
@@ -97,20 +103,14 @@ def gpt(config: GPTConfig) -> Model:
             "scale": jnp.ones((2, width)),
         }
 
-    def norm(x, scale):
-        x = x.astype(jnp.float32)
-        x = x - x.mean(-1, keepdims=True)
-        x = scale * x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-5)
-        return x.astype(dtype)
-
     def apply(x, p):
         weights = {name: leaf.astype(dtype) for name, leaf in p.items()}
-        qkv = norm(x, p["scale"][0]) @ weights["attend"]
+        qkv = norm(x, p["scale"][0]).astype(dtype) @ weights["attend"]
         heads = qkv.reshape(*x.shape[:2], 3, config.heads, -1)
         q, k, v = (heads[:, :, part] for part in range(3))
         mixed = jax.nn.dot_product_attention(q, k, v, is_causal=True)
         x = x + mixed.reshape(x.shape) @ weights["project"]
-        hidden = jax.nn.gelu(norm(x, p["scale"][1]) @ weights["up"])
+        hidden = jax.nn.gelu(norm(x, p["scale"][1]).astype(dtype) @ weights["up"])
         return x + hidden @ weights["down"]
 
     def loss(params, ids):
@@ -122,7 +122,7 @@ def gpt(config: GPTConfig) -> Model:
         else:
             for p in params["blocks"]:
                 x = apply(x, p)
-        x = norm(x[:, :-1], params["scale"])
+        x = norm(x[:, :-1], params["scale"]).astype(dtype)
         logits = jnp.einsum("btd,wd->btw", x, words, preferred_element_type=jnp.float32)
         return optax.softmax_cross_entropy_with_integer_labels(
             logits, ids[:, 1:]

@@ -19,19 +19,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import cells, peers, scoring, workloads
+from benchmarks import cells, hashes, peers, scoring, workloads
 from benchmarks.cells import Cell
 from benchmarks.contract import EVALUATIONS
 from benchmarks.peers.inner import OPTIMIZERS
+from benchmarks.progress import progress
 
 SEEDS = (0, 1, 2, 3, 4)
-TUNING_SEEDS = (
-    1000,
-    1001,
-    1002,
-    1003,
-    1004,
-)  # the oracles' own: no rate is chosen twice
+TUNING_SEEDS = (1000, 1001, 1002, 1003, 1004)  # the oracles': no rate chosen twice
 MISSPECIFIED = ("x0.01", "x0.1", "x1", "x10", "x100")
 TRIALS = ("x0.1", "x0.316", "x1", "x3.16", "x10")  # external tuning: five for everyone
 SURVIVAL = ("x1000", "x10000")
@@ -113,6 +108,17 @@ def suite_cells(chosen: Suite, oracles: dict[str, Any], code: str = "") -> list[
     ]
 
 
+def finals(result: cells.Result, kind: str, labels: Iterable[str]) -> np.ndarray:
+    """f64[labels, seeds]: cleaned final metrics of a peer that must not fail."""
+    peer, name = result.cell.peer, result.cell.workload
+    if result.error is not None:
+        raise RuntimeError(f"{peer} failed on {name}: {result.error}")
+    floor = workloads.get(name).floor
+    start = float(np.median(result.curves["last"][..., 0]))
+    last = [result.curve(kind, label)[:, -1] for label in labels]
+    return np.stack([scoring.cleaned(metrics, floor, start) for metrics in last])
+
+
 def steps_of(workload: str) -> np.ndarray:
     """The steps of the evaluations, 0 first."""
     horizon = workloads.get(workload).horizon
@@ -133,12 +139,12 @@ def load_oracles(path: Path = ORACLES) -> dict[str, Any]:
         name: oracle
         for name, oracle in stored.items()
         if workloads.own_name(name) in workloads.NAMES
-        and oracle["problem"] == cells.problem_hash(name)
+        and oracle["problem"] == hashes.problem_hash(name)
     }
 
 
 def compute_oracles(
-    names: Iterable[str], *, path: Path = ORACLES, progress: Any = None, **options: Any
+    names: Iterable[str], *, path: Path = ORACLES, **options: Any
 ) -> dict[str, Any]:
     """Tune cosine, warm-up-stable-decay and the constant rate where none is stored.
 
@@ -158,15 +164,14 @@ def compute_oracles(
             )
             for (name, peer), ends in open_grids.items()
         }
-        results = cells.run(list(wanted), **options)
-        for result, _ in results if progress is None else progress(results, wanted):
+        for result, _ in progress(cells.run(list(wanted), **options), list(wanted)):
             medians = curves.setdefault(wanted[result.cell], {})
             medians |= _medians(result)
         open_grids = _extended(open_grids, curves)
         if not open_grids:
             break
     for name in missing:
-        oracles[name] = {"problem": cells.problem_hash(name)} | {
+        oracles[name] = {"problem": hashes.problem_hash(name)} | {
             peer: _best(curves[name, peer]) for peer in ORACLE_PEERS
         }
     if missing:

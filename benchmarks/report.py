@@ -1,14 +1,12 @@
 """The report: who is better, and where we lose, first."""
 
-import json
 import math
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import aims, figures, protocol, scoring, standings
+from benchmarks import aims, details, figures, markdown, protocol, scoring, standings
 from benchmarks.standings import Entry
 from benchmarks.summary import RESULTS
 
@@ -18,7 +16,6 @@ LOSS = 1.02  # a ratio above this is a loss, below 1 / this a win
 def write(table: dict[str, Any], folder: Path = RESULTS) -> Path:
     """Write ``REPORT.md`` and its figures; return the report's path."""
     drawn = figures.draw(table, folder / "figures")
-    cost = folder / "cost.json"
     parts = [
         _head(table),
         _ranking(table),
@@ -26,34 +23,20 @@ def write(table: dict[str, Any], folder: Path = RESULTS) -> Path:
         _aims(table),
         _profiles(table, drawn),
         _misspecification(table, drawn),
-        _recovery(table),
-        _traces(drawn),
-        _cost(json.loads(cost.read_text())) if cost.exists() else "",
-        _per_workload(table),
-        _failures(table),
-        _setting(table),
+        details.recovery(table),
+        details.traces(drawn),
+        details.cost(folder / "cost.json"),
+        details.per_workload(table),
+        details.failures(table),
+        details.setting(table),
     ]
     path = folder / "REPORT.md"
     path.write_text("\n\n".join(part for part in parts if part) + "\n")
     return path
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join(format(cell) for cell in row) + " |" for row in rows]
-    return "\n".join(lines)
-
-
 def _splits(table: dict) -> list[str]:
     return [split for split in standings.SPLITS if standings.names(table, split)]
-
-
-def _said(split: str) -> str:
-    return split.replace("_", "-")
-
-
-def _name(table: dict, entry: Entry) -> str:
-    return f"**{entry.title}**" if table["peers"][entry.peer]["ours"] else entry.title
 
 
 def _head(table: dict) -> str:
@@ -83,7 +66,7 @@ def _ranking(table: dict) -> str:
         rows = [
             (
                 standing.rank,
-                _name(table, standing.entry),
+                standings.titled(table, standing.entry),
                 standing.score,
                 standing.progress,
                 standing.ratio,
@@ -96,7 +79,8 @@ def _ranking(table: dict) -> str:
         head = ("", "peer", "score", "progress", "final / oracle", "solved", "diverged",
                 "raised")  # fmt: skip
         parts.append(
-            f"### {_said(split).capitalize()} workloads\n\n" + _table(head, rows)
+            f"### {standings.said(split).capitalize()} workloads\n\n"
+            + markdown.table(head, rows)
         )
     return "\n\n".join(parts)
 
@@ -134,9 +118,9 @@ def _where_we_lose(table: dict) -> str:
     return (
         f"## Where we lose\n\nFinal metric of **nudge** over a rival's on the same "
         f"seeds; a tie is within {LOSS - 1:.0%}.\n\n"
-        + _table(("against", "won", "tied", "lost"), tally)
+        + markdown.table(("against", "won", "tied", "lost"), tally)
         + "\n\n<details><summary>Every loss</summary>\n\n"
-        + _table(("against", "workload", "split", "ours / theirs"), rows)
+        + markdown.table(("against", "workload", "split", "ours / theirs"), rows)
         + "\n\n</details>"
     )
 
@@ -148,7 +132,7 @@ def _aims(table: dict) -> str:
         (aim.figure, aim.wanted, aim.measured, "yes" if aim.met else "**no**")
         for aim in aims.aims(table)
     ]
-    return "## What the law is held to\n\nHeld-out workloads.\n\n" + _table(
+    return "## What the law is held to\n\nHeld-out workloads.\n\n" + markdown.table(
         ("figure", "wanted", "is", "met"), rows
     )
 
@@ -167,15 +151,15 @@ def _profiles(table: dict, drawn: dict[str, Path]) -> str:
         rows = [
             (
                 standing.rank,
-                _name(table, standing.entry),
+                standings.titled(table, standing.entry),
                 standing.score,
                 standing.ratio,
             )
             for standing in standings.standings(table, split, "external_tuning")
         ]
         parts.append(
-            f"<details><summary>External tuning, {_said(split)}</summary>\n\n"
-            + _table(("", "peer", "score", "final / oracle"), rows)
+            f"<details><summary>External tuning, {standings.said(split)}</summary>\n\n"
+            + markdown.table(("", "peer", "score", "final / oracle"), rows)
             + "\n\n</details>"
         )
     return "\n\n".join(parts)
@@ -191,145 +175,20 @@ def _misspecification(table: dict, drawn: dict[str, Path]) -> str:
         curves = standings.misspecification(table, split)
         order = sorted(curves, key=lambda row: _mean_log(curves[row]))
         rows = [
-            (_name(table, row), *curves[row], f"{math.exp(_mean_log(curves[row])):.2f}")
+            (
+                standings.titled(table, row),
+                *curves[row],
+                f"{math.exp(_mean_log(curves[row])):.2f}",
+            )
             for row in order
         ]
         head = ("peer", *protocol.MISSPECIFIED, "mean")
         parts.append(
-            f"### {_said(split).capitalize()} workloads\n\n" + _table(head, rows)
+            f"### {standings.said(split).capitalize()} workloads\n\n"
+            + markdown.table(head, rows)
         )
     return "\n\n".join(parts)
 
 
 def _mean_log(intervals: list[scoring.Interval]) -> float:
     return float(np.mean([math.log(interval.value) for interval in intervals]))
-
-
-def _recovery(table: dict) -> str:
-    over = standings.disturbed(table)
-    if not over:
-        return ""
-    rows = []
-    for entry in standings.entries(table):
-        cells = [_name(table, entry)]
-        for name in over:
-            run = table["runs"][name][entry.peer]
-            if run["error"] is not None:
-                cells.append("raised")
-                continue
-            steps = standings.values(table, "recovery", entry, "x1", [name])[0]
-            middle = float(np.median(steps))
-            back = int(np.isfinite(steps).sum())
-            cells.append(
-                f"{middle:g} ({back}/{len(steps)})" if math.isfinite(middle)
-                else f"never ({back}/{len(steps)})"
-            )  # fmt: skip
-        rows.append(cells)
-    facts = [
-        f"{name} ({table['workloads'][name]['split'].replace('_', '-')})"
-        for name in over
-    ]
-    return (
-        "## After a shift or a spike\n\nSteps from the disturbance until the metric is "
-        "back, for good, within 1.5 times what the best constant rate had before it; "
-        "base rate x1, median, and how many seeds came back. Everybody else's step is "
-        "skipped where a gradient is not finite (`optax.apply_if_finite`).\n\n"
-        + _table(("peer", *facts), rows)
-    )
-
-
-def _traces(drawn: dict[str, Path]) -> str:
-    return (
-        "## What the controller did\n\n"
-        f"![control traces](figures/{drawn['traces'].name})"
-    )
-
-
-def _cost(cost: dict) -> str:
-    from benchmarks import cost as costs
-
-    return "## What it costs\n\n`python -m benchmarks cost`\n\n" + costs.table(cost)
-
-
-def _per_workload(table: dict) -> str:
-    """Final ratios at the base rate: the raw material of every mean above."""
-    over = standings.names(table)
-    rows = []
-    for entry in standings.entries(table):
-        finals = standings.values(table, "final", entry, "x1", over)
-        ratios = np.median(finals, axis=1) / standings.oracle(table, over)[:, 0]
-        rows.append((_name(table, entry), *(f"{ratio:.2f}" for ratio in ratios)))
-    return (
-        "## Every workload\n\n<details><summary>Median final metric over the oracle's, "
-        "base rate x1</summary>\n\n" + _table(("peer", *over), rows) + "\n\n</details>"
-    )
-
-
-def _failures(table: dict) -> str:
-    raised = [
-        (peer, name, run["error"])
-        for name, of_peer in table["runs"].items()
-        for peer, run in of_peer.items()
-        if run["error"] is not None
-    ]
-    over = standings.names(table)
-    labels = ("default", *protocol.MISSPECIFIED)
-    rows = [
-        (_name(table, entry), *(standings.count(table, "diverged", entry, label, over)
-                                for label in labels))
-        for entry in standings.entries(table)
-    ]  # fmt: skip
-    rows = [row for row in rows if any(row[1:])]
-    total = len(over) * len(table["seeds"])
-    return (
-        f"## Diverged and failed\n\nRuns, of {total}, that ended above the metric they "
-        "began with or not at a number; they count with the metric they began with.\n\n"
-        + _table(("peer", *labels), rows)
-        + "\n\n"
-        + (
-            _table(("peer", "workload", "raised"), raised)
-            if raised
-            else "No peer raised an error."
-        )
-    )
-
-
-def _setting(table: dict) -> str:
-    rows = [
-        (
-            name,
-            _said(facts["split"]),
-            facts["optimizer"],
-            facts["horizon"],
-            facts["batch_size"] or "all",
-            facts["metric"],
-            *(f"{facts[k]:.3g}" for k in ("base_rate", "start", "oracle", "target")),
-            f"{facts['floor']:.1g}",
-        )
-        for name, facts in table["workloads"].items()
-    ]
-    head = ("workload", "split", "optimizer", "steps", "batch", "metric", "base rate",
-            "start", "oracle", "target", "floor")  # fmt: skip
-
-    def mark(yes: bool) -> str:
-        return "yes" if yes else ""
-
-    marks = ("free", "knows_horizon", "own_optimizer")
-    peers = [
-        (f"`{name}`", *(mark(peer[key]) for key in marks), peer["source"])
-        for name, peer in table["peers"].items()
-    ]
-    return (
-        "## The setting\n\n"
-        "Time is counted in steps: what a step costs is measured by itself, since on "
-        "models this small the scalar work of any controller outweighs the model. "
-        "Self-tuning here has the same horizon as tuning, not AlgoPerf's threefold. "
-        "A metric is clipped to [floor, start]. The base rates come from "
-        f"`{protocol.ORACLE_COMMAND}`: three rates a decade, bracketed, on seeds of "
-        "their own.\n\n"
-        + _table(head, rows)
-        + "\n\n<details><summary>Peers</summary>\n\n"
-        + _table(("peer", "rate-free", "knows the horizon", "own optimizer", "source"),
-                 peers)
-        + "\n\n</details>"
-    )  # fmt: skip

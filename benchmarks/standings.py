@@ -47,6 +47,16 @@ def entries(table: dict[str, Any]) -> list[Entry]:
     return rows
 
 
+def titled(table: dict[str, Any], entry: Entry) -> str:
+    """The entry's title, ours in bold."""
+    return f"**{entry.title}**" if table["peers"][entry.peer]["ours"] else entry.title
+
+
+def said(split: str) -> str:
+    """The split as it is written in a sentence."""
+    return split.replace("_", "-")
+
+
 def names(table: dict[str, Any], split: str | None = None) -> list[str]:
     """The workloads, of one split or of both."""
     return [

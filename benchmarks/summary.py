@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import cells, peers, protocol, scoring, workloads
+from benchmarks import hashes, peers, protocol, scoring, workloads
 from benchmarks.cells import Result
 
 RESULTS = Path(__file__).parent / "results"
@@ -31,7 +31,7 @@ def summarise(
         "command": f"python -m benchmarks run --suite {suite.name}",
         "date": datetime.date.today().isoformat(),
         "commit": commit(),
-        "law": cells.law_hash(),
+        "law": hashes.law_hash(),
         "versions": versions(),
         "seeds": list(suite.seeds),
         "seconds": 0.0,
@@ -162,7 +162,7 @@ def commit() -> str:
     def git(*arguments: str) -> str:
         return subprocess.run(
             ["git", *arguments],
-            cwd=cells.ROOT,
+            cwd=hashes.ROOT,
             capture_output=True,
             text=True,
             check=True,

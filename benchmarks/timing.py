@@ -42,6 +42,11 @@ def runner(step: Callable[..., Any], carry: tuple, *rest: Any, calls: int) -> Ti
     The carry is donated, as in training.
     """
     run = jax.jit(step, donate_argnums=tuple(range(len(carry))))
+    return caller(run, carry, *rest, calls=calls)
+
+
+def caller(run: Callable[..., Any], carry: tuple, *rest: Any, calls: int) -> Timed:
+    """As `runner`, of a step that is compiled already, or compiles itself."""
     carry = jax.block_until_ready(run(*carry, *rest))
 
     def timed() -> float:
@@ -86,8 +91,8 @@ def compiler(tx: Any, model: Model) -> Timed:
 
 
 def paired(
-    baseline: Timed, runners: dict[str, Timed], repeats: int
-) -> tuple[dict[str, dict[str, float]], float]:
+    baseline: Timed, runners: dict[Any, Timed], repeats: int
+) -> tuple[dict[Any, dict[str, float]], float]:
     """Quartiles of each runner's time over the baseline's, and the baseline's median.
 
     Every runner takes its turn in each repeat, beside a baseline of its own, before it
@@ -98,7 +103,7 @@ def paired(
     """
     if repeats < 2:
         raise ValueError(f"`repeats` must be at least 2, got {repeats}; try 7.")
-    ratios: dict[str, list[float]] = {name: [] for name in runners}
+    ratios: dict[Any, list[float]] = {name: [] for name in runners}
     plain = []
     for turn in range(repeats):
         for name, timed in runners.items():

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import cells, compare, experiment, peers, protocol, workloads
+from benchmarks import cells, compare, experiment, hashes, peers, protocol, workloads
 from benchmarks.cells import Cell, Result
 from benchmarks.contract import EVALUATIONS, Peer, Workload
 
@@ -114,15 +114,15 @@ def test_a_comment_does_not_change_the_hash(tmp_path):
     def digest(text):
         path = tmp_path / "code.py"
         path.write_text(text)
-        cells.syntax_hash.cache_clear()
-        return cells.syntax_hash(path)
+        hashes.syntax_hash.cache_clear()
+        return hashes.syntax_hash(path)
 
     plain = digest('def f(x):\n    """Doc."""\n    return x + 1\n')
     assert plain == digest(
         '"""New."""\n\ndef f(x):  # why\n    """Else."""\n    return x+1'
     )
     assert plain != digest('def f(x):\n    """Doc."""\n    return x + 2\n')
-    cells.syntax_hash.cache_clear()
+    hashes.syntax_hash.cache_clear()
 
 
 def toy_workload(**changes) -> Workload:
@@ -257,4 +257,4 @@ def test_another_version_of_the_package_is_another_cell(tmp_path):
     (package / "__init__.py").write_text("x = 1\n")
     ours = CELL._replace(peer="nudge")
     assert cells.key(ours._replace(code=str(tmp_path))) != cells.key(ours)
-    assert Path(cells.ROOT, "adaptive_optax", "__init__.py").exists()
+    assert Path(hashes.ROOT, "adaptive_optax", "__init__.py").exists()
