@@ -61,9 +61,7 @@ def leaf_norms(tree: Any, stacked: Sequence[bool] | None = None) -> jax.Array:
     return jnp.concatenate(norms) if norms else jnp.zeros((0,), jnp.float32)
 
 
-def find_states(
-    state: Any, kind: type[StateType] | tuple[type[StateType], ...]
-) -> list[StateType]:
+def find_states(state: Any, kind: type[StateType]) -> list[StateType]:
     """Every ``kind`` nested anywhere in ``state``, outermost only, in tree order."""
 
     def is_kind(node: Any) -> bool:
@@ -79,6 +77,8 @@ def scalar_of(leaf: Any) -> jax.Array:
 
 
 _ROW = 8
+LARGEST_COUNT = 2**24
+"""Up to here float32 counts exactly."""
 
 
 def pack(tree: Any) -> jax.Array:

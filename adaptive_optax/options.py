@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adaptive_optax import _checks
+from adaptive_optax import _checks, _trees
 from adaptive_optax._types import Rule, Schedule
 from adaptive_optax.act import dither
 from adaptive_optax.act.controls import HORIZON, LINEAR
@@ -195,7 +195,9 @@ def law_of(mode: str | float, law: Law | None) -> Law:
     if law.average is not None:
         counts["average.every"] = law.average.every
     for name, count in counts.items():
-        _checks.within(f"law.{name}", count, 1, example="ao.Law()")
+        _checks.within(
+            f"law.{name}", count, 1, _trees.LARGEST_COUNT, example="ao.Law()"
+        )
     return law
 
 

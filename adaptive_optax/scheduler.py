@@ -209,7 +209,7 @@ def adaptive_scheduler(
         ),
         freezing=freezes(freeze) if freeze else never(),
         shadow=(
-            acting.shadowed(adapter, start_momentum)
+            acting.shadowed(inner, adapter, start_momentum)
             if momentum_rule is not None
             else acting.unshadowed()
         ),

@@ -19,7 +19,7 @@ class AdaptiveSchedulerState(NamedTuple):
     sigma: jax.Array  # f32[] sigma
     lr_scale: jax.Array  # f32[] what the controller multiplies the base rate with
     frozen_fraction: jax.Array  # f32[] share of the parameters that are frozen
-    readings: jax.Array  # f32[k] the last signals, in the order of `READINGS`
+    readings: jax.Array  # f32[rows, 8] the last signals, in the order of `READINGS`
     nonfinite_steps: jax.Array  # i32[] of the inner optimizer, as the sketch sees
     sensor: SensorState
     lr_rule: RuleState
@@ -52,5 +52,5 @@ READINGS: dict[str, Callable[[Signals], jax.Array]] = {
 
 
 def readings(signals: Signals) -> jax.Array:
-    """The signals of a step that the state keeps, f32[k]."""
+    """The signals of a step that the state keeps, f32[rows, 8]."""
     return _trees.pack([of(signals) for of in READINGS.values()])

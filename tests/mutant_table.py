@@ -46,7 +46,10 @@ MUTANTS = (
     *of(
         "supervise/evidence.py",
         f"{JUDGES} test_law.py",
-        ("(jnp.isnan(levels.first_value) | replayed)", "jnp.isnan(levels.first_value)"),
+        (
+            "(~jnp.isfinite(levels.first_value) | replayed)",
+            "~jnp.isfinite(levels.first_value)",
+        ),
         ("learns & (e.known | ~e.started)", "learns"),
     ),
     *of(
@@ -448,7 +451,7 @@ MUTANTS = (
     *of(
         "act/stage.py",
         "test_loop.py",
-        ("if factory is None:", "if factory is not None:"),
+        ("if make is None or", "if"),
     ),
     *of(
         "act/step.py",

@@ -359,6 +359,21 @@ class TestLaw:
         assert len(numbers) > 50
         assert all("#" in line for line in numbers)
 
+    def test_a_lag_without_memory_leaves_the_average_whole(self):
+        law = ao.Law(average=ao.law.Average(memory=0.0))
+        tx = ao.adaptive_scheduler(optax.sgd, 0.1, law=law)
+        _, states = scan(tx, PARAMS, tx.init(PARAMS), [PARAMS] * 30, value=np.ones(30))
+        assert int(states[-1].averaging.average_count) == 15
+
+    def test_nothing_that_is_remembered_is_a_nan(self):
+        # With jax_debug_nans a state that begins with one cannot be made.
+        with jax.debug_nans(True):
+            tx = ao.adaptive_scheduler(optax.adam, 1e-2)
+            state = tx.init(PARAMS)
+            for value in (2.0, 1.0):
+                _, state = jax.jit(tx.update)(PARAMS, state, PARAMS, value=value)
+        assert not np.isnan(state.recovery.remembered).any()
+
 
 class TestStanding:
     def test_a_momentum_rule_reads_nothing_that_is_known_of_the_rate_alone(self):
@@ -955,6 +970,11 @@ BAD = [
         {"freeze_threshold": 0.1, "freeze": ao.Freeze()},
         ValueError,
         "is short for freeze=ao.Freeze.0.1.*give one of them",
+    ),
+    (
+        {"law": ao.Law(audit=ao.law.Audit(steps=2**25))},
+        ValueError,
+        "`law.audit.steps` must lie in .*1.67772e.07.* got 33554432",
     ),
     ({"seed": 0.5}, TypeError, "`seed` must be an integer, got 0.5"),
     ({"law": {"retry": None}}, TypeError, "`law` must be a Law, got .*'retry'"),

@@ -144,7 +144,7 @@ def _extend(
     """Add a cosine where ``ok``; also returns the lag in its standard errors."""
     weight = jnp.minimum(law.memory, polynomial_weight(law.power, steps + 1))
     ones = s.ones + weight * (1 - s.ones)
-    share = weight / ones
+    share = jnp.where(ones > 0, weight / jnp.where(ones > 0, ones, 1.0), 0.0)
     new = _Lag(
         mean=s.mean + share * (cosine - s.mean),
         square=s.square + share * ((cosine - s.mean) ** 2 - s.square),

@@ -231,6 +231,10 @@ def adagrad(
     )
 
 
+NORMALISED = (momentum_sgd, adam, adamw, adagrad)
+"""Filters whose steps do not grow with a momentum that moves."""
+
+
 def _check_gain(name: str, value: Any, *, example: str) -> None:
     # An array is what a controller injects, at every step: reading it would wait for
     # the device, and a schedule is known only later.

@@ -40,15 +40,20 @@ def adapted(
     """The inner optimizer as one that takes gains, and its momentum at the start."""
     if momentum is not None:
         _checks.within("momentum", momentum, *mu_bounds, example="momentum=0.9")
-    adapter = injection.adapt(
-        inner,
-        injection.Gains(
-            f32(base_rate), f32(1.0), f32(0.0 if momentum is None else momentum)
-        ),
-        momentum_wanted=momentum is not None or momentum_rule is not None,
-        momentum_arg=momentum_arg,
-    )
+
+    def adapt(momentum: Any) -> injection.Inner:
+        return injection.adapt(
+            inner,
+            injection.Gains(f32(base_rate), f32(1.0), f32(momentum)),
+            momentum_wanted=wanted,
+            momentum_arg=momentum_arg,
+        )
+
+    wanted = momentum is not None or momentum_rule is not None
+    adapter = adapt(0.0 if momentum is None else momentum)
     own = adapter.momentum if momentum is None else momentum
+    if momentum is None and wanted and own is not None:
+        adapter = adapt(own)  # the state may be made of the momentum, as a heavy ball's
     if momentum_rule is not None:
         if own is None:
             raise ValueError(

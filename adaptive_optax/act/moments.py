@@ -43,10 +43,6 @@ class AdamMomentsState(NamedTuple):
     second_weight: jax.Array  # f32[] the same EMA of ones
 
 
-NORMALISED = (HeavyBallState, MomentumState, AdamMomentsState)
-"""States of averages whose steps do not grow with a momentum that moves."""
-
-
 def heavy_ball(
     momentum: Gain, nesterov: bool, base_momentum: float | jax.Array | None
 ) -> optax.GradientTransformation:

@@ -1,13 +1,13 @@
 """The optional parts of acting: each as a stage, and as a stage that does nothing."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from adaptive_optax import _trees
-from adaptive_optax.act import average, averaging_horizon, dither, moments
+from adaptive_optax.act import average, averaging_horizon, dither, filters
 from adaptive_optax.act.injection import Gains, Inner
 from adaptive_optax.act.momentum_shadow import momentum_shadow
 from adaptive_optax.law import Average
@@ -79,23 +79,27 @@ class Shadow(NamedTuple):
     update: Callable[[jax.Array, Any], tuple[Any, Any]]  # -> factor of the rate, state
 
 
-def shadowed(adapter: Inner, base_momentum: float | jax.Array) -> Shadow:
+def shadowed(inner: Any, adapter: Inner, base_momentum: float | jax.Array) -> Shadow:
     """Correct the rate for a momentum that has moved (`momentum_shadow`).
 
     Our own filters are left alone: their averages are normalised, so on a constant
     gradient no path of the momentum enlarges a step.
+
+    Args:
+      inner: The optimizer as the user gave it.
+      adapter: The same as one that takes gains.
+      base_momentum: The momentum that the base rate was chosen for.
     """
-    factory, one = adapter.make, jnp.array(1.0, jnp.float32)
-    if factory is None:
+    make, one = adapter.make, jnp.array(1.0, jnp.float32)
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    if make is None or inner in filters.NORMALISED:
         return unshadowed()
-
-    def make(momentum: Any) -> Any:
-        return factory(Gains(one, one, momentum))
-
-    state = jax.eval_shape(lambda: make(base_momentum).init(jnp.ones(1)))
-    if _trees.find_states(state, moments.NORMALISED):
-        return unshadowed()
-    return Shadow(*momentum_shadow(make, base_momentum))
+    return Shadow(
+        *momentum_shadow(
+            lambda momentum: make(Gains(one, one, momentum)), base_momentum
+        )
+    )
 
 
 def unshadowed() -> Shadow:

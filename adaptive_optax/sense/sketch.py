@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 MIN_COORDINATES = 1024
+_STACKED = 2**16  # coordinates of a leaf up to which its products are stacked
 _MIN_EXTENT = 16  # entries an axis keeps at least, so that usual meshes divide it
 
 
@@ -75,8 +76,9 @@ def inner_products(
 ) -> jax.Array:
     """Inner products of what pairs of sketches stand for; f32[len(pairs)].
 
-    All sums over one leaf are one reduction, so there is one kernel and not many. (One
-    reduction with many operands would also be one kernel, but gather across devices.)
+    All sums over a small leaf are one reduction, so there is one kernel and not many.
+    (One reduction with many operands would also be one kernel, but gather across
+    devices.) A large leaf is worth a kernel for each sum, and a stack its memory.
 
     Args:
       pairs: Sketches of one tree.
@@ -88,10 +90,14 @@ def inner_products(
         strict=True,
     )
     for leaves, scale in zip(columns, scales, strict=True):
-        products = jnp.stack(
-            [x.astype(jnp.float32) * y.astype(jnp.float32) for x, y in leaves]
-        )
-        total += scale * jnp.sum(products, axis=tuple(range(1, products.ndim)))
+        products = [x.astype(jnp.float32) * y.astype(jnp.float32) for x, y in leaves]
+        kinds = {jax.typeof(product) for product in products}
+        if len(kinds) == 1 and products[0].size <= _STACKED:
+            stack = jnp.stack(products)
+            sums = jnp.sum(stack, axis=tuple(range(1, stack.ndim)))
+        else:  # large, or sharded differently
+            sums = jnp.stack([jnp.sum(product) for product in products])
+        total += scale * sums
     return total
 
 

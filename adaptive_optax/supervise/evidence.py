@@ -29,9 +29,9 @@ from adaptive_optax.law import Audit, Guard, Law, Retry
 class Levels(NamedTuple):
     """What the loss is compared with."""
 
-    first_value: jax.Array  # f32[] the highest at theta_0; NaN until there is one
+    first_value: jax.Array  # f32[] the highest at theta_0; -inf: none yet
     lowest_value: jax.Array  # f32[]
-    first_norm: jax.Array  # f32[] of the gradient; NaN until there is one
+    first_norm: jax.Array  # f32[] of the gradient; 0: none yet
     audit_jitter: jax.Array  # f32[] largest change between calm steps of the audit
     audit_calm: jax.Array  # i32[] calm changes seen
     good_value: jax.Array  # f32[] loss of the copy; inf: the next good one sets it
@@ -68,9 +68,9 @@ class Evidence(NamedTuple):
 def init_levels() -> Levels:
     """No level is known."""
     return Levels(
-        first_value=jnp.asarray(jnp.nan, jnp.float32),
+        first_value=jnp.asarray(-jnp.inf, jnp.float32),
         lowest_value=jnp.asarray(jnp.inf, jnp.float32),
-        first_norm=jnp.asarray(jnp.nan, jnp.float32),
+        first_norm=jnp.zeros((), jnp.float32),
         audit_jitter=jnp.zeros((), jnp.float32),
         audit_calm=jnp.zeros((), jnp.int32),
         good_value=jnp.asarray(jnp.inf, jnp.float32),
@@ -149,7 +149,7 @@ def weigh(
         resting=restoring == 0,
         nonfinite=nonfinite,
         seen=seen,
-        started=~jnp.isnan(levels.first_value),
+        started=jnp.isfinite(levels.first_value),
         first=first,
         lowest=lowest,
         first_norm=first_norm,
@@ -172,14 +172,12 @@ def _begun(
     """The first loss, the lowest, and the first gradient norm, with this step's."""
     value, norm = signals.objective.value, signals.grad_norm
     first = jnp.where(
-        seen & (jnp.isnan(levels.first_value) | replayed),
-        jnp.fmax(levels.first_value, value),
+        seen & (~jnp.isfinite(levels.first_value) | replayed),
+        jnp.maximum(levels.first_value, value),
         levels.first_value,
     )
     lowest = jnp.minimum(levels.lowest_value, value)
-    first_norm = jnp.where(
-        jnp.isnan(levels.first_norm) & (norm > 0), norm, levels.first_norm
-    )
+    first_norm = jnp.where(levels.first_norm > 0, levels.first_norm, norm)
     return first, jnp.where(seen, lowest, levels.lowest_value), first_norm
 
 
@@ -187,12 +185,14 @@ def _far_above_start(
     signals: Signals, levels: Levels, first: jax.Array, signed: jax.Array, law: Audit
 ) -> jax.Array:
     """Whether the loss is far above the first one, bool[]."""
+    begun = jnp.isfinite(first)
+    first = jnp.where(begun, first, 0.0)
     margin = jnp.maximum(
         jnp.where(signed, 0.0, law.start_share * jnp.abs(first)),
         law.start_jitters * levels.audit_jitter,
     )
     jitter_known = levels.audit_calm >= law.calm_changes
-    far = signals.objective.value > first + margin
+    far = begun & (signals.objective.value > first + margin)
     return far & (~signed | jitter_known)
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from adaptive_optax import _trees
 from adaptive_optax.law import Law
 from adaptive_optax.supervise.divergence_guard import GuardRuling
 from adaptive_optax.supervise.evidence import Evidence, one_less
@@ -86,7 +87,8 @@ def update(
     begins = free & e.known & still & ~e.held & ~retried & (e.log_scale < target)
 
     gap = jnp.where(begins, target - e.log_scale, 0.0)
-    watch = (jnp.ceil(gap / retry.pace) + retry.watch).astype(jnp.int32)
+    watch = jnp.ceil(gap / retry.pace) + retry.watch
+    watch = jnp.minimum(watch, _trees.LARGEST_COUNT).astype(jnp.int32)
     retrying = jnp.where(e.seen, one_less(old.retrying), old.retrying)
     retrying = jnp.where(begins, watch, retrying)
     judged_again = e.repeat & checking_restore  # with the good parameters

@@ -17,13 +17,17 @@ class RecoveryState(NamedTuple):
     """State of the supervisor."""
 
     copy: rollback.CopyState
-    remembered: jax.Array  # f32[k], see `supervisor.Judges`
+    remembered: jax.Array  # f32[rows, 8], see `supervisor.Judges`
 
     @property
     def judges(self) -> supervisor.Judges:
         """The supervisor's memory, unpacked, by its names."""
-        packed = _trees.scalar_of(self.remembered)
-        return _trees.unpack(packed, jax.eval_shape(supervisor.init_judges, Law()))
+        return judges_of(_trees.scalar_of(self.remembered))
+
+
+def judges_of(remembered: jax.Array) -> supervisor.Judges:
+    """The entries of the packed memory; leading axes of a batch stay."""
+    return _trees.unpack(remembered, jax.eval_shape(supervisor.init_judges, Law()))
 
 
 class Supervision(NamedTuple):

@@ -225,5 +225,5 @@ def proceed(state: Judges, *, nonfinite: jax.Array) -> tuple[Verdict, Judges]:
 def warm_up(state: Judges, law: Law) -> jax.Array:
     """Share of the rate that this step takes in the audit, f32[] in (0, 1]."""
     return start_audit.warm_up(
-        state.audit, ~jnp.isnan(state.levels.first_value), law.audit or Audit()
+        state.audit, jnp.isfinite(state.levels.first_value), law.audit or Audit()
     )

@@ -18,6 +18,7 @@ from adaptive_optax.freeze.criterion import FreezeState
 from adaptive_optax.rules.blend import BlendState
 from adaptive_optax.sense.sensor import FED
 from adaptive_optax.state import READINGS, AdaptiveSchedulerState
+from adaptive_optax.supervise import stage as supervision
 from adaptive_optax.supervise.stage import RecoveryState
 
 _PIECES = (
@@ -127,14 +128,7 @@ def _fields(node: Any) -> dict[str, Any]:
     if isinstance(node, AverageState):
         return {"average_count": node.average_count}
     if isinstance(node, RecoveryState):
-        judges = node.judges
-        return {
-            "restores": judges.restores,
-            "strikes": judges.strikes,
-            "audit_left": judges.audit.audit_left,
-            "audit_failures": judges.audit.audit_failures,
-            "retrying": judges.retry.retrying,
-        }
+        return {"remembered": node.remembered}
     if isinstance(node, DitherState):
         return {"dither_count": node.dither_count}
     return {}
@@ -147,11 +141,14 @@ def _read(fields: dict[str, jax.Array]) -> dict[str, jax.Array]:
     for key, x in fields.items():
         prefix, name = key[: key.rfind("/") + 1], key[key.rfind("/") + 1 :]
         if name == "readings":
-            found = _trees.unpack(x, [np.float32(0)] * len(READINGS))
-            result |= {
-                prefix + reading: jnp.copy(y)
-                for reading, y in zip(READINGS, found, strict=True)
-            }
+            values = _trees.unpack(x, [np.float32(0)] * len(READINGS))
+            found = dict(zip(READINGS, values, strict=True))
+            result |= {prefix + reading: y for reading, y in found.items()}
+        elif name == "remembered":
+            found = _remembered(supervision.judges_of(x))
+            result |= {prefix + what: y for what, y in found.items()}
+        elif name == "nonfinite":
+            result |= {f"{prefix}nonfinite_{of}": x[..., i] for i, of in enumerate(FED)}
         elif name == "frozen_leaves":
             result[key] = jnp.mean(x.astype(jnp.float32), axis=-1)
         else:
@@ -160,12 +157,16 @@ def _read(fields: dict[str, jax.Array]) -> dict[str, jax.Array]:
 
 
 def _sensor(sensor: Any) -> dict[str, Any]:
+    return {"steps": sensor.signal_count, "nonfinite": sensor.nonfinite}
+
+
+def _remembered(judges: Any) -> dict[str, Any]:
     return {
-        "steps": sensor.signal_count,
-        **{
-            f"nonfinite_{name}": _trees.scalar_of(sensor.nonfinite)[..., i]
-            for i, name in enumerate(FED)
-        },
+        "restores": judges.restores,
+        "strikes": judges.strikes,
+        "audit_left": judges.audit.audit_left,
+        "audit_failures": judges.audit.audit_failures,
+        "retrying": judges.retry.retrying,
     }
 
 

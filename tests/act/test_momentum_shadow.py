@@ -124,9 +124,6 @@ FILTERS = {
     "adam": ao.filters.adam,
     "adamw": functools.partial(ao.filters.adamw, weight_decay=0.0),
     "adagrad": ao.filters.adagrad,
-    "clipped adam": lambda learning_rate, b1: optax.chain(
-        optax.clip(1.0), ao.filters.adam(learning_rate, b1)
-    ),
 }
 
 
@@ -174,3 +171,50 @@ def test_our_filters_step_as_they_would_alone_whatever_the_momentum_does(name, p
     # And no path of it makes a step on a constant gradient longer than it ends up.
     limit = {"adagrad": 0.1, "nesterov": 0.1 * 3 / 0.1, "momentum_sgd": 0.1 * 3 / 0.1}
     assert np.abs(ours).max() <= limit.get(name, 0.1) * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("foreign", [optax.sgd, optax.nadam])
+def test_a_filter_of_ours_beside_a_foreign_one_does_not_undo_its_correction(foreign):
+    # The whole factory went without: a step was fifty times longer.
+    argument = "momentum" if foreign is optax.sgd else "b1"
+
+    def factory(learning_rate, momentum):
+        return optax.partition(
+            {
+                "theirs": foreign(learning_rate, **{argument: momentum}),
+                "ours": ao.filters.momentum_sgd(learning_rate, momentum),
+            },
+            lambda tree: jax.tree.map(lambda _: "theirs", tree),
+        )
+
+    rule = Rule(
+        lambda: (), lambda s, state: (jnp.where(s.count == 0, jnp.log(50.0), 0), state)
+    )
+    tx = ao.adaptive_scheduler(
+        factory,
+        0.1,
+        momentum=0.5,
+        momentum_rule=rule,
+        rule=Rule(lambda: (), lambda s, state: (jnp.float32(0), state)),
+        average=False,
+        recovery=False,
+    )
+    params = {"a": jnp.ones(2)}
+    update, state = jax.jit(tx.update), tx.init(params)
+    longest = 0.0
+    for _ in range(200):
+        steps, state = update(params, state, params, value=1.0)
+        longest = max(longest, float(jnp.abs(steps["a"]).max()))
+    assert float(state.momentum) == pytest.approx(0.99)
+    assert longest <= 0.1 * (2 if foreign is optax.sgd else 1) * 1.01
+
+
+def test_a_momentum_of_the_factorys_own_is_what_its_state_is_made_of():
+    # The heavy ball's gain was fixed at that of no momentum: steps a tenth as long.
+    held = Rule(lambda: (), lambda s, state: (jnp.float32(0), state))
+    params, ends = jnp.ones(3), []
+    for options in ({}, {"momentum": 0.9}):
+        factory = functools.partial(ao.filters.momentum_sgd)
+        tx = ao.adaptive_scheduler(factory, 0.1, momentum_rule=held, **options)
+        ends.append(tx.update(params, tx.init(params), params, value=1.0))
+    np.testing.assert_array_equal(ends[0][0], ends[1][0])

@@ -136,6 +136,20 @@ def collectives(compiled):
             yield found[2], int(np.prod([int(n) for n in shape.split(",") if n]))
 
 
+def test_gradients_may_be_sharded_in_their_own_way():
+    mesh = mesh_of(AxisType.Explicit)
+    tx = ao.adaptive_scheduler(optax.sgd, 0.1, average=False)
+    with jax.set_mesh(mesh):
+        params = jax.device_put(jnp.ones((16, 8)), NamedSharding(mesh, P()))
+        grads = jax.device_put(jnp.ones((16, 8)), NamedSharding(mesh, P("x")))
+        state, ends = tx.init(params), []
+        for _ in range(3):
+            updates, state = tx.update(grads, state, params, value=1.0)
+            ends.append(updates)
+    assert int(state.sensor.cosines[3, 0]) == 2  # steps that were compared
+    np.testing.assert_allclose(ends[0], -0.1 * 2 / 20, rtol=1e-6)
+
+
 def test_eight_devices_agree_with_one_and_exchange_scalars_only():
     # Anything parameter-sized between devices would make the controller cost a step.
     options = EVERYTHING | {"sketch": 1 / 64, "total_steps": 70}
