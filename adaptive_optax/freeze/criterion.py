@@ -217,7 +217,8 @@ def _patterns(name: str, value: Any) -> tuple[str, ...]:
     Raises:
       TypeError: If they are no strings.
     """
-    patterns = (value,) if isinstance(value, str) else tuple(value)
+    listed = isinstance(value, Sequence) and not isinstance(value, str)
+    patterns = tuple(value) if listed else (value,)
     for pattern in patterns:
         if not isinstance(pattern, str):
             raise TypeError(

@@ -30,6 +30,7 @@ FAST, SLOW = 0.9, 0.98  # decays of the means of the values
 SPREAD, CALM = 0.95, 0.995  # of the innovations, now and in the long run
 SUCCESS = 0.95
 FAR, NEAR = 2.0, 8.0  # powers of the polynomial means: about the last 1/3 and 1/9
+FAST_ERROR = math.sqrt((1 - FAST) / (1 + FAST))  # of the fast mean, in noises
 LOSS, REWARD = 0, 1  # columns of the bank
 BETTER = np.asarray([1.0, -1.0], np.float32)  # a fall of the loss, a rise of the reward
 

@@ -16,7 +16,6 @@ that the loss cannot go below 0. Once a loss has been at or below 0, only the no
 what is high, with half the range that the loss has covered in place of |good|.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +23,7 @@ import jax.numpy as jnp
 
 from adaptive_optax._types import Signals
 from adaptive_optax.law import Audit, Guard, Law, Retry
+from adaptive_optax.sense.series import FAST_ERROR
 
 
 class Levels(NamedTuple):
@@ -126,7 +126,7 @@ def weigh(
     loss_scale = jnp.where(signed, 0.5 * (first - lowest), jnp.abs(good))
     allowed = guard.loss_scales * loss_scale + guard.noises * levels.good_noise
     rise = (loss.value - good) / allowed
-    fast_error = loss.noise * math.sqrt(0.1 / 1.9)
+    fast_error = loss.noise * FAST_ERROR
     share = jnp.where(signed, 0.0, law.unmoved * loss_scale)
     # Loss and average, because the average remembers a bad batch for many steps. Right
     # after a restore there is only one loss.

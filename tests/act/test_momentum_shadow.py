@@ -173,7 +173,7 @@ def test_our_filters_step_as_they_would_alone_whatever_the_momentum_does(name, p
     assert np.abs(ours).max() <= limit.get(name, 0.1) * (1 + 1e-5)
 
 
-@pytest.mark.parametrize("foreign", [optax.sgd, optax.nadam])
+@pytest.mark.parametrize("foreign", [optax.sgd, optax.adam])
 def test_a_filter_of_ours_beside_a_foreign_one_does_not_undo_its_correction(foreign):
     # The whole factory went without: a step was fifty times longer.
     argument = "momentum" if foreign is optax.sgd else "b1"
