@@ -218,7 +218,7 @@ def _patterns(name: str, value: Any) -> tuple[str, ...]:
       TypeError: If they are no strings.
     """
     listed = isinstance(value, Sequence) and not isinstance(value, str)
-    patterns = tuple(value) if listed else (value,)
+    patterns: tuple[Any, ...] = tuple(value) if listed else (value,)
     for pattern in patterns:
         if not isinstance(pattern, str):
             raise TypeError(
