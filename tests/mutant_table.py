@@ -450,7 +450,7 @@ MUTANTS = (
     ),
     *of(
         "act/stage.py",
-        "test_loop.py",
+        "contract/test_wrappers.py",
         ("if make is None or", "if"),
     ),
     *of(

@@ -19,7 +19,7 @@ from tests.contract.registry import (
     some_params,
     wrap,
 )
-from tests.helpers import few
+from tests.helpers import always, few
 
 STEPS = 30
 
@@ -160,6 +160,15 @@ def test_around_injected_hyperparams_the_gains_are_set():
     expected, _ = run(ao.adaptive_scheduler(optax.sgd, 0.1, **options), 6)
     chex.assert_trees_all_close(params, expected, rtol=1e-5)
     assert float(state.lr_scale) != 1.0
+
+
+def test_a_momentum_rule_moves_the_momentum_that_was_injected():
+    injected = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1, momentum=0.5)
+    options = LIVELY | {"momentum": 0.9, "momentum_rule": always(0.1)}
+    tx = ao.adaptive_scheduler(injected, **options)
+    _, state = run(tx, steps=3)
+    assert state.shadow == ()  # nothing can be made anew to measure its steps
+    assert float(state.momentum) == pytest.approx(1 - 0.1 * np.exp(-0.3))
 
 
 def test_around_injected_hyperparams_the_user_may_still_set_them():
