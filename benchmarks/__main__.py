@@ -1,8 +1,9 @@
 """The judge's command line.
 
-    python -m benchmarks run --suite quick      development workloads, minutes
-    python -m benchmarks run --suite full       everything, under two hours on 2 cores
+    python -m benchmarks run --suite quick      development draws, ten minutes
+    python -m benchmarks run --suite full       fresh draws and all peers, two hours
     python -m benchmarks report --suite full    REPORT.md and its figures
+    python -m benchmarks report --readme        the README's table
     python -m benchmarks compare A B            two configurations of ours
     python -m benchmarks oracles                tune the schedules that we measure by
     python -m benchmarks ablate                 each part of the law taken out once
@@ -16,29 +17,30 @@ the cells that the change touches.
 """
 
 import sys
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from benchmarks import (
     ablation,
     cells,
+    families,
     hashes,
     held_out,
     peers,
     protocol,
-    standings,
     summary,
-    workloads,
 )
 from benchmarks import apart as aparts
 from benchmarks import compare as comparing
-from benchmarks import cost as costing
-from benchmarks import replay as replaying
+from benchmarks import oracles as tuning
 from benchmarks import report as reporting
+from benchmarks.cost import cost
 from benchmarks.freezing.report import freezing
 from benchmarks.progress import progress
+from benchmarks.replay import replay
 
 app = tyro.extras.SubcommandApp()
 
@@ -46,71 +48,95 @@ app = tyro.extras.SubcommandApp()
 @app.command
 def run(
     *,
-    suite: str = "quick",
-    workload: tuple[str, ...] = (),
+    suite: Literal["quick", "full"] = "quick",
+    draw_seed: int | None = None,
+    family: tuple[str, ...] = (),
     peer: tuple[str, ...] = (),
     workers: int | None = None,
 ) -> None:
     """Run a suite's missing cells, and write its summary and report.
 
     Args:
-      suite: ``quick`` or ``full``.
-      workload: Only these; no report is written then.
-      peer: Only these; no report is written then.
+      suite: ``quick`` trains the development draws, ``full`` draws that no run has
+        scored.
+      draw_seed: Of a full run's draws; a fresh one by default, or that of a full run
+        which was interrupted. It is written into ``held_out.md``, and refused there
+        after.
+      family: Only these; no report is written then, and only development draws run.
+      peer: Only these; likewise.
       workers: Processes, one a core by default.
     """
-    chosen = protocol.suite(suite)
-    protocol.known(workload, workloads.NAMES, "workload")
+    protocol.known(family, families.NAMES, "family")
     protocol.known(peer, tuple(peers.PEERS), "peer")
-    partial = bool(workload or peer)
-    chosen = chosen._replace(
-        workloads=workload or chosen.workloads, peers=peer or chosen.peers
-    )
-    oracles = protocol.compute_oracles(chosen.workloads, workers=workers)
-    wanted = protocol.suite_cells(chosen, oracles)
-    done = list(progress(cells.run(wanted, workers=workers), wanted))
+    if suite == "quick" and draw_seed is not None:
+        raise ValueError("--draw-seed is for --suite full; quick's draws are fixed.")
+    partial = bool(family or peer)
+    if partial and suite == "full":
+        raise ValueError("a full run is scored whole; leave --family and --peer out.")
+    if suite == "full":
+        chosen = protocol.full(held_out.begin(draw_seed))
+        print(f"draw seed {chosen.draw_seed}")
+    else:
+        chosen = protocol.quick()
+        chosen = chosen._replace(
+            names=family or chosen.names, peers=peer or chosen.peers
+        )
+    start = time.monotonic()
+    tuned = tuning.compute(chosen.problems, workers=workers)
+    wanted = protocol.suite_cells(chosen, tuned)
+    done = [r for r, _ in progress(cells.run(wanted, workers=workers), wanted)]
     if partial:
         return
-    table = summary.summarise(chosen, (result for result, _ in done), oracles)
+    minutes = (time.monotonic() - start) / 60
+    table = summary.summarise(chosen, done, tuned, minutes)
     print(f"wrote {summary.save(table, _folder(suite))}")
-    if standings.names(table, "held_out") and any(fresh for _, fresh in done):
-        held_out.log(table)
+    if suite == "full":
+        held_out.record(table)
     report(suite=suite)
 
 
 @app.command
-def report(*, suite: str = "full") -> None:
+def report(*, suite: Literal["quick", "full"] = "full", readme: bool = False) -> None:
     """Write the report of the last run of a suite.
 
     Args:
-      suite: ``quick`` or ``full``; that of ``quick`` is not kept in the repository.
+      suite: Which.
+      readme: Print the README's table, and write nothing.
     """
-    protocol.suite(suite)
-    folder = _folder(suite)
-    print(f"wrote {reporting.write(summary.load(suite, folder), folder)}")
+    table = summary.load(suite, _folder(suite))
+    if readme:
+        print(reporting.readme(table))
+    else:
+        print(f"wrote {reporting.write(table, _folder(suite))}")
 
 
 def _folder(suite: str) -> Path:
-    """Only the full suite's results are kept in the repository."""
-    return summary.RESULTS if suite == "full" else cells.CACHE / suite
+    """``results`` holds the full suite's, and the quick one's a folder below."""
+    return summary.RESULTS if suite == "full" else summary.RESULTS / "development"
 
 
 @app.command
-def ablate(*, workload: tuple[str, ...] = (), workers: int | None = None) -> None:
+def ablate(*, family: tuple[str, ...] = (), workers: int | None = None) -> None:
     """Take each part of the law out once, and walk along the trust in the base rate.
 
     Args:
-      workload: Only these; the table is printed and not written then.
+      family: Only these; the table is printed and not written then.
       workers: Processes, one a core by default.
     """
-    text = ablation.table(workload or ablation.PAIRS, workers=workers)
+    text = ablation.table(_development(family), workers=workers)
     print(text)
-    if not workload:
+    if not family:
         head = (
             "# What each part of the law earns\n\n`python -m benchmarks ablate`, "
             f"law `{hashes.law_hash()}`.\n\n"
         )
         (summary.RESULTS / "ablation.md").write_text(f"{head}{text}\n")
+
+
+def _development(family: tuple[str, ...], draws: int = 1) -> tuple[str, ...]:
+    """Development draws, of some families or of all."""
+    protocol.known(family, families.NAMES, "family")
+    return families.draws(families.DEVELOPMENT, draws, family or families.NAMES)
 
 
 @app.command
@@ -147,85 +173,66 @@ def compare(
     a: Annotated[str, tyro.conf.Positional],
     b: Annotated[str, tyro.conf.Positional],
     *,
-    workload: tuple[str, ...] = (),
+    family: tuple[str, ...] = (),
+    draws: int = 1,
     seeds: int = len(protocol.SEEDS),
+    other_seeds: bool = False,
     workers: int | None = None,
 ) -> None:
-    """Set two configurations of ours side by side, on development workloads.
+    """Set two configurations of ours side by side, on development draws.
 
     Args:
       a: ``nudge``, ``mode=search,slew=0.1``, or either with ``@REV`` for the package as
         it was at a commit.
       b: The same.
-      workload: Only these.
+      family: Only these.
+      draws: How many of each family.
       seeds: How many.
+      other_seeds: Give the second side seeds of its own. Two names of one law must
+        then tie.
       workers: Processes, one a core by default.
     """
-    development = protocol.suite("quick").workloads
-    held = [name for name in workload if name not in development]
-    protocol.known(workload, workloads.NAMES, "workload")
-    if held:
-        raise ValueError(
-            f"{', '.join(held)}: held out, scored by the full report alone; compare on "
-            f"{', '.join(development)}."
-        )
     print(
         comparing.compare(
             a,
             b,
-            workload or development,
+            _development(family, draws),
             seeds=tuple(range(seeds)),
+            other_seeds=other_seeds,
             workers=workers,
         )
     )
 
 
 @app.command
-def oracles(*, workers: int | None = None) -> None:
-    """Tune the schedules of every workload that has no stored oracle.
+def oracles(
+    *, family: tuple[str, ...] = (), draws: int = 1, workers: int | None = None
+) -> None:
+    """Tune the reference schedules of every development draw that has none stored.
 
     Args:
+      family: Only these.
+      draws: How many of each family.
       workers: Processes, one a core by default.
     """
-    found = protocol.compute_oracles(workloads.NAMES, workers=workers)
-    for name, oracle in found.items():
-        print(
-            name,
-            *(f"{peer} {oracle[peer]['rate']:.3g}" for peer in protocol.ORACLE_PEERS),
-            sep="  ",
-        )
+    for name, oracle in tuning.compute(
+        _development(family, draws), workers=workers
+    ).items():
+        for i, instance in enumerate(oracle["instances"]):
+            print(
+                f"{name} instance {i}",
+                *(f"{p} {instance[p]['rate']:.3g}" for p in protocol.REFERENCES),
+                sep="  ",
+            )
 
 
-@app.command
-def replay(
-    *,
-    write: Path | None = None,
-    against: Path | None = None,
-    run: tuple[str, ...] = (),
-) -> None:
-    """Record the gains of 32 runs, or set them beside a recording.
-
-    Args:
-      write: File to record into, an ``.npz``.
-      against: File to compare with.
-      run: Only these, by their names in `benchmarks.replay`.
-    """
-    if (write is None) == (against is None):
-        raise ValueError("give --write FILE or --against FILE, one of them.")
-    protocol.known(run, tuple(replaying.RUNS), "run")
-    lines = replaying.write(write, run) if write else replaying.against(against, run)
-    for line in lines:
-        print(line, flush=True)
-
-
+app.command(replay)
+app.command(cost)
 app.command(freezing)
 
 
 def main() -> None:
     """Run a subcommand; a mistake in its arguments is one line."""
-    if sys.argv[1:2] == ["cost"]:
-        costing.main(sys.argv[2:])
-        return
     try:
         app.cli(prog="python -m benchmarks", description=__doc__)
     except (ValueError, KeyboardInterrupt) as error:

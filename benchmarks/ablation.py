@@ -1,27 +1,16 @@
 """Each part of the law taken out once, and a range of trusts in the base rate.
 
 A part is taken out of the `Law`, and all else stays as it is. Only development
-workloads are run, some of them also under optimizers that are not their own.
+draws are run.
 """
 
 from typing import Any
 
-import numpy as np
-
-from benchmarks import cells, markdown, protocol
+from benchmarks import cells, markdown, oracles, protocol, scoring
 from benchmarks.cells import Cell
+from benchmarks.compare import finals, place
 from benchmarks.progress import progress
 
-PAIRS = (
-    "quadratic",
-    "logistic/lion",
-    "digits_mlp",
-    "digits_mlp@80/rmsprop",
-    "factorization@120/adam",
-    "shift/adagrad",
-    "bandit@80",
-    "sine",
-)
 PARTS = {
     "the warm-up of the audit": "law__audit__warmup_steps=1",
     "the audit": "law__audit=None",
@@ -52,61 +41,65 @@ TRUSTS = {
     "12": "ours(mode=12)",
     "inf, safe": "safe",
 }
-LABELS = ("x0.01", "x0.1", "x1", "x3.16", "x10", "x100", "x1000", "x10000", "default")
+LABELS = (*protocol.FACTORS, "default")
+HEAD = (*LABELS, "x0.3 to x3", "all rates")
 
 
 def table(
-    names: tuple[str, ...] = PAIRS,
+    problems: tuple[str, ...],
     *,
     seeds: tuple[int, ...] = protocol.SEEDS,
     workers: int | None = None,
 ) -> str:
     """Run what is missing and write both tables as Markdown."""
-    oracles = protocol.compute_oracles(names, workers=workers)
+    tuned = oracles.compute(problems, workers=workers)
     variants = {"nothing": "nudge"}
     variants |= {part: f"ours({text})" for part, text in PARTS.items()}
     variants |= TRUSTS
     wanted = {
-        (variant, name): Cell(
-            name, peer, tuple(protocol.lanes(name, peer, oracles).items()), seeds, ""
-        )
+        (variant, name): Cell(name, peer, protocol.lanes(name, peer, tuned), seeds)
         for variant, peer in variants.items()
-        for name in names
+        for name in problems
     }
     todo = list(dict.fromkeys(wanted.values()))
     done = {r.cell: r for r, _ in progress(cells.run(todo, workers=workers), todo)}
 
-    def ratios(variant: str, kind: str = "own") -> np.ndarray:
-        return np.stack(
-            [
-                protocol.finals(done[wanted[variant, name]], kind, LABELS)
-                / oracles[name]["cosine"]["metric"]
-                for name in names
-            ]
-        )  # [W, L, S]
+    def over_all(variant: str, kind: str = "own") -> tuple[str, ...]:
+        """Without the part over with it: above 1 the part earns its place."""
+        logs = {
+            label: scoring.log_ratios(
+                *(
+                    {place(n): finals(done[wanted[v, n]], label, k) for n in problems}
+                    for v, k in ((variant, kind), ("nothing", "own"))
+                )
+            )
+            for label in LABELS
+        }
+        near = scoring.pooled([logs[label] for label in protocol.NEAR])
+        every = scoring.pooled([logs[label] for label in protocol.FACTORS])
+        means = [scoring.mean(logs[label]) for label in LABELS]
+        return (
+            *(f"{found.value:.3f}" for found in means),
+            f"{scoring.mean(near):.3f}",
+            f"{scoring.mean(every):.3f}",
+        )
 
-    parts = {part: ratios(part) for part in ("nothing", *PARTS)}
-    parts["the average of the parameters"] = ratios("nothing", "last")
-    curve = {trust: ratios(trust) for trust in TRUSTS}
+    parts: dict[str, Any] = {part: over_all(part) for part in PARTS}
+    parts["the average of the parameters"] = over_all("nothing", "last")
+    curve = {trust: over_all(trust) for trust in TRUSTS}
     return "\n\n".join(
         [
-            f"{len(names)} development pairs of workload and optimizer: "
-            f"{', '.join(names)}. {len(seeds)} seeds; geometric means of the final "
-            "metric over the oracle's, ratios clipped to [0.1, 10] so that no one "
-            "workload rules.",
+            f"{len(problems)} development draws, {protocol.INSTANCES} instances, "
+            f"{len(seeds)} seeds; geometric means of the final metric over that of the "
+            f"whole law, ratios clipped to [{1 / scoring.CLIP:g}, {scoring.CLIP:g}], "
+            "trades weigh alike; 95 % intervals. Above 1 the part earns its place.",
             "## Without one part",
-            _markdown("without", parts),
+            markdown.table(
+                ("without", *HEAD), [(name, *row) for name, row in parts.items()]
+            ),
             "## The trust in the base rate",
-            _markdown("trust", curve),
+            markdown.table(
+                ("trust", *HEAD), [(name, *row) for name, row in curve.items()]
+            ),
         ]
-    )
-
-
-def _markdown(what: str, rows: dict[str, Any]) -> str:
-    def means(ratio: np.ndarray) -> np.ndarray:
-        return np.exp(np.clip(np.log(ratio), -np.log(10), np.log(10)).mean((0, 2)))
-
-    return markdown.table(
-        (what, *LABELS),
-        ((name, *(f"{m:.2f}" for m in means(x))) for name, x in rows.items()),
     )

@@ -1,10 +1,10 @@
 """Many cells on all cores, each remembered by the hash of all that it depends on.
 
-A cell's key is the hash of its workload's, its peer's and the experiment's code (as
+A cell's key is the hash of its family's, its peer's and the experiment's code (as
 syntax trees without docstrings, so that a comment costs nothing), for a peer of ours
-also of the package's, with the rates, the seeds and the versions of JAX and Optax. A
-finished cell is written whole or not at all: an interrupted run loses the cells under
-way, one a core.
+also of the package's, with the draw, the rates, the seeds and the versions of JAX and
+Optax. A finished cell is written whole or not at all: an interrupted run loses the
+cells under way, one a core.
 """
 
 import concurrent.futures
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import hashes, peers, workloads
+from benchmarks import families, hashes, peers, xla
 from benchmarks.peers.inner import OPTIMIZERS
 
 CACHE = hashes.ROOT / ".benchmarks"
@@ -32,8 +32,11 @@ RECORDING = Path(__file__).parent / "peers" / "recording.py"
 # One core a worker: the lanes are the parallelism, threads inside one only quarrel. And
 # a cell compiles for longer than it runs, so let the compiler do less: it halves that.
 XLA_FLAGS = (
-    "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1 "
-    "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
+    "--xla_cpu_multi_thread_eigen=false",
+    "--xla_backend_optimization_level=1",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=1",
+    "--xla_cpu_use_fusion_emitters=false",
 )
 CURVES = ("last", "average", "own")
 # What reading a damaged file may raise.
@@ -43,9 +46,10 @@ DAMAGE = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.erro
 class Cell(NamedTuple):
     """What to run. Two equal cells give the same result."""
 
-    workload: str  # a name in `workloads`
+    problem: str  # a name in `families`, as "conv@0.1"
     peer: str  # a name that `peers.get` knows
-    rates: tuple[tuple[str, float], ...]  # (label, learning rate or factor)
+    # (label, a learning rate or a factor for each instance)
+    rates: tuple[tuple[str, tuple[float, ...]], ...]
     seeds: tuple[int, ...]
     code: str = ""  # folder that holds another version of the package; "": this one
 
@@ -54,15 +58,16 @@ class Result(NamedTuple):
     """What came out: curves, or why there are none."""
 
     cell: Cell
-    curves: dict[str, np.ndarray]  # name -> f32[rates, seeds, evaluations + 1]
-    traces: dict[str, np.ndarray]  # name -> f32[rates, horizon]
+    # name -> f32[rates, instances, seeds, evaluations + 1]
+    curves: dict[str, np.ndarray]
     error: str | None  # what the peer raised
     seconds: float  # to run all lanes
     compile_seconds: float
 
-    def curve(self, kind: str, label: str) -> np.ndarray:
-        """f32[seeds, evaluations + 1] of one rate."""
-        return self.curves[kind][[name for name, _ in self.cell.rates].index(label)]
+    def finals(self, kind: str, label: str) -> np.ndarray:
+        """f32[instances, seeds]: the metric at the end of one rate's runs."""
+        labels = [name for name, _ in self.cell.rates]
+        return self.curves[kind][labels.index(label), ..., -1]
 
 
 def key(cell: Cell) -> str:
@@ -70,15 +75,17 @@ def key(cell: Cell) -> str:
     import jax
     import optax
 
-    peer = peers.get(cell.peer)
+    peer, drawn = peers.get(cell.peer), families.get(cell.problem)
     make = peer.make.func if isinstance(peer.make, functools.partial) else peer.make
     source = Path(inspect.getsourcefile(make) or "")
     return hashes.digest(
         [
-            hashes.problem_hash(cell.workload),
+            hashes.problem_hash(drawn.family),
             # The judge's average is the package's; no oracle looks at it.
             hashes.syntax_hash(hashes.ROOT / "adaptive_optax" / "act" / "average.py"),
-            *cell.workload.removeprefix(workloads.own_name(cell.workload)).split(),
+            cell.problem,
+            sorted(drawn.shape.items()),
+            drawn.optimizer,
             cell.peer,
             hashes.syntax_hash(source),
             hashes.law_hash(cell.code) if peer.ours else hashes.syntax_hash(RECORDING),
@@ -94,18 +101,19 @@ def compute(cell: Cell) -> Result:
     """Run one cell in this process. A peer that raises is a result too."""
     from benchmarks import experiment
 
-    workload, peer = workloads.get(cell.workload), peers.get(cell.peer)
-    inner = OPTIMIZERS[workload.optimizer].factory
-    rates = [rate for _, rate in cell.rates]
+    drawn, peer = families.get(cell.problem), peers.get(cell.peer)
+    inner = OPTIMIZERS[drawn.optimizer].factory
+    rates = np.array([rates for _, rates in cell.rates], np.float32)
+    worlds = families.instances(cell.problem, rates.shape[1])
     try:
-        done = experiment.run(workload, peer, inner, rates, cell.seeds)
+        done = experiment.run(drawn.problem, peer, inner, rates, worlds, cell.seeds)
     except Exception as error:  # whatever it is, the peer did not train
         text = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-        return Result(cell, {}, {}, text, 0.0, 0.0)
+        return Result(cell, {}, text, 0.0, 0.0)
     curves = {kind: getattr(done, kind) for kind in CURVES}
-    return Result(
-        cell, curves, done.traces, None, done.run_seconds, done.compile_seconds
-    )
+    if done.learning_rate is not None:
+        curves["learning_rate"] = done.learning_rate
+    return Result(cell, curves, None, done.run_seconds, done.compile_seconds)
 
 
 def save(result: Result, path: Path) -> None:
@@ -116,7 +124,6 @@ def save(result: Result, path: Path) -> None:
         "compile_seconds": result.compile_seconds,
     }
     arrays = {f"curve:{name}": array for name, array in result.curves.items()}
-    arrays |= {f"trace:{name}": array for name, array in result.traces.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         np.savez_compressed(file, meta=np.array(json.dumps(meta)), **arrays)
@@ -131,23 +138,19 @@ def load(cell: Cell, path: Path) -> Result | None:
         with path.open("rb") as raw, np.load(raw) as file:
             meta = json.loads(str(file["meta"]))
             named = {name: file[name] for name in file.files}
-        curves = {kind: named[f"curve:{kind}"] for kind in CURVES if not meta["error"]}
-        traces = {
-            name.removeprefix("trace:"): array
+        curves = {
+            name.removeprefix("curve:"): array
             for name, array in named.items()
-            if name.startswith("trace:")
+            if name.startswith("curve:")
         }
+        if not meta["error"] and set(CURVES) - set(curves):
+            raise KeyError(f"no {CURVES}")
         return Result(
-            cell,
-            curves,
-            traces,
-            meta["error"],
-            meta["seconds"],
-            meta["compile_seconds"],
+            cell, curves, meta["error"], meta["seconds"], meta["compile_seconds"]
         )
     except DAMAGE as error:
         print(
-            f"{cell.workload} x {cell.peer}: the remembered cell {path.name} is "
+            f"{cell.problem} x {cell.peer}: the remembered cell {path.name} is "
             f"damaged ({type(error).__name__}) and is computed again",
             file=sys.stderr,
         )
@@ -200,7 +203,7 @@ def _pooled(some: Sequence[Cell], code: str, workers: int) -> Iterator[Result]:
 def _for_children(code: str) -> Iterator[None]:
     """What a spawned process inherits: flags for XLA, and which package it finds."""
     flags, path = os.environ.get("XLA_FLAGS"), list(sys.path)
-    os.environ["XLA_FLAGS"] = f"{flags or ''} {XLA_FLAGS}".strip()
+    os.environ["XLA_FLAGS"] = " ".join([*(flags or "").split(), *xla.known(XLA_FLAGS)])
     if code:
         sys.path.insert(0, code)
     try:

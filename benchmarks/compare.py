@@ -11,13 +11,21 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
-from benchmarks import cells, hashes, markdown, peers, protocol, scoring
-from benchmarks.cells import Cell
+from benchmarks import (
+    cells,
+    families,
+    hashes,
+    markdown,
+    oracles,
+    peers,
+    protocol,
+    scoring,
+)
+from benchmarks.cells import Cell, Result
 from benchmarks.progress import progress
+from benchmarks.scoring import Place
 
-LABELS = ("default", *protocol.MISSPECIFIED)
+LABELS = (*protocol.FACTORS, "default")
 
 
 def sides(text: str, folder: Path) -> tuple[str, str]:
@@ -54,45 +62,83 @@ def checked_out(revision: str, folder: Path) -> str:
 def compare(
     a: str,
     b: str,
-    names: tuple[str, ...],
+    problems: tuple[str, ...],
     *,
     seeds: tuple[int, ...] = protocol.SEEDS,
+    other_seeds: bool = False,
     workers: int | None = None,
 ) -> str:
-    """Run what is missing and write the comparison as Markdown."""
+    """Run what is missing and write the comparison as Markdown.
+
+    Args:
+      a: A side.
+      b: Another.
+      problems: Draws.
+      seeds: Of both sides.
+      other_seeds: Give the second side seeds of its own: what differs between two
+        names of one law is then noise.
+      workers: Processes, one a core by default.
+    """
+    shifted = tuple(seed + len(seeds) for seed in seeds) if other_seeds else seeds
     with tempfile.TemporaryDirectory() as folder:
-        oracles = protocol.compute_oracles(names, workers=workers)
+        tuned = oracles.compute(problems, workers=workers)
         chosen = [sides(text, Path(folder)) for text in (a, b)]
         wanted = {
             (side, name): Cell(
                 name,
                 peer,
-                tuple(protocol.lanes(name, peer, oracles).items()),
-                seeds,
+                protocol.lanes(name, peer, tuned),
+                (seeds, shifted)[side],
                 code,
             )
             for side, (peer, code) in enumerate(chosen)
-            for name in names
+            for name in problems
         }
         todo = list(dict.fromkeys(wanted.values()))
         done = {r.cell: r for r, _ in progress(cells.run(todo, workers=workers), todo)}
-    finals = [
-        np.stack(
-            [protocol.finals(done[wanted[side, name]], "own", LABELS) for name in names]
+    logs = {
+        label: scoring.log_ratios(
+            *(
+                {
+                    place(name): finals(done[wanted[side, name]], label)
+                    for name in problems
+                }
+                for side in (0, 1)
+            )
         )
-        for side in (0, 1)
-    ]  # [W, L, S] each
-    ratios = finals[0] / finals[1]
-    groups = {"**all**": ratios}
-    groups |= {name: ratios[i : i + 1] for i, name in enumerate(names)}
-    rows = [
-        (name, *(f"{scoring.geometric_mean(r):.3f}" for r in some.swapaxes(0, 1)))
-        for name, some in groups.items()
+        for label in LABELS
+    }
+    near = scoring.pooled([logs[label] for label in protocol.NEAR])
+    every = scoring.pooled([logs[label] for label in protocol.FACTORS])
+    columns = {**logs, "x0.3 to x3": near, "all rates": every}
+    rows = [("**all**", *(f"{scoring.mean(c):.3f}" for c in columns.values()))]
+    of_family = [scoring.by_family(column) for column in columns.values()]
+    rows += [
+        (family, *(f"{found[family].value:.3f}" for found in of_family))
+        for family in of_family[0]
     ]
     lines = [
         f"Final metric of `{a}` over that of `{b}`; below 1 the first is better. "
-        f"{len(seeds)} seeds, 95 % bootstrap intervals.",
+        f"{len(problems)} development draws, {len(seeds)} seeds"
+        f"{', others for the second' if other_seeds else ''}, 95 % intervals.",
         "",
-        markdown.table(("workload", *LABELS), rows),
+        markdown.table(("family", *columns), rows),
     ]
     return "\n".join(lines)
+
+
+def place(name: str) -> Place:
+    """Where a draw weighs."""
+    drawn = families.get(name)
+    return Place(drawn.trade, drawn.family, name)
+
+
+def finals(result: Result, label: str, kind: str = "own"):
+    """f64[instances, seeds]: cleaned final metrics of a peer that must not fail."""
+    if result.error is not None:
+        raise RuntimeError(
+            f"{result.cell.peer} failed on {result.cell.problem}: {result.error}"
+        )
+    floor = families.get(result.cell.problem).problem.floor
+    start = result.curves["last"][0, ..., 0]
+    return scoring.cleaned(result.finals(kind, label), floor, start)

@@ -1,48 +1,61 @@
-"""The judge's vocabulary: what a workload is, and what a peer is.
+"""The judge's vocabulary: what a family of problems is, and what a peer is.
 
-A workload is pure JAX, so that `experiment` can run it under `jax.lax.scan` with seeds
-and learning rates vmapped. A peer is anything that a user could train it with.
+A problem is pure JAX, so that `experiment` can run it under `jax.lax.scan` with
+instances, seeds and learning rates vmapped. A peer is anything that a user could train
+it with.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import optax
 
 Params = Any
 Batch = Any
+World = Any  # a pytree of arrays: what one instance of a problem fixes
+Shape = dict[str, Any]
 
-Split = Literal["development", "held_out"]
 
+class Problem(NamedTuple):
+    """What a family builds of a shape. Every function is traced under `jax.vmap`.
 
-class Workload(NamedTuple):
-    """A training problem. Every function is traced under `jax.vmap`.
+    The *shape* (width, depth, batch, horizon) is static: it decides what is compiled.
+    The *world* is traced: the teacher, the noise, the scale of the initialisation, the
+    rows of the data that are trained on. Instances of one problem differ in it alone,
+    and run in one program.
 
-    The metric is lower-is-better and positive where it makes sense (a reward is turned
-    into a regret). ``floor`` is the noise level of the metric: whatever lies below it
-    counts as the floor, so that a run at 1e-12 is no better than one at 1e-9.
+    The metric is lower-is-better and positive (a reward is turned into a regret, a
+    likelihood into a divergence). ``floor`` is the noise level of the metric: whatever
+    lies below it counts as the floor, so that 1e-12 is no better than 1e-9.
     """
 
-    name: str
-    split: Split  # written down before any tuning; held-out ones are never tuned on
-    optimizer: str  # the inner optimizer, a key of `peers.inner.OPTIMIZERS`
-    horizon: int  # steps of a full run, a multiple of `EVALUATIONS`
+    horizon: int  # steps of a run, a multiple of `EVALUATIONS`
     batch_size: int  # 0: deterministic
-    init: Callable[[jax.Array], Params]  # key -> parameters
-    batch: Callable[[jax.Array, jax.Array], Batch]  # (key, i32[] step) -> batch
+    world: Callable[[jax.Array], World]  # key -> what this instance fixes
+    init: Callable[[jax.Array, World], Params]
+    batch: Callable[[jax.Array, jax.Array, World], Batch]  # (key, i32[] step, world)
     # (params, batch, key) -> (loss, reward or None)
     loss: Callable[[Params, Batch, jax.Array], tuple[jax.Array, jax.Array | None]]
-    metric: Callable[[Params, jax.Array], jax.Array]  # (params, i32[] step) -> held-out
-    metric_name: str  # of the held-out metric, for the report
-    floor: float  # noise level of the metric
-    # target = oracle (start / oracle)^slack, of the tuned cosine's median final metric
-    # and the metric before training: this share of the way back, on a log scale.
-    target_slack: float = 0.05
-    disturbed_at: int | None = None  # step of the shift, or of the first spike
+    metric: Callable[[Params, jax.Array, World], jax.Array]  # held out, at i32[] step
+    metric_name: str
+    floor: float  # noise level of the metric, > 0
+    accumulate: int = 1  # gradients summed before a step, by `optax.MultiSteps`
+    # Batches may be spoilt: everybody but ours runs under `optax.apply_if_finite`.
+    guarded: bool = False
 
 
-EVALUATIONS = 40
+class Family(NamedTuple):
+    """Problems of one kind; a draw picks one of them."""
+
+    trade: str  # trades weigh alike, and families within a trade
+    shapes: dict[str, tuple[Any, ...]]  # name -> what a draw picks from
+    build: Callable[[Shape], Problem]
+    # The inner optimizers that this trade uses; () is all in proportion of their use.
+    optimizers: tuple[str, ...] = ()
+
+
+EVALUATIONS = 10
 """Times that a run is evaluated, evenly spaced, the last at its end."""
 
 

@@ -1,7 +1,7 @@
 """Protocol (e), cost: what a step, the state and a compilation take over plain Adam.
 
     python -m benchmarks cost                     # everything, in some nine minutes
-    python -m benchmarks cost --workload mlp --repeats 31 --peers prodigy mechanic
+    python -m benchmarks cost --workload mlp --repeats 31 --peer prodigy mechanic
 
 Time is the median of paired ratios with its quartiles (see `timing`). The plain
 optimizer stands in the table a second time, as its own twin: the distance of that row
@@ -14,7 +14,6 @@ that of one MLP step, tracing included.
   step with donated buffers, in a Python loop.
 """
 
-import argparse
 import functools
 import json
 import sys
@@ -214,30 +213,22 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _peer(name: str) -> str:
-    try:
-        return peers.get(name).name
-    except ValueError as error:  # argparse would swallow its message
-        raise argparse.ArgumentTypeError(str(error)) from error
+def cost(
+    *,
+    workload: tuple[str, ...] = tuple(WORKLOADS),
+    repeats: int = 7,
+    peer: tuple[str, ...] | None = None,
+    output: Path = OUTPUT,
+) -> None:
+    """Measure what a step, the state and a compilation cost; write the JSON.
 
-
-def main(argv: list[str] | None = None) -> int:
-    """Measure, write the JSON and print the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks cost", description=__doc__.split("\n")[0]
-    )
-    parser.add_argument("--workload", choices=(*WORKLOADS, "both"), default="both")
-    parser.add_argument("--repeats", type=int, default=7, help="of the step times")
-    parser.add_argument("--peers", nargs="*", type=_peer, help="default: all but ours")
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    arguments = parser.parse_args(argv)
-    chosen = WORKLOADS if arguments.workload == "both" else (arguments.workload,)
-    report = measure(chosen, arguments.peers, repeats=arguments.repeats)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+    Args:
+      workload: Names in `WORKLOADS`.
+      repeats: Of the step times.
+      peer: Which; all but ours by default.
+      output: File to write.
+    """
+    report = measure(workload, peer, repeats=repeats)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(report, indent=1) + "\n")
     print(table(report))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,8 +1,9 @@
-"""One cell: a peer trains a workload, from every rate and seed at once.
+"""One cell: a peer trains a problem, from every rate, instance and seed at once.
 
 A lane is one run. All lanes of a cell are one compiled program: the steps under
-`jax.lax.scan`, the seeds and the learning rates under `jax.vmap`. Lanes with the same
-seed start from the same parameters and see the same batches, whoever the peer is.
+`jax.lax.scan`; the learning rates, the instances and the seeds under `jax.vmap`. Lanes
+of one instance and seed start from the same parameters and see the same batches,
+whoever the peer is.
 """
 
 import time
@@ -15,74 +16,101 @@ import numpy as np
 import optax
 
 from adaptive_optax.act import average as averaging
-from benchmarks.contract import EVALUATIONS, Peer, Workload
-
-TRACED = ("learning_rate", "momentum", "sigma")  # what is kept of a peer's trace
+from benchmarks.contract import EVALUATIONS, Peer, Problem
 
 
 class Curves(NamedTuple):
     """The held-out metric at `EVALUATIONS` + 1 steps, the first before any step."""
 
-    last: np.ndarray  # f32[rates, seeds, evaluations + 1] of the last iterate
+    last: np.ndarray  # f32[rates, instances, seeds, evaluations + 1], last iterate
     average: np.ndarray  # the same, of the judge's polynomial average
     own: np.ndarray  # the same, of the parameters the peer names; `last` if it does not
-    traces: dict[str, np.ndarray]  # f32[rates, horizon] of the first seed
+    learning_rate: np.ndarray | None  # f32[rates, instances, seeds, evaluations + 1]
     compile_seconds: float
     run_seconds: float
 
 
 def run(
-    workload: Workload,
+    problem: Problem,
     peer: Peer,
     inner: Callable[..., optax.GradientTransformation],
-    rates: Sequence[float],
+    rates: np.ndarray,
+    instances: Sequence[int],
     seeds: Sequence[int],
 ) -> Curves:
-    """Train from every rate and seed; whatever the peer raises comes through."""
-    lane = _lane(workload, peer, inner)
-    by_rate = jax.vmap(jax.vmap(lane, in_axes=(None, 0)), in_axes=(0, None))
-    arguments = jnp.asarray(rates, jnp.float32), jnp.asarray(seeds, jnp.uint32)
+    """Train from every rate, instance and seed; what the peer raises comes through.
+
+    Args:
+      problem: What is trained.
+      peer: Who trains it.
+      inner: The factory of the inner optimizer.
+      rates: f32[rates, instances].
+      instances: Seeds of the worlds.
+      seeds: Of initialisation and batches.
+    """
+    lane = _lane(problem, peer, inner)
+    pairs = len(instances) * len(seeds)
+    # Instances and seeds share an axis, for each further one is traced once more. What
+    # the rates have in common, worlds and batches, is computed once.
+    lanes = jax.vmap(jax.vmap(lane), in_axes=(0, None, None))
+
+    def every(rates: jax.Array, instances: jax.Array, seeds: jax.Array):
+        worlds = jax.vmap(lambda seed: problem.world(jax.random.key(seed)))(instances)
+        worlds = jax.tree.map(
+            lambda leaf: jnp.repeat(
+                leaf, len(seeds), axis=0, total_repeat_length=pairs
+            ),
+            worlds,
+        )
+        rates = jnp.repeat(rates, len(seeds), axis=1, total_repeat_length=pairs)
+        return lanes(rates, worlds, jnp.tile(seeds, len(instances)))
+
+    arguments = (
+        jnp.asarray(rates, jnp.float32),
+        jnp.asarray(instances, jnp.uint32),
+        jnp.asarray(seeds, jnp.uint32),
+    )
+    shape = (len(rates), len(instances), len(seeds), EVALUATIONS + 1)
     start = time.perf_counter()
-    compiled = jax.jit(by_rate).lower(*arguments).compile()
+    compiled = jax.jit(every).lower(*arguments).compile()
     ready = time.perf_counter()
-    metrics, traces = jax.block_until_ready(compiled(*arguments))
+    metrics, rate = jax.block_until_ready(compiled(*arguments))
     done = time.perf_counter()
-    last, average, own = (np.asarray(metrics[..., i]) for i in range(3))
+    last, average, own = (np.asarray(metrics[..., i]).reshape(shape) for i in range(3))
     return Curves(
         last=last,
         average=average,
         own=own,
-        traces={name: np.asarray(trace)[:, 0] for name, trace in traces.items()},
+        learning_rate=None if rate is None else np.asarray(rate).reshape(shape),
         compile_seconds=ready - start,
         run_seconds=done - ready,
     )
 
 
 def _lane(
-    workload: Workload, peer: Peer, inner: Callable[..., optax.GradientTransformation]
-) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]:
-    """(rate, seed) -> f32[evaluations + 1, 3] metrics and f32[horizon] traces."""
-    block, rest = divmod(workload.horizon, EVALUATIONS)
-    if rest:
-        raise ValueError(
-            f"{workload.name}: `horizon` must be a multiple of {EVALUATIONS}, got "
-            f"{workload.horizon}."
-        )
+    problem: Problem, peer: Peer, inner: Callable[..., optax.GradientTransformation]
+) -> Callable[..., tuple[jax.Array, jax.Array | None]]:
+    """(rate, world, seed) -> f32[evaluations + 1, 3] metrics, f32[evaluations + 1]."""
+    block = problem.horizon // EVALUATIONS
+    steps = problem.horizon // problem.accumulate
 
-    def lane(rate: jax.Array, seed: jax.Array):
+    def lane(rate: jax.Array, world: Any, seed: jax.Array):
         keys = jax.random.split(jax.random.key(seed), 3)
         init_key, batch_key, loss_key = keys[0], keys[1], keys[2]
-        tx = optax.with_extra_args_support(peer.make(inner, rate, workload.horizon))
+        tx = optax.with_extra_args_support(peer.make(inner, rate, steps))
         # What a practitioner does where a batch may be bad; ours looks after itself.
-        guarded = workload.disturbed_at is not None and not peer.ours
+        guarded = problem.guarded and not peer.ours
         if guarded:
-            tx = optax.apply_if_finite(tx, max_consecutive_errors=workload.horizon)
-        params = workload.init(init_key)
+            tx = optax.apply_if_finite(tx, max_consecutive_errors=problem.horizon)
+        if problem.accumulate > 1:
+            tx = optax.MultiSteps(tx, problem.accumulate)
+        params = problem.init(init_key, world)
 
         def peers_own(state: Any) -> Any:
+            state = state.inner_opt_state if problem.accumulate > 1 else state
             return state.inner_state if guarded else state
 
-        def measure(carry: Any, step: jax.Array) -> jax.Array:
+        def measure(carry: Any, step: jax.Array) -> tuple[jax.Array, Any]:
             params, state, average = carry
             averaged = jax.tree.map(  # before the first step there is nothing in it
                 lambda a, p: jnp.where(average.average_count > 0, a.astype(p.dtype), p),
@@ -94,35 +122,40 @@ def _lane(
                 own = peer.eval_params(peers_own(state), params)
             # As one: three copies of the metric would be compiled three times.
             stacked = jax.tree.map(lambda *p: jnp.stack(p), params, averaged, own)
-            metrics = jax.vmap(workload.metric, (0, None))(stacked, step)
-            return metrics.astype(jnp.float32)
+            metrics = jax.vmap(problem.metric, (0, None, None))(stacked, step, world)
+            rate = None
+            if peer.trace is not None:
+                rate = peer.trace(peers_own(state))["learning_rate"]
+            return metrics.astype(jnp.float32), rate
 
         def train(carry: Any, step: jax.Array):
             params, state, average = carry
-            batch = workload.batch(batch_key, step)
-            (value, reward), grads = jax.value_and_grad(workload.loss, has_aux=True)(
+            batch = problem.batch(batch_key, step, world)
+            (value, reward), grads = jax.value_and_grad(problem.loss, has_aux=True)(
                 params, batch, jax.random.fold_in(loss_key, step)
             )
-            feedback = {"value": value}
+            feedback: dict[str, Any] = {
+                "value": value,
+                "value_fn": lambda params: problem.loss(
+                    params, batch, jax.random.fold_in(loss_key, step)
+                )[0],
+            }
             if reward is not None:
                 feedback["reward"] = reward
             updates, state = tx.update(grads, state, params, **feedback)
             params = optax.apply_updates(params, updates)
-            average = averaging.absorb(average, params)
-            trace = {} if peer.trace is None else peer.trace(peers_own(state))
-            trace = {name: trace[name] for name in TRACED if name in trace}
-            return (params, state, average), trace
+            return (params, state, averaging.absorb(average, params)), None
 
         def measure_and_train(carry: Any, first: jax.Array):
-            metrics = measure(carry, first)
-            carry, trace = jax.lax.scan(train, carry, first + jnp.arange(block))
-            return carry, (metrics, trace)
+            measured = measure(carry, first)
+            carry, _ = jax.lax.scan(train, carry, first + jnp.arange(block))
+            return carry, measured
 
         carry = (params, tx.init(params), averaging.init_average(params))
         # The last block of steps is not looked at: cheaper than to compile the metric
         # once more after the loop.
         firsts = block * jnp.arange(EVALUATIONS + 1)
-        _, (metrics, traces) = jax.lax.scan(measure_and_train, carry, firsts)
-        return metrics, jax.tree.map(lambda t: t.ravel()[: -block or None], traces)
+        _, measured = jax.lax.scan(measure_and_train, carry, firsts)
+        return measured
 
     return lane

@@ -1,5 +1,6 @@
-"""The report's pictures: profiles, misspecification, control traces."""
+"""The report's two pictures: a wrong base rate, and trade by trade."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
 from benchmarks import protocol, scoring, standings  # noqa: E402
-from benchmarks.standings import Entry  # noqa: E402
+from benchmarks.standings import NUDGE, Entry, Row  # noqa: E402
 
 OURS = ("#c1121f", "#f77f00", "#7b2cbf", "#d62aa0")
-RIVALS = plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
+RIVALS = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
 STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -25,20 +26,15 @@ STYLE = {
     "svg.hashsalt": "adaptive_optax",  # the same figure gives the same file
     "svg.fonttype": "none",
 }
-SHOWN = 10  # lines in a figure: ours and the best of the others
+LINES = 8  # in the first picture
 
 
-def draw(table: dict[str, Any], folder: Path) -> dict[str, Path]:
+def draw(table: dict[str, Any], rows: Sequence[Row], folder: Path) -> dict[str, Path]:
     """Write every figure as SVG; name -> path."""
-    split = "held_out" if standings.names(table, "held_out") else "development"
     folder.mkdir(parents=True, exist_ok=True)
-    made = {}
+    paths = {}
     with plt.rc_context(STYLE):
-        for ruleset in ("self_tuning", "external_tuning"):
-            made[f"profile_{ruleset}"] = _profile(table, split, ruleset)
-        made["misspecification"] = _misspecification(table, split)
-        made["traces"] = _traces(table)
-        paths = {}
+        made = {"rates": _rates(table, rows), "trades": _trades(table, rows)}
         for name, figure in made.items():
             paths[name] = folder / f"{name}.svg"
             figure.savefig(paths[name], bbox_inches="tight", metadata={"Date": None})
@@ -46,130 +42,90 @@ def draw(table: dict[str, Any], folder: Path) -> dict[str, Path]:
     return paths
 
 
-def _looks(table: dict, rows: list[Entry]) -> dict[Entry, dict[str, Any]]:
-    """Ours thick and warm, the others thin; dashed where averaged."""
-    ours, rivals, looks = iter(OURS), iter(RIVALS * 3), {}
-    colour_of: dict[str, Any] = {}
-    for row in rows:
-        mine = table["peers"][row.peer]["ours"]
-        if row.peer not in colour_of:
-            colour_of[row.peer] = next(ours if mine else rivals, "black")
-        looks[row] = {
-            "color": colour_of[row.peer],
-            "linewidth": 2.4 if mine else 1.2,
-            "linestyle": "--" if row.kind == "average" else "-",
-            "zorder": 3 if mine else 2,
-        }
-    return looks
-
-
-def _profile(table: dict, split: str, ruleset: str) -> plt.Figure:
-    placed = standings.standings(table, split, ruleset)
-    over, all_rows = standings.names(table, split), standings.entries(table)
-    read = standings.values if ruleset == "self_tuning" else None
-    times = np.stack(
-        [
-            read(table, "time", row, "default", over)
-            if read
-            else standings.trials(table, "time", row, over)
-            for row in all_rows
-        ]
-    )
-    taus = np.geomspace(1.0, scoring.R_MAX, 200)
-    lines = dict(
-        zip(
-            all_rows,
-            scoring.profile(scoring.ratios_to_best(np.median(times, axis=-1)), taus),
-            strict=True,
-        )
-    )
-    shown = [s for s in placed if table["peers"][s.entry.peer]["ours"]]
-    shown += [s for s in placed if s not in shown][: SHOWN - len(shown)]
-    shown.sort(key=lambda s: s.rank)
-    looks = _looks(table, [s.entry for s in shown])
-    figure, axes = plt.subplots(figsize=(7.2, 4.0))
-    for standing in shown:
-        label = f"{standing.score.value:.2f}  {standing.entry.title}"
-        axes.step(
-            taus,
-            lines[standing.entry],
-            where="post",
-            label=label,
-            **looks[standing.entry],
-        )
-    axes.set(
-        xscale="log",
-        xlabel="τ: within this multiple of the fastest peer's steps to the target",
-        ylabel="share of workloads solved",
-        ylim=(-0.02, 1.02),
-        xlim=(1, scoring.R_MAX),
-        title=f"{ruleset.replace('_', ' ')}, {split.replace('_', '-')} workloads",
-    )
-    axes.set_xticks([1, 1.5, 2, 3, 4], ["1", "1.5", "2", "3", "4"], minor=False)
-    axes.minorticks_off()
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), title="score")
-    return figure
-
-
-def _misspecification(table: dict, split: str) -> plt.Figure:
-    curves = standings.misspecification(table, split)
-    rows = list(curves)
-    ours = [row for row in rows if table["peers"][row.peer]["ours"]]
-    others = sorted(
-        (row for row in rows if row not in ours),
-        key=lambda row: np.mean([np.log(i.value) for i in curves[row]]),
-    )
-    shown = ours + others[: SHOWN - len(ours)]
-    looks = _looks(table, shown)
-    figure, axes = plt.subplots(figsize=(7.2, 4.0))
-    factors = [protocol.FACTORS[label] for label in protocol.MISSPECIFIED]
+def _rates(table: dict[str, Any], rows: Sequence[Row]) -> plt.Figure:
+    """Final metric over the reference's along the base rate."""
+    ours = [row for row in rows if table["peers"][row.entry.peer]["ours"]]
+    plain = [row for row in rows if row.entry in (standings.COSINE, standings.AVERAGED)]
+    rest = [row for row in rows if row not in ours and row not in plain]
+    shown = ours + plain + rest[: LINES - len(ours) - len(plain)]
+    figure, axes = plt.subplots(figsize=(7.2, 3.8))
+    factors = list(protocol.FACTORS.values())
+    colours = iter(OURS), iter(RIVALS)
     for row in shown:
-        middle, low, high = np.array(curves[row]).T
+        mine = row in ours
+        values = np.array([row.by_label[label] for label in protocol.FACTORS])
+        colour = next(colours[0] if mine else colours[1])
         axes.plot(
-            factors, middle, marker="o", markersize=3, label=row.title, **looks[row]
+            factors,
+            values[:, 0],
+            marker="o",
+            markersize=3,
+            color=colour,
+            linewidth=2.4 if row.entry == NUDGE else 1.2,
+            linestyle="-" if mine else "--",
+            label=f"{row.all.value:.2f}  {row.entry.title}",
         )
-        if row in ours:
+        if row.entry == NUDGE:
             axes.fill_between(
-                factors, low, high, color=looks[row]["color"], alpha=0.08, linewidth=0
+                factors, values[:, 1], values[:, 2], color=colour, alpha=0.15
             )
     axes.axhline(1.0, color="black", linewidth=0.8)
     axes.set(
         xscale="log",
         yscale="log",
-        xlabel="base learning rate over the tuned cosine's best",
-        ylabel="final metric over the tuned cosine's",
-        title=f"a wrong base rate, {split.replace('_', '-')} workloads",
+        xlabel="base learning rate over the tuned cosine's",
+        ylabel="final metric over the best tuned schedule's",
     )
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _plain_ratios(axes.yaxis, axes.get_ylim())
+    axes.legend(
+        loc="center left", bbox_to_anchor=(1.01, 0.5), title="mean over all rates"
+    )
     return figure
 
 
-def _traces(table: dict) -> plt.Figure:
-    """The learning rate over the base rate on every workload, from three starts."""
-    traced = {name: rows for name, rows in table["traces"].items() if rows}
-    columns = 4
-    rows = -(-max(len(traced), 1) // columns)
-    figure, grid = plt.subplots(
-        rows, columns, figsize=(11, 2.1 * rows), squeeze=False, layout="constrained"
+def _trades(table: dict[str, Any], rows: Sequence[Row]) -> plt.Figure:
+    """Nudge over three others in each trade, with intervals."""
+    rivals = standings.rivals(table, rows)[:3]
+    columns: list[tuple[str, dict[str, scoring.Interval]]] = [
+        (
+            f"over {rival.title}",
+            scoring.by_trade(_near(table, rival)),
+        )
+        for rival in rivals
+    ]
+    trades = list(columns[0][1])
+    figure, axes = plt.subplots(
+        1,
+        len(columns),
+        figsize=(3.0 * len(columns) + 1.6, 0.27 * len(trades) + 0.9),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
     )
-    colours = dict(zip(("x0.01", "x1", "x100"), ("#0077b6", "#2b9348", "#c1121f"),
-                       strict=True))  # fmt: skip
-    for axes in grid.flat[len(traced) :]:
-        axes.set_axis_off()
-    for axes, (name, runs) in zip(grid.flat, traced.items(), strict=False):
-        base = table["workloads"][name]["base_rate"]
-        for label, trace in runs.items():
-            rate = np.array(
-                [np.nan if v is None else v for v in trace["learning_rate"]], float
-            )
-            axes.plot(trace["step"], rate / base, color=colours[label], label=label)
-        at = table["workloads"][name]["disturbed_at"]
-        if at is not None:
-            axes.axvline(at, color="black", linestyle=":", linewidth=1)
-        axes.set(yscale="log", ylim=(1e-3, 1e3))
-        axes.set_title(name, fontsize=9)
-    handles, labels = grid.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=3)
-    figure.suptitle("nudge: learning rate over the base rate, first seed", x=0.3)
-    figure.supxlabel("step")
+    colours = {"better": "#2b9348", "tie": "#6c757d", "worse": "#c1121f"}
+    for one, (title, found) in zip(axes[0], columns, strict=True):
+        for i, trade in enumerate(trades):
+            value, low, high = found[trade]
+            colour = colours[found[trade].verdict]
+            one.plot([low, high], [i, i], color=colour, linewidth=1.5)
+            one.plot([value], [i], marker="o", color=colour, markersize=4)
+        one.axvline(1.0, color="black", linewidth=0.8)
+        one.set(
+            xscale="log", title=f"nudge {title}", xlabel="x0.3 to x3; left is better"
+        )
+        _plain_ratios(one.xaxis, one.get_xlim())
+    axes[0][0].set_yticks(range(len(trades)), trades)
+    axes[0][0].invert_yaxis()
     return figure
+
+
+def _near(table: dict[str, Any], rival: Entry):
+    return standings.against(table, NUDGE, rival, protocol.NEAR)
+
+
+def _plain_ratios(axis: Any, limits: tuple[float, float]) -> None:
+    """Ticks that are read as ratios."""
+    ticks = [0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10]
+    inside = [tick for tick in ticks if limits[0] <= tick <= limits[1]]
+    axis.set_ticks(inside, [f"{tick:g}" for tick in inside])
+    axis.set_ticks([], minor=True)

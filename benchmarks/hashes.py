@@ -10,8 +10,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import workloads
-
 ROOT = Path(__file__).parent.parent
 
 
@@ -48,14 +46,31 @@ def law_hash(code: str = "") -> str:
     return syntax_hash((Path(code) if code else ROOT) / "adaptive_optax")[:12]
 
 
-def problem_hash(workload: str) -> str:
-    """Of what a workload and every run of it depend on."""
+def problem_hash(family: str) -> str:
+    """Of what a family and every run of it depend on."""
     here = Path(__file__).parent
+    own = here / "families" / f"{family}.py"
     files = [
-        here / "workloads" / f"{workloads.own_name(workload)}.py",
-        *sorted((here / "workloads").glob("_[a-z]*.py")),
+        own,
+        *(
+            path
+            for path in sorted((here / "families").glob("*.py"))
+            if _uses(own, path)
+        ),
         here / "peers" / "inner.py",
         here / "contract.py",
         here / "experiment.py",
     ]
     return digest([syntax_hash(file) for file in files])
+
+
+def _uses(file: Path, other: Path) -> bool:
+    """Whether a family imports another file of the folder, or all do."""
+    if other.stem.startswith("_"):
+        return other.stem != "__init__"
+    return any(
+        isinstance(node, ast.ImportFrom)
+        and node.module == "benchmarks.families"
+        and other.stem in [alias.name for alias in node.names]
+        for node in ast.walk(ast.parse(file.read_text()))
+    )

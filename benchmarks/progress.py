@@ -17,11 +17,9 @@ def progress(
         for result, fresh in results:
             computed += fresh
             bar.update()
-            bar.set_postfix_str(f"{result.cell.workload} x {result.cell.peer}")
+            bar.set_postfix_str(f"{result.cell.problem} x {result.cell.peer}")
             if fresh and result.error is not None:
-                bar.write(
-                    f"{result.cell.workload} x {result.cell.peer}: {result.error}"
-                )
+                bar.write(f"{result.cell.problem} x {result.cell.peer}: {result.error}")
             yield result, fresh
     minutes = (time.monotonic() - start) / 60
     print(f"{len(wanted)} cells, {computed} computed now, {minutes:.1f} min")

@@ -12,16 +12,17 @@ valid for one machine and one version of JAX.
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import tyro
 
 import adaptive_optax as ao
-from benchmarks import workloads
-from benchmarks.contract import Workload
+from benchmarks import families, protocol
+from benchmarks.contract import Problem
 from benchmarks.peers.inner import OPTIMIZERS
 
 STEPS = 320
@@ -36,7 +37,8 @@ Fault = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 class Run(NamedTuple):
     """One recorded run."""
 
-    workload: str  # as `workloads.get` takes it
+    family: str  # its first development draw is trained
+    optimizer: str  # a key of `OPTIMIZERS`
     rate: float  # the base rate
     options: dict[str, Any] = {}  # of `adaptive_scheduler`
     fault: Fault | None = None
@@ -95,66 +97,69 @@ _ALL = {
     "slew": 0.3,
 }
 RUNS: dict[str, Run] = {
-    "quadratic": Run("quadratic", 1e-2),
-    "quadratic, too high": Run("quadratic", 1.0),
-    "quadratic, search from far below": Run("quadratic", 1e-5, {"mode": "search"}),
-    "rosenbrock, adam": Run("rosenbrock/adam", 1e-2),
-    "logistic, lion": Run("logistic/lion", 1e-3),
-    "logistic, too high": Run("logistic", 30.0),
-    "digits": Run("digits_mlp", 2e-3),
-    "digits, search, far below": Run("digits_mlp", 2e-5, {"mode": "search"}),
-    "digits, x100": Run("digits_mlp", 0.2),
-    "digits, safe, x100": Run("digits_mlp", 0.2, {"mode": "safe"}),
-    "digits, sgd": Run("digits_mlp/sgd", 5e-2),
-    "digits, muon": Run("digits_mlp/muon", 2e-2),
-    "digits, known horizon": Run("digits_mlp", 2e-3, {"total_steps": STEPS}),
-    "digits, warm-up of its own": Run("digits_mlp", 2e-3, schedule=_warm_up),
-    "digits, cosine": Run("digits_mlp", 2e-2, schedule=_cosine),
-    "digits, freezing": Run("digits_mlp", 2e-3, {"freeze": _FREEZE}),
-    "digits, dither": Run("digits_mlp", 2e-3, {"sigma": 1e-3}),
-    "digits, every gain": Run("digits_mlp", 2e-3, _ALL),
-    "digits, literal": Run("digits_mlp/sgd", 5e-2, {"rule": ao.rules.literal()}),
+    "quadratic": Run("quadratic", "sgd", 1e-2),
+    "quadratic, too high": Run("quadratic", "sgd", 1.0),
+    "quadratic, search from far below": Run(
+        "quadratic", "sgd", 1e-5, {"mode": "search"}
+    ),
+    "waves, adam": Run("waves", "adam", 1e-2),
+    "logistic, lion": Run("logistic", "lion", 1e-3),
+    "logistic, too high": Run("logistic", "adam", 30.0),
+    "digits": Run("digits", "adam", 2e-3),
+    "digits, search, far below": Run("digits", "adam", 2e-5, {"mode": "search"}),
+    "digits, x100": Run("digits", "adam", 0.2),
+    "digits, safe, x100": Run("digits", "adam", 0.2, {"mode": "safe"}),
+    "digits, sgd": Run("digits", "sgd", 5e-2),
+    "digits, muon": Run("digits", "muon", 2e-2),
+    "digits, known horizon": Run("digits", "adam", 2e-3, {"total_steps": STEPS}),
+    "digits, warm-up of its own": Run("digits", "adam", 2e-3, schedule=_warm_up),
+    "digits, cosine": Run("digits", "adam", 2e-2, schedule=_cosine),
+    "digits, freezing": Run("digits", "adam", 2e-3, {"freeze": _FREEZE}),
+    "digits, dither": Run("digits", "adam", 2e-3, {"sigma": 1e-3}),
+    "digits, every gain": Run("digits", "adam", 2e-3, _ALL),
+    "digits, literal": Run("digits", "sgd", 5e-2, {"rule": ao.rules.literal()}),
     "digits, no recovery": Run(
-        "digits_mlp", 2e-3, {"recovery": False, "average": False}
+        "digits", "adam", 2e-3, {"recovery": False, "average": False}
     ),
     "digits, infinite losses": Run(
-        "digits_mlp", 2e-3, fault=nonfinite_losses(range(150, 156))
+        "digits", "adam", 2e-3, fault=nonfinite_losses(range(150, 156))
     ),
     "digits, one in ten lost": Run(
-        "digits_mlp", 2e-3, fault=nonfinite_gradients(range(5, 320, 10))
+        "digits", "adam", 2e-3, fault=nonfinite_gradients(range(5, 320, 10))
     ),
     "digits, ten gradients lost": Run(
-        "digits_mlp/sgd", 5e-2, fault=nonfinite_gradients(range(30, 40))
+        "digits", "sgd", 5e-2, fault=nonfinite_gradients(range(30, 40))
     ),
-    "digits, spikes": Run("digits_mlp", 2e-3, fault=scaled(range(200, 212), 1e3)),
-    "factorization": Run("factorization/adam", 3e-2),
-    "character transformer": Run("char_transformer", 1e-2),
-    "sine, an opposed start": Run("sine", 3e-1),
-    "shift": Run("shift", 1e-1),
-    "spikes": Run("spikes", 1e-2),
-    "bandit, reward": Run("bandit", 1e-1),
-    "bandit, reward, x100": Run("bandit", 10.0, {"mode": "search"}),
-    "wander": Run("wander", 1e-1),
+    "digits, spikes": Run("digits", "adam", 2e-3, fault=scaled(range(200, 212), 1e3)),
+    "factorization": Run("factorization", "adam", 3e-2),
+    "transformer": Run("transformer", "adamw", 1e-2),
+    "waves, an opposed start": Run("waves", "sgd", 3e-1),
+    "shift": Run("shift", "adagrad", 1e-1),
+    "contrastive": Run("contrastive", "adam", 1e-2),
+    "bandit, reward": Run("bandit", "adam", 1e-1),
+    "bandit, reward, x100": Run("bandit", "adam", 10.0, {"mode": "search"}),
+    "drift": Run("drift", "adagrad", 1e-1),
 }
 
 
 def record(run: Run) -> dict[str, np.ndarray]:
     """f32[STEPS] of every recorded name."""
-    workload = workloads.get(run.workload)
-    inner = OPTIMIZERS[workload.optimizer].factory
+    problem = families.get(f"{run.family}@{families.DEVELOPMENT}.0").problem
+    inner = OPTIMIZERS[run.optimizer].factory
     rate = run.schedule(run.rate) if run.schedule else run.rate
     tx = ao.adaptive_scheduler(inner, rate, **run.options)
-    path = jax.jit(functools.partial(_path, workload, tx, run.fault))()
+    path = jax.jit(functools.partial(_path, problem, tx, run.fault))()
     return {name: np.asarray(x) for name, x in path.items()}
 
 
-def _path(workload: Workload, tx: Any, fault: Fault | None) -> dict[str, jax.Array]:
+def _path(problem: Problem, tx: Any, fault: Fault | None) -> dict[str, jax.Array]:
     init_key, batch_key, loss_key = jax.random.split(jax.random.key(0), 3)
+    world = problem.world(jax.random.key(0))
 
     def step(carry: Any, t: jax.Array):
         params, state = carry
-        (value, reward), grads = jax.value_and_grad(workload.loss, has_aux=True)(
-            params, workload.batch(batch_key, t), jax.random.fold_in(loss_key, t)
+        (value, reward), grads = jax.value_and_grad(problem.loss, has_aux=True)(
+            params, problem.batch(batch_key, t, world), jax.random.fold_in(loss_key, t)
         )
         if fault is not None:
             value, grads = fault(t, value, grads)
@@ -165,7 +170,7 @@ def _path(workload: Workload, tx: Any, fault: Fault | None) -> dict[str, jax.Arr
             name: seen[name] for name in RECORDED
         }
 
-    params = workload.init(init_key)
+    params = problem.init(init_key, world)
     _, path = jax.lax.scan(step, (params, tx.init(params)), jnp.arange(STEPS))
     return path
 
@@ -216,3 +221,24 @@ def _gap(now: np.ndarray, before: np.ndarray) -> np.ndarray:
     size = np.maximum(np.maximum(np.abs(now), np.abs(before)), 1e-30)
     gap = np.abs(now - before) / size
     return np.where((now == before) | (np.isnan(now) & np.isnan(before)), 0.0, gap)
+
+
+def replay(
+    *,
+    write_to: Annotated[Path | None, tyro.conf.arg(name="write")] = None,
+    against_file: Annotated[Path | None, tyro.conf.arg(name="against")] = None,
+    run: tuple[str, ...] = (),
+) -> None:
+    """Record the gains of 32 runs, or set them beside a recording.
+
+    Args:
+      write_to: File to record into, an ``.npz``.
+      against_file: File to compare with.
+      run: Only these, by their names in `RUNS`.
+    """
+    if (write_to is None) == (against_file is None):
+        raise ValueError("give --write FILE or --against FILE, one of them.")
+    protocol.known(run, tuple(RUNS), "run")
+    lines = write(write_to, run) if write_to else against(against_file, run)
+    for line in lines:
+        print(line, flush=True)

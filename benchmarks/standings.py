@@ -1,19 +1,21 @@
-"""What the protocols say: entries, scores and ratios, from a summary.
+"""What a summary says: entries, their ratios to the references, who beats whom.
 
 An entry is a peer with one way to evaluate it: the parameters that it names itself. For
 peers that are not ours there is a second entry with the judge's polynomial average of
 the parameters, so that what averaging earns is not credited to a controller.
 """
 
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks import protocol, scoring
-from benchmarks.scoring import Interval
+from benchmarks.scoring import Interval, Place
 from benchmarks.summary import array
 
-SPLITS = ("held_out", "development")
+LABELS = tuple(protocol.FACTORS)
 
 
 class Entry(NamedTuple):
@@ -24,17 +26,10 @@ class Entry(NamedTuple):
     kind: str  # "own", "average" or "last"
 
 
-class Standing(NamedTuple):
-    """An entry's place under one protocol."""
-
-    entry: Entry
-    rank: int
-    score: Interval  # integrated performance profile
-    ratio: Interval  # final metric over the oracle, geometric mean
-    progress: Interval  # share of the oracle's way, on a log scale
-    solved: int  # workloads whose target the median run reaches
-    diverged: int  # runs, of all seeds and workloads
-    raised: int  # workloads on which the peer raised
+NUDGE = Entry("nudge", "nudge", "own")
+COSINE = Entry("cosine", "cosine", "own")
+AVERAGED = Entry("constant + average", "constant", "average")
+Finals = Mapping[Place, np.ndarray]
 
 
 def entries(table: dict[str, Any]) -> list[Entry]:
@@ -52,155 +47,134 @@ def titled(table: dict[str, Any], entry: Entry) -> str:
     return f"**{entry.title}**" if table["peers"][entry.peer]["ours"] else entry.title
 
 
-def said(split: str) -> str:
-    """The split as it is written in a sentence."""
-    return split.replace("_", "-")
-
-
-def names(table: dict[str, Any], split: str | None = None) -> list[str]:
-    """The workloads, of one split or of both."""
-    return [
-        name
-        for name, facts in table["workloads"].items()
-        if split in (None, facts["split"])
-    ]
-
-
-def values(
-    table: dict[str, Any], what: str, entry: Entry, label: str, over: list[str]
-) -> np.ndarray:
-    """[W, S] of ``"final"``, ``"time"`` or ``"recovery"``.
-
-    A peer that raised has the metric before training and is never in time.
-    """
-    seeds = len(table["seeds"])
-    rows = []
-    for name in over:
-        run = table["runs"][name][entry.peer]
-        if run["error"] is not None:
-            lost = table["workloads"][name]["start"] if what == "final" else np.inf
-            rows.append(np.full(seeds, lost))
-        else:
-            at = rate_label(table, entry, label)
-            rows.append(array(run[what][entry.kind][at]))
-    return np.stack(rows)
-
-
-def rate_label(table: dict[str, Any], entry: Entry, label: str) -> str:
-    """The lane to read: a learning-rate-free peer has no rate to misjudge."""
-    return "x1" if table["peers"][entry.peer]["free"] else label
-
-
-def trials(
-    table: dict[str, Any], what: str, entry: Entry, over: list[str]
-) -> np.ndarray:
-    """[W, S]: each study's best of the same five trials for everyone."""
-    seeds, rows = len(table["seeds"]), []
-    for name in over:
-        run = table["runs"][name][entry.peer]
-        if run["error"] is not None:
-            lost = table["workloads"][name]["start"] if what == "final" else np.inf
-            rows.append(np.full(seeds, lost))
-            continue
-        each = [array(run[what][entry.kind][label]) for label in protocol.TRIALS]
-        rows.append(np.min(each, axis=0))
-    return np.stack(rows)
-
-
-def oracle(table: dict[str, Any], over: list[str]) -> np.ndarray:
-    """[W, 1]: the tuned cosine's median final metric."""
-    return np.array([[table["workloads"][name]["oracle"]] for name in over])
-
-
-def start(table: dict[str, Any], over: list[str]) -> np.ndarray:
-    """[W, 1]: the metric before training."""
-    return np.array([[table["workloads"][name]["start"]] for name in over])
-
-
-def final_ratio(
-    table: dict[str, Any], entry: Entry, label: str, over: list[str]
-) -> Interval:
-    """Final metric over the tuned cosine's: geometric mean over workloads."""
-    finals = values(table, "final", entry, label, over)
-    return scoring.geometric_mean(finals / oracle(table, over))
-
-
-def standings(table: dict[str, Any], split: str, ruleset: str) -> list[Standing]:
-    """All entries, best first; ``ruleset`` is "self_tuning" or "external_tuning"."""
-    rows, over = entries(table), names(table, split)
-    if ruleset == "self_tuning":
-        times = [values(table, "time", row, "default", over) for row in rows]
-        finals = [values(table, "final", row, "default", over) for row in rows]
-    else:
-        times = [trials(table, "time", row, over) for row in rows]
-        finals = [trials(table, "final", row, over) for row in rows]
-    scores = scoring.score(np.stack(times))
-    ranks = scoring.ranks(np.array([score.value for score in scores]))
-    placed = [
-        Standing(
-            entry=row,
-            rank=int(ranks[i]),
-            score=scores[i],
-            ratio=scoring.geometric_mean(finals[i] / oracle(table, over)),
-            progress=scoring.progress(
-                finals[i], start(table, over), oracle(table, over)
-            ),
-            solved=int(np.isfinite(np.median(times[i], axis=1)).sum()),
-            diverged=count(table, "diverged", row, "default", over),
-            raised=sum(
-                table["runs"][name][row.peer]["error"] is not None for name in over
-            ),
-        )
-        for i, row in enumerate(rows)
-    ]
-    return sorted(placed, key=lambda s: (s.rank, s.ratio.value))
-
-
-def count(
-    table: dict[str, Any], what: str, entry: Entry, label: str, over: list[str]
-) -> int:
-    """Runs over all seeds and workloads."""
-    runs = [table["runs"][name][entry.peer] for name in over]
-    at = rate_label(table, entry, label)
-    return sum(run[what][entry.kind][at] for run in runs if run["error"] is None)
-
-
-def misspecification(table: dict[str, Any], split: str) -> dict[Entry, list[Interval]]:
-    """Final ratio at each of `protocol.MISSPECIFIED`."""
-    over = names(table, split)
+def places(table: dict[str, Any]) -> dict[str, Place]:
+    """Problem -> where it weighs."""
     return {
-        row: [final_ratio(table, row, label, over) for label in protocol.MISSPECIFIED]
-        for row in entries(table)
+        name: Place(facts["trade"], facts["family"], name)
+        for name, facts in table["problems"].items()
     }
 
 
-def losses(
-    table: dict[str, Any], ours: Entry, rival: Entry, label: str
-) -> list[tuple[str, Interval]]:
-    """Our final metric over a rival's on each workload, worst first.
+def finals(table: dict[str, Any], entry: Entry, label: str) -> Finals:
+    """Place -> [instances, seeds]; a peer that raised has the metric of the start.
 
-    Seeds are paired: both trained from the same parameters on the same batches.
+    A learning-rate-free peer has no rate to misjudge: it is the same at every label.
     """
-    over = names(table)
-    ratio = values(table, "final", ours, label, over) / values(
-        table, "final", rival, label, over
+    label = "x1" if table["peers"][entry.peer]["free"] else label
+    found = {}
+    for name, place in places(table).items():
+        run = table["runs"][name][entry.peer]
+        if run["error"] is None:
+            found[place] = array(run["final"][entry.kind][label])
+        else:
+            found[place] = array(table["problems"][name]["start"])
+    return found
+
+
+def cosine(table: dict[str, Any]) -> Finals:
+    """The tuned cosine, each seed beside its own."""
+    return finals(table, Entry("cosine", "cosine", "last"), "x1")
+
+
+def best_tuned(table: dict[str, Any]) -> Finals:
+    """The best of the three tuned schedules, chosen on seeds that are not scored."""
+    of_peer = {
+        peer: finals(table, Entry(peer, peer, kind), _tuned(peer))
+        for peer, kind in protocol.REFERENCES.items()
+    }
+    return {
+        place: np.stack(
+            [
+                of_peer[peer][place][i]
+                for i, peer in enumerate(table["problems"][name]["best"])
+            ]
+        )
+        for name, place in places(table).items()
+    }
+
+
+def _tuned(peer: str) -> str:
+    return "x1" if peer == "cosine" else "tuned"
+
+
+def ratio(
+    table: dict[str, Any],
+    entry: Entry,
+    labels: Sequence[str],
+    reference: Callable[[dict[str, Any]], Finals] = best_tuned,
+) -> dict[Place, np.ndarray]:
+    """Place -> [instances, seeds]: log of final over reference, mean over labels."""
+    over = reference(table)
+    return scoring.pooled(
+        [scoring.log_ratios(finals(table, entry, label), over) for label in labels]
     )
-    rows = [
-        (name, scoring.geometric_mean(ratio[i : i + 1])) for i, name in enumerate(over)
-    ]
-    return sorted(rows, key=lambda row: -row[1].value)
 
 
-def survival(table: dict[str, Any], entry: Entry, label: str, over: list[str]) -> float:
-    """Share of runs that end below half the metric they began with."""
-    finals = values(table, "final", entry, label, over)
-    return float((finals < 0.5 * start(table, over)).mean())
+def against(
+    table: dict[str, Any], ours: Entry, rival: Entry, labels: Sequence[str]
+) -> dict[Place, np.ndarray]:
+    """Place -> [instances, seeds]: log of ours over a rival's on the same runs."""
+    return scoring.pooled(
+        [
+            scoring.log_ratios(finals(table, ours, label), finals(table, rival, label))
+            for label in labels
+        ]
+    )
 
 
-def disturbed(table: dict[str, Any]) -> list[str]:
-    """Workloads with a shift or spikes."""
-    return [
-        name
-        for name, facts in table["workloads"].items()
-        if facts["disturbed_at"] is not None
-    ]
+class Row(NamedTuple):
+    """An entry's line of the first table."""
+
+    entry: Entry
+    by_label: dict[str, Interval]
+    near: Interval  # x0.3, x1, x3
+    all: Interval  # the seven rates
+    default: Interval
+    over_cosine: Interval  # at x1
+    diverged: int  # runs, of all rates
+
+
+def rows(table: dict[str, Any]) -> list[Row]:
+    """All entries, the best over all rates first."""
+    over = functools.cache(lambda: best_tuned(table))
+    found = []
+    for entry in entries(table):
+        default = "x1" if table["peers"][entry.peer]["free"] else "default"
+
+        def mean(labels: Sequence[str], entry: Entry = entry) -> Interval:
+            return scoring.mean(ratio(table, entry, labels, lambda _: over()))
+
+        found.append(
+            Row(
+                entry=entry,
+                by_label={label: mean([label]) for label in LABELS},
+                near=mean(protocol.NEAR),
+                all=mean(LABELS),
+                default=mean([default]),
+                over_cosine=scoring.mean(ratio(table, entry, ["x1"], cosine)),
+                diverged=diverged(table, entry),
+            )
+        )
+    return sorted(found, key=lambda row: row.all.value)
+
+
+def diverged(table: dict[str, Any], entry: Entry) -> int:
+    """Runs over all rates, draws and seeds that ended above their start."""
+    free = table["peers"][entry.peer]["free"]
+    labels = ("x1",) * len(LABELS) if free else LABELS
+    return sum(
+        run["diverged"][entry.kind][label]
+        for name in table["problems"]
+        for run in [table["runs"][name][entry.peer]]
+        if run["error"] is None
+        for label in labels
+    )
+
+
+def rivals(table: dict[str, Any], found: Sequence[Row]) -> list[Entry]:
+    """Whom ours is set beside: the plain choices, and the best of the others."""
+    mine = [row for row in found if not table["peers"][row.entry.peer]["ours"]]
+    best = [row.entry for row in sorted(mine, key=lambda row: row.all.value)[:3]]
+    near = [row.entry for row in sorted(mine, key=lambda row: row.near.value)[:2]]
+    plain = [e for e in (COSINE, AVERAGED) if e.peer in table["peers"]]
+    return list(dict.fromkeys([*plain, *best, *near]))

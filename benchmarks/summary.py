@@ -10,138 +10,119 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import hashes, peers, protocol, scoring, workloads
-from benchmarks.cells import Result
+from benchmarks import families, hashes, peers, protocol, scoring
+from benchmarks.cells import CURVES, Result
 
 RESULTS = Path(__file__).parent / "results"
-TRACED = ("x0.01", "x1", "x100")  # rates whose control traces are kept
-TRACE_POINTS = 200
-PER_DISTURBANCE = 1.5  # recovered: within this of the level before the disturbance
 
 
 def summarise(
-    suite: protocol.Suite, results: Iterable[Result], oracles: dict[str, Any]
+    suite: protocol.Suite,
+    results: Iterable[Result],
+    oracles: dict[str, Any],
+    minutes: float,
 ) -> dict[str, Any]:
-    """Final metrics, times to target, recoveries and traces of every run."""
-    by_workload: dict[str, dict[str, Result]] = {name: {} for name in suite.workloads}
+    """Final metrics of every run, and what they are measured against."""
+    by_problem: dict[str, dict[str, Result]] = {name: {} for name in suite.problems}
     for result in results:
-        by_workload[result.cell.workload][result.cell.peer] = result
+        by_problem[result.cell.problem][result.cell.peer] = result
     table: dict[str, Any] = {
         "suite": suite.name,
-        "command": f"python -m benchmarks run --suite {suite.name}",
+        "draw_seed": suite.draw_seed,
         "date": datetime.date.today().isoformat(),
         "commit": commit(),
         "law": hashes.law_hash(),
         "versions": versions(),
         "seeds": list(suite.seeds),
-        "seconds": 0.0,
-        "workloads": {},
-        "peers": {
-            name: {
-                "free": peer.free,
-                "knows_horizon": peer.knows_horizon,
-                "own_optimizer": peer.own_optimizer,
-                "ours": peer.ours,
-                "source": peer.source,
-            }
-            for name in suite.peers
-            for peer in [peers.get(name)]
-        },
+        "minutes": round(minutes, 1),
+        "core_seconds": round(
+            sum(
+                r.seconds + r.compile_seconds
+                for of_peer in by_problem.values()
+                for r in of_peer.values()
+            )
+        ),
+        "peers": {name: _about(name) for name in suite.peers},
+        "problems": {},
         "runs": {},
-        "traces": {},
     }
-    for name, of_peer in by_workload.items():
-        facts = _facts(name, of_peer, oracles[name])
-        table["workloads"][name] = facts
+    for name, of_peer in by_problem.items():
+        facts = _facts(name, of_peer, oracles[name]["instances"][: suite.instances])
+        table["problems"][name] = facts
         table["runs"][name] = {
             peer: _runs(result, facts) for peer, result in of_peer.items()
         }
-        if "nudge" in of_peer and of_peer["nudge"].error is None:
-            table["traces"][name] = _traces(of_peer["nudge"])
-        table["seconds"] += sum(r.seconds + r.compile_seconds for r in of_peer.values())
     return table
 
 
-def _facts(name: str, of_peer: dict[str, Result], oracle: dict) -> dict[str, Any]:
-    """What every run on this workload is measured against."""
-    workload = workloads.get(name)
-    cosine, constant = of_peer["cosine"], of_peer["constant"]
-    for result in (cosine, constant):
-        if result.error is not None:
-            raise RuntimeError(f"{name}: {result.cell.peer} failed: {result.error}")
-    start = float(np.median(constant.curves["last"][..., 0]))
-    final = scoring.cleaned(cosine.curve("last", "x1")[:, -1], workload.floor, start)
-    reference = float(np.median(final))
-    facts = {
-        "split": workload.split,
-        "optimizer": workload.optimizer,
-        "horizon": workload.horizon,
-        "batch_size": workload.batch_size,
-        "metric": workload.metric_name,
-        "floor": workload.floor,
-        "start": start,
-        "oracle": reference,
-        "target": reference * (start / reference) ** workload.target_slack,
-        "base_rate": oracle["cosine"]["rate"],
-        "disturbed_at": workload.disturbed_at,
+def _about(name: str) -> dict[str, Any]:
+    peer = peers.get(name)
+    return {
+        "free": peer.free,
+        "knows_horizon": peer.knows_horizon,
+        "own_optimizer": peer.own_optimizer,
+        "ours": peer.ours,
+        "source": peer.source,
     }
-    if workload.disturbed_at is not None:
-        steps = protocol.steps_of(name)
-        before = (steps <= workload.disturbed_at) & (steps > workload.disturbed_at / 2)
-        calm = np.median(constant.curve("last", "tuned")[:, before])
-        facts["recovered"] = PER_DISTURBANCE * max(float(calm), workload.floor)
-    return facts
+
+
+def _facts(
+    name: str, of_peer: dict[str, Result], oracle: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What every run on this draw is measured against."""
+    drawn = families.get(name)
+    constant = of_peer["constant"]
+    if constant.error is not None:
+        raise RuntimeError(f"{name}: the constant rate failed: {constant.error}")
+    best = [
+        min(protocol.REFERENCES, key=lambda peer: instance[peer]["metric"])
+        for instance in oracle
+    ]
+    return {
+        "family": drawn.family,
+        "trade": drawn.trade,
+        "optimizer": drawn.optimizer,
+        "shape": drawn.shape,
+        "horizon": drawn.problem.horizon,
+        "metric": drawn.problem.metric_name,
+        "floor": drawn.problem.floor,
+        # [instances, seeds]
+        "start": _plain(constant.curves["last"][0, ..., 0]),
+        "rates": {
+            peer: [instance[peer]["rate"] for instance in oracle]
+            for peer in protocol.REFERENCES
+        },
+        # On the tuning seeds; the reference is this schedule's run on ours.
+        "best": best,
+    }
 
 
 def _runs(result: Result, facts: dict[str, Any]) -> dict[str, Any]:
-    """One peer on one workload, by kind of evaluated parameters and by rate."""
+    """One peer on one draw: kind of parameters -> label -> [instances, seeds]."""
     if result.error is not None:
         return {"error": result.error}
-    steps = protocol.steps_of(result.cell.workload)
-    row: dict[str, Any] = {"error": None, "final": {}, "time": {}, "diverged": {}}
-    if facts["disturbed_at"] is not None:
-        row["recovery"] = {}
-    for kind, curves in result.curves.items():
-        for (label, _), curve in zip(result.cell.rates, curves, strict=True):
-            final = scoring.cleaned(curve[:, -1], facts["floor"], facts["start"])
-            # A metric below the floor is at the floor, for the target as well.
-            floored = np.maximum(curve, facts["floor"])
-            time = scoring.time_to_target(floored, steps, facts["target"])
-            lost = scoring.diverged(curve[:, -1], facts["start"])
-            row["final"].setdefault(kind, {})[label] = _plain(final)
-            row["time"].setdefault(kind, {})[label] = _plain(time)
-            row["diverged"].setdefault(kind, {})[label] = int(lost.sum())
-            if "recovery" in row:
-                recovery = scoring.steps_to_recover(
-                    floored, steps, facts["disturbed_at"], facts["recovered"]
-                )
-                row["recovery"].setdefault(kind, {})[label] = _plain(recovery)
+    start = array(facts["start"])
+    row: dict[str, Any] = {"error": None, "final": {}, "diverged": {}}
+    for kind in CURVES:
+        for label, _ in result.cell.rates:
+            final = result.finals(kind, label)
+            cleaned = scoring.cleaned(final, facts["floor"], start)
+            row["final"].setdefault(kind, {})[label] = _plain(cleaned)
+            row["diverged"].setdefault(kind, {})[label] = int((~(final <= start)).sum())
     return row
 
 
-def _traces(result: Result) -> dict[str, dict[str, list]]:
-    """The gains of the first seed, thinned."""
-    horizon = workloads.get(result.cell.workload).horizon
-    kept = np.unique(np.linspace(0, horizon - 1, TRACE_POINTS).round().astype(int))
-    labels = [label for label, _ in result.cell.rates]
-    return {
-        label: {"step": kept.tolist()}
-        | {
-            name: _plain(trace[labels.index(label)][kept])
-            for name, trace in result.traces.items()
-        }
-        for label in TRACED
-    }
-
-
-def _plain(values: np.ndarray) -> list[float | None]:
+def _plain(values: np.ndarray) -> list[Any]:
     """Five digits, and None for what is not finite: JSON has no infinity."""
-    return [float(f"{v:.5g}") if math.isfinite(v) else None for v in values.tolist()]
+    if np.ndim(values):
+        return [_plain(v) for v in values]
+    return float(f"{values:.5g}") if math.isfinite(values) else None  # type: ignore[return-value]
 
 
-def array(values: list) -> np.ndarray:
+def array(values: list[Any]) -> np.ndarray:
     """The inverse of `_plain`; None is infinite."""
-    return np.array([math.inf if v is None else v for v in values], np.float64)
+    plain = np.array(values, dtype=object)
+    return np.where(plain == None, math.inf, plain).astype(np.float64)  # noqa: E711
 
 
 def versions() -> dict[str, str]:

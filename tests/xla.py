@@ -1,9 +1,8 @@
 """How XLA compiles for the tests: quickly, for most programs run for milliseconds."""
 
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
+from benchmarks.xla import known
+
+__all__ = ["WANTED", "known"]
 
 # With optimisation off, without fusion emitters and with its code generated in one
 # piece, a program compiles in a quarter of the time. XLA forgets such flags with time.
@@ -13,32 +12,3 @@ WANTED = (
     "--xla_cpu_parallel_codegen_split_count=1",
     "--xla_cpu_use_fusion_emitters=false",
 )
-
-
-def known(flags: Sequence[str]) -> list[str]:
-    """Those flags that the installed XLA knows.
-
-    An unknown flag ends the process that sets it, so a child process tries them. XLA
-    names one unknown flag and stops there, hence the loop.
-
-    Args:
-      flags: As in the environment variable ``XLA_FLAGS``.
-
-    Raises:
-      RuntimeError: If XLA does not start and names none of the flags.
-    """
-    left = list(flags)
-    while left:
-        child = subprocess.run(
-            [sys.executable, "-c", "import jax; jax.devices()"],
-            env=os.environ | {"XLA_FLAGS": " ".join(left), "JAX_PLATFORMS": "cpu"},
-            capture_output=True,
-            text=True,
-        )
-        if child.returncode == 0:
-            break
-        unknown = [flag for flag in left if flag.split("=")[0] in child.stderr]
-        if not unknown:
-            raise RuntimeError(f"XLA does not start:\n{child.stderr}")
-        left = [flag for flag in left if flag not in unknown]
-    return left

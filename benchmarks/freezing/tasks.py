@@ -16,9 +16,9 @@ import numpy as np
 import optax
 
 from benchmarks import timing
+from benchmarks.families import _layers
 from benchmarks.freezing import gpt
 from benchmarks.models import GPTConfig
-from benchmarks.workloads import _layers
 
 WIDTHS = (784, 512, 512, 512, 10)  # of the MLP
 BYTES = GPTConfig(blocks=6, width=128, heads=4, tokens=64, words=256, batch=8)

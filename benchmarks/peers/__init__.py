@@ -1,18 +1,35 @@
 """Who is compared: ours, and what a user would pick instead.
 
 Files are split by what drives the rate: `ours`, `schedules` (the step), `loss_driven`
-(the loss), `distance` (how far the parameters went), `averaging` (nothing: the average
-does its work). `inner` holds the optimizers that most of them wrap.
+(the loss), `loss_slope` (how fast it falls), `alignment` (how gradients agree),
+`distance` (how far the parameters went), `averaging` (nothing: the average does its
+work, but for one). `inner` holds the optimizers that most of them wrap.
 """
 
 import difflib
 
 from benchmarks.contract import Peer
-from benchmarks.peers import averaging, distance, loss_driven, ours, schedules
+from benchmarks.peers import (
+    alignment,
+    averaging,
+    distance,
+    loss_driven,
+    loss_slope,
+    ours,
+    schedules,
+)
 
 PEERS: dict[str, Peer] = {
     peer.name: peer
-    for file in (ours, schedules, loss_driven, distance, averaging)
+    for file in (
+        ours,
+        schedules,
+        loss_driven,
+        loss_slope,
+        alignment,
+        distance,
+        averaging,
+    )
     for peer in file.PEERS
 }
 """In the order of the report."""

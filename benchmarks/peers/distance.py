@@ -4,6 +4,7 @@ With x the parameters, x0 the first, g the gradient, D = max |x - x0| so far, an
 factor (1 is the method as its authors left it)::
 
     prodigy      Adam at f d, d = max of sum w <g, x0 - x> / |sum w g|_1
+    .._linear    the same at f d (1 - t), t the share of the horizon that has passed
     dadapt       Adam at f d, a lower bound on |x0 - x*| of the same kind
     dog          f D / sqrt(sum |g|^2)
     dowg         f D^2 / sqrt(sum D^2 |g|^2)
@@ -11,6 +12,7 @@ factor (1 is the method as its authors left it)::
     momo         momentum at min(f r, (averaged loss - 0 + ...) / |averaged g|^2)
     momo_adam    likewise, in Adam's metric
     mechanic     s times the summed updates of the inner optimizer at rate f, s learnt
+    .._cosine    the same, its inner optimizer at f times a cosine with warm-up
 
 All but Mechanic replace the inner optimizer, so the rate that suits it says nothing to
 them. That holds of MoMo's cap r as well, hence a factor of its own default there too.
@@ -24,18 +26,32 @@ from optax import contrib
 
 from benchmarks.contract import Peer
 from benchmarks.peers.recording import recorded, trace
+from benchmarks.peers.schedules import cosine_shape, linear_shape
 
 COCOB_ALPHA = 100.0
 DOG_EPS, DOWG_EPS = 1e-8, 1e-4  # Optax's defaults; the recorded rate needs them
 
 
-def _estimated(factory):
+def _scheduled(rate, shape, horizon):
+    """What the optimizer is handed, and the rate at a step; shape None: constant."""
+    if shape is None:
+        return rate, lambda count: rate
+    height = shape(horizon)
+
+    def schedule(count):
+        return rate * height(count)
+
+    return schedule, schedule
+
+
+def _estimated(factory, shape=None):
     """Adam at the distance that `optax.contrib.prodigy` or `dadapt_adamw` estimates."""
 
     def make(inner, rate, horizon):
-        del inner, horizon
-        tx = factory(learning_rate=rate)
-        return recorded(tx, lambda state, _: rate * state.estim_lr)
+        del inner
+        given, at = _scheduled(rate, shape, horizon)
+        tx = factory(learning_rate=given)
+        return recorded(tx, lambda state, count: at(count) * state.estim_lr)
 
     return make
 
@@ -76,12 +92,14 @@ def _polyak(factory, own_rate):
     return make
 
 
-def _mechanic(inner, rate, horizon):
-    del horizon
-    # The base rate that its documentation asks for is 1, times the factor.
-    return recorded(
-        contrib.mechanize(inner(rate)), lambda state, _: rate * jnp.sum(state.s)
-    )
+def _mechanic(shape=None):
+    def make(inner, rate, horizon):
+        # The base rate that its documentation asks for is 1, times the factor.
+        given, at = _scheduled(rate, shape, horizon)
+        tx = contrib.mechanize(inner(given))
+        return recorded(tx, lambda state, count: at(count) * jnp.sum(state.s))
+
+    return make
 
 
 PEERS = (
@@ -92,6 +110,16 @@ PEERS = (
         own_optimizer=True,
         trace=trace,
         source="Mishchenko, Defazio 2023 (arXiv 2306.06101); Optax's defaults",
+    ),
+    Peer(
+        "prodigy_linear",
+        _estimated(contrib.prodigy, linear_shape),
+        free=True,
+        knows_horizon=True,
+        own_optimizer=True,
+        trace=trace,
+        source="as prodigy, with the linear decay from 1 to 0 that the documentation "
+        "of optax.contrib.prodigy recommends; of its 0 to 20 % of warm-up, none",
     ),
     Peer(
         "dadapt",
@@ -141,10 +169,19 @@ PEERS = (
     ),
     Peer(
         "mechanic",
-        _mechanic,
+        _mechanic(),
         free=True,
         trace=trace,
         source="Cutkosky et al. 2023 (arXiv 2306.00144); defaults and base rate 1 of "
         "optax.contrib.mechanize",
+    ),
+    Peer(
+        "mechanic_cosine",
+        _mechanic(cosine_shape),
+        free=True,
+        knows_horizon=True,
+        trace=trace,
+        source="as mechanic, around the warm-up and cosine with peak 1 that the "
+        "documentation of optax.contrib.mechanize shows; 5 % warm-up as cosine",
     ),
 )

@@ -35,4 +35,13 @@ OPTIMIZERS: dict[str, Inner] = {
     "muon": Inner(
         optax.contrib.muon, 0.02, "Muon of github.com/KellerJordan/Muon; Jordan 2024"
     ),
+    # The rate is the size of the steps, as for all others here. Optax's default, and
+    # Shazeer and Stern's, is a share of each layer's size instead. Below 128 x 128 a
+    # layer's second moments are kept whole.
+    "adafactor": Inner(
+        functools.partial(optax.adafactor, multiply_by_parameter_scale=False),
+        1e-3,
+        "Adafactor of Hugging Face transformers, its example of a fixed rate with "
+        "scale_parameter and relative_step off; Shazeer, Stern 2018",
+    ),
 }

