@@ -38,6 +38,7 @@ from benchmarks import compare as comparing
 from benchmarks import oracles as tuning
 from benchmarks import report as reporting
 from benchmarks.cost import cost
+from benchmarks.faults.command import faults
 from benchmarks.freezing.report import freezing
 from benchmarks.progress import progress
 from benchmarks.replay import replay
@@ -229,6 +230,7 @@ def oracles(
 app.command(replay)
 app.command(cost)
 app.command(freezing)
+app.command(faults)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from benchmarks.summary import RESULTS
 LOG = RESULTS / "held_out.md"
 PENDING = cells.CACHE / "draw-seed"  # of a full run that has not ended
 HEAD = (
-    "# Every held-out scoring\n\n"
+    "# Every held-out scoring\n\n## Draws\n\n"
     "Each row is one run of the full suite on draws that no run had used before. "
     "Figures: geometric mean of the final metric over the best of three tuned "
     "schedules, with 95 % intervals.\n\n"

@@ -108,7 +108,7 @@ MUTANTS = (
     ),
     *of(
         "loop.py",
-        f"test_loop.py {JUDGES}",
+        f"loop {JUDGES}",
         (" | base.falling(count)", ""),
         ("reset=verdict.restart", "reset=jnp.zeros((), bool)"),
         ("hold | parts.base.rising(count)", "hold"),
@@ -121,7 +121,7 @@ MUTANTS = (
     ),
     *of(
         "scheduler.py",
-        f"test_loop.py {JUDGES}",
+        f"loop {JUDGES}",
         (
             "adapter.memory if momentum is None else momentum",
             "0.9 if momentum is None else momentum",
@@ -129,7 +129,7 @@ MUTANTS = (
     ),
     *of(
         "act/base_rate.py",
-        f"test_loop.py {JUDGES}",
+        f"loop {JUDGES}",
         ("count > (1 - ANNEAL) * self.total_steps", "count > self.total_steps"),
     ),
     *of(
@@ -345,7 +345,7 @@ MUTANTS = (
     ),
     *of(
         "_checks.py",
-        "test_loop.py",
+        "loop",
         ("float(value[0]) > float(value[1])", "float(value[0]) >= float(value[1])"),
         ("known and float(value) == math.inf", "known and math.isinf(float(value))"),
     ),
@@ -478,17 +478,17 @@ MUTANTS = (
     ),
     *of(
         "sense/stage.py",
-        "test_loop.py",
+        "loop",
         ("grads=_zero_unless(~nonfinite, grads)", "grads=grads"),
     ),
     *of(
         "options.py",
-        "test_loop.py",
+        "loop",
         ("if ends < 0.5 * peak", "if ends < 0.0 * peak"),
     ),
     *of(
         "loop.py",
-        "test_loop.py",
+        "loop",
         (
             "for known in (standing, standing.of_others())",
             "for known in [standing] * 2",
@@ -496,12 +496,12 @@ MUTANTS = (
     ),
     *of(
         "freeze/stage.py",
-        "test_loop.py freeze/test_transform.py",
+        "loop freeze/test_transform.py",
         ("jax.tree.map(hold.select, mask, old, new)", "hold.zero_frozen(new, mask)"),
     ),
     *of(
         "supervise/supervisor.py",
-        f"test_loop.py {JUDGES}",
+        f"loop {JUDGES}",
         ("failures=state.audit.audit_failures", "failures=state.audit.audit_replays"),
     ),
     *of(
@@ -511,7 +511,7 @@ MUTANTS = (
     ),
     *of(
         "_types.py",
-        "test_loop.py",
+        "loop",
         ("failures=self.failures", "failures=Standing().failures"),
     ),
     *of(

@@ -80,21 +80,21 @@ def build(shape: Shape) -> Problem:
     sizes = (inputs, *shape["hidden"], 1)
     rng = np.random.default_rng(0)
     fixed = rng.uniform(size=(size, inputs)).astype(np.float32)
-    fixed[:, 0] = (np.arange(size) + 0.5) / size
+    fixed[:, 0] = (rng.permutation(size) + 0.5) / size  # evenly spaced
     test = rng.uniform(size=(TEST, inputs)).astype(np.float32) * [2, 1][:inputs]
     test = np.float32(test - [1, 0][:inputs])
 
     def predict(params, points):
         return _layers.mlp(params, points, jnp.tanh)[:, 0]
 
-    def edges(chances):
+    def edges(points):
         """Where the solution is given: both ends, and the start if there is one."""
         if at_rest:
             return jnp.asarray([[-1.0], [1.0]])
-        x, t = chances[:, 0], chances[:, 1]
-        third = size // 3
-        x = x.at[:third].set(-1.0).at[third : 2 * third].set(1.0)
-        return jnp.stack([x, t.at[2 * third :].set(0.0)], -1)
+        x, t = points[:, 0], points[:, 1]
+        ends = jnp.stack([jnp.where(jnp.arange(size) % 2, 1.0, -1.0), t], -1)
+        start = jnp.stack([x, jnp.zeros(size)], -1)
+        return jnp.concatenate([ends, start[: size // 2]])
 
     def batch(key, step, world):
         chances = jnp.asarray(fixed)

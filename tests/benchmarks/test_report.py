@@ -1,5 +1,7 @@
 """The report on synthetic runs: who is better, by how much, and whether it counts."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -97,6 +99,14 @@ def test_report_is_written_with_everything_in_it(tmp_path):
     for name in ("rates", "trades"):
         assert (tmp_path / "figures" / f"{name}.svg").stat().st_size > 1000
     assert report.readme(table).splitlines()[2].startswith("| **nudge** |")
+
+
+def test_the_readme_has_the_table_of_the_last_run():
+    full = (summary.RESULTS / "full.json").exists()
+    folder = summary.RESULTS if full else summary.RESULTS / "development"
+    table = summary.load("full" if full else "quick", folder)
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert report.readme(table) in readme
 
 
 def test_a_loss_is_named_with_its_family(tmp_path):
