@@ -52,7 +52,7 @@ def mixture(params, x: jax.Array) -> jax.Array:
 
 
 def flow(params, x: jax.Array) -> jax.Array:
-    z = (x - params["centre"]) * jnp.exp(-params["log_scale"])
+    z = x * jnp.exp(-params["log_scale"]) - params["centre"]
     log_density = -jnp.sum(params["log_scale"])
     given, moved = jnp.split(z, 2, -1)
     for layers in params["couplings"]:
@@ -138,7 +138,7 @@ FAMILY = Family(
         "couplings": (2, 4),
         "width": (8, 16),
         "batch": (32, 64, 128),
-        "horizon": (200, 500, 1000),
+        "horizon": (250, 500, 1000),
     },
     build=build,
 )

@@ -41,7 +41,7 @@ def world(key: jax.Array) -> World:
     size, number, phase, rest = _random.uniform(key, *[(WAVES,)] * 3, (4,))
     return World(
         size=0.5 + size,
-        number=1.0 + 4.0 * number,
+        number=1.0 + 3.0 * number,
         phase=2.0 * jnp.pi * phase,
         react=4.0 * rest[0] - 2.5,
         speed=0.5 + rest[1],
@@ -142,10 +142,10 @@ FAMILY = Family(
     trade="physics",
     shapes={
         "equation": ("boundary value", "transport"),
-        "hidden": ((32,), (20, 20), (12, 12, 12)),
-        "points": (16, 32),
+        "hidden": ((32,), (16, 16), (12, 12, 12)),
+        "points": (24, 32),
         "fresh": (False, True),
-        "horizon": (400, 1000, 2000),
+        "horizon": (400, 1000, 1600),
     },
     build=build,
 )
