@@ -17,7 +17,6 @@ the cells that the change touches.
 """
 
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -82,14 +81,12 @@ def run(
         chosen = chosen._replace(
             names=family or chosen.names, peers=peer or chosen.peers
         )
-    start = time.monotonic()
     tuned = tuning.compute(chosen.problems, workers=workers)
     wanted = protocol.suite_cells(chosen, tuned)
     done = [r for r, _ in progress(cells.run(wanted, workers=workers), wanted)]
     if partial:
         return
-    minutes = (time.monotonic() - start) / 60
-    table = summary.summarise(chosen, done, tuned, minutes)
+    table = summary.summarise(chosen, done, tuned)
     print(f"wrote {summary.save(table, _folder(suite))}")
     if suite == "full":
         held_out.record(table)

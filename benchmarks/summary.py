@@ -20,7 +20,6 @@ def summarise(
     suite: protocol.Suite,
     results: Iterable[Result],
     oracles: dict[str, Any],
-    minutes: float,
 ) -> dict[str, Any]:
     """Final metrics of every run, and what they are measured against."""
     by_problem: dict[str, dict[str, Result]] = {name: {} for name in suite.problems}
@@ -34,7 +33,6 @@ def summarise(
         "law": hashes.law_hash(),
         "versions": versions(),
         "seeds": list(suite.seeds),
-        "minutes": round(minutes, 1),
         "core_seconds": round(
             sum(
                 r.seconds + r.compile_seconds

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from benchmarks.contract import Family, Problem, Shape
 from benchmarks.families import _data, _layers, _random

@@ -34,7 +34,7 @@ def summarised(end=usual, name="full", seed=77, draws=2):
     )
     tuned = {name: {"instances": [RATES, BEST]} for name in chosen.problems}
     results = [synthetic(cell, end) for cell in protocol.suite_cells(chosen, tuned)]
-    return summary.summarise(chosen, results, tuned, minutes=12.0)
+    return summary.summarise(chosen, results, tuned)
 
 
 def synthetic(cell: Cell, end) -> Result:
@@ -149,6 +149,6 @@ def test_a_crippled_controller_ranks_last(tmp_path):
     wanted = protocol.suite_cells(chosen, tuned)
     results = [r for r, _ in cells.run(wanted, cache=tmp_path, workers=1)]
     assert [r.error for r in results] == [None] * 5
-    rows = standings.rows(summary.summarise(chosen, results, tuned, 0.0))
+    rows = standings.rows(summary.summarise(chosen, results, tuned))
     x1 = {row.entry.title: row.by_label["x1"].value for row in rows}
     assert x1.pop("crippled") > max(x1.values())
