@@ -48,7 +48,7 @@ def test_no_fault_is_tried_twice():
 
 @pytest.mark.parametrize("name", sorted({name for m in MUTANTS for name in m.tests}))
 def test_a_fault_names_tests_that_exist(name):
-    assert (TESTS / name).is_file()
+    assert (TESTS / name).exists()
 
 
 @pytest.mark.parametrize(
