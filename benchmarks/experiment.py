@@ -3,9 +3,11 @@
 A lane is one run. All lanes of a cell are one compiled program: the steps under
 `jax.lax.scan`; the learning rates, the instances and the seeds under `jax.vmap`. Lanes
 of one instance and seed start from the same parameters and see the same batches,
-whoever the peer is.
+whoever the peer is. Another instance has others under the same seed: what a seed does
+by chance is then no property of the whole draw.
 """
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -63,7 +65,8 @@ def run(
             worlds,
         )
         rates = jnp.repeat(rates, len(seeds), axis=1, total_repeat_length=pairs)
-        return lanes(rates, worlds, jnp.tile(seeds, len(instances)))
+        keys = jax.vmap(lambda one: jax.vmap(functools.partial(_key, one))(seeds))
+        return lanes(rates, worlds, keys(instances).reshape(pairs))
 
     arguments = (
         jnp.asarray(rates, jnp.float32),
@@ -87,15 +90,20 @@ def run(
     )
 
 
+def _key(instance: jax.Array, seed: jax.Array) -> jax.Array:
+    """The key of an instance's initialisation and batches."""
+    return jax.random.fold_in(jax.random.key(seed), instance)
+
+
 def _lane(
     problem: Problem, peer: Peer, inner: Callable[..., optax.GradientTransformation]
 ) -> Callable[..., tuple[jax.Array, jax.Array | None]]:
-    """(rate, world, seed) -> f32[evaluations + 1, 3] metrics, f32[evaluations + 1]."""
+    """(rate, world, key) -> f32[evaluations + 1, 3] metrics, f32[evaluations + 1]."""
     block = problem.horizon // EVALUATIONS
     steps = problem.horizon // problem.accumulate
 
-    def lane(rate: jax.Array, world: Any, seed: jax.Array):
-        keys = jax.random.split(jax.random.key(seed), 3)
+    def lane(rate: jax.Array, world: Any, key: jax.Array):
+        keys = jax.random.split(key, 3)
         init_key, batch_key, loss_key = keys[0], keys[1], keys[2]
         tx = optax.with_extra_args_support(peer.make(inner, rate, steps))
         # What a practitioner does where a batch may be bad; ours looks after itself.

@@ -52,6 +52,16 @@ def test_a_world_is_an_instances_own_whatever_the_seed():
     assert (first == again).all() and (first == first[0]).all() and first[0] != other[0]
 
 
+def test_instances_share_no_initialisation_under_one_seed():
+    problem = toy(init=lambda key, world: jnp.full(3, jax.random.normal(key)))
+    curves = experiment.run(
+        problem, PLAIN, optax.sgd, np.ones((1, 3)), [4, 5, 4], [0, 1]
+    )
+    first, other, again = curves.last[0, :, :, 0]
+    assert (first == again).all()
+    assert len({*first, *other}) == 4
+
+
 def test_a_reward_reaches_the_peer_and_a_bad_batch_ends_no_peer():
     def loss(params, batch, key):
         spoilt = jnp.where(batch == 5, jnp.nan, 2.0)
