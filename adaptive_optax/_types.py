@@ -49,12 +49,25 @@ class Cosine(NamedTuple):
     count: jax.Array  # i32[] cosines since the start or a restore
 
 
+class Limits(NamedTuple):
+    """Which batches a step does not learn from. Scalars."""
+
+    loss: Any = np.float32(np.inf)  # f32[] an objective above it is far outside
+    dead_norm: Any = np.float32(0.0)  # f32[] a gradient smaller than it has died, ...
+    dead_loss: Any = np.float32(np.inf)  # ... f32[] if the objective is above this
+    room: Any = np.True_  # bool[] another batch may be skipped
+
+    def exceeded(self, objective: jax.Array, norm: jax.Array) -> jax.Array:
+        """Whether a batch is far outside, bool[]; a skip needs ``room`` as well."""
+        dead = (norm < self.dead_norm) & (objective > self.dead_loss)
+        return (objective > self.loss) | dead
+
+
 class Standing(NamedTuple):
     """What the loop knows of one driven gain, and of the run."""
 
     log_scale: Any = np.float32(0.0)  # the gain's coordinate minus its start
-    trusted_log_scale: Any = np.float32(0.0)  # 0, lower after a failure
-    diverged_log_scale: Any = np.float32(np.inf)  # above it the run diverged
+    trusted_log_scale: Any = np.float32(0.0)  # 0, lower after a failure or a cut
     warming: Any = np.False_  # bool[] the rate still rises
     failures: Any = np.int32(0)  # i32[] starts that were thrown away
     restored: Any = np.False_  # bool[] parameters go back at this step

@@ -2,8 +2,8 @@
 
 A `Law` is a value: print it, `_replace` a number, set a part to None to switch it off::
 
-    adaptive_scheduler(optax.adam, 1e-3, law=Law(retry=None))
-    adaptive_scheduler(optax.adam, 1e-3, law=Law(guard=Guard(noises=8.0)))
+    adaptive_scheduler(optax.adam, 1e-3, law=Law(skip=None))
+    adaptive_scheduler(optax.adam, 1e-3, law=Law(skip=Skip(noises=8.0)))
 
 docs/law.md has the equations. Units: a *step* is one update; a *loss* is one step with
 a loss; *errors* are standard errors of the average that is judged; *noises* are
@@ -42,23 +42,29 @@ class Audit(NamedTuple):
     passed_late: Number = math.log(0.5)  # the largest rate to survive is too high
 
 
-class Guard(NamedTuple):
-    """Divergence after the audit (`supervise.divergence_guard`)."""
+class Skip(NamedTuple):
+    """Batches that are not learnt from (`supervise.skip`)."""
 
-    loss_scales: Number = 2.0  # good losses above the good loss: suspicious, and ...
+    loss_scales: Number = 2.0  # good losses above the good loss: far outside, and ...
     noises: Number = 6.0  # ... this many noises more, for noisy batches
-    diverged: Number = math.log(0.25)  # log distance of a divergence: a quarter
-    data_changed: Number = 1.0  # share of that rise at which the data have changed
-    ceiling_below: Number = 0.7  # log distance of diverged_log_scale below a divergence
+    share: Number = 0.05  # of the run that may be skipped in the long run
+    least: Number = 10.0  # batches that may be skipped at any age
+    most: Number = 100.0  # batches that may be skipped at once at most
+    gain_share: Number = 0.05  # of the loss's range: what |good| counts for at least
+    hold_share: Number = 0.2  # of the run's age for which new data hold every gain
+    back: Number = 0.5  # share of a rise above the trusted rate that they undo
 
 
-class Retry(NamedTuple):
-    """The second try of a start that was only opposed (`supervise.retry`)."""
+class Trial(NamedTuple):
+    """Is the rate at fault? The experiment that tells (`supervise.trial`)."""
 
-    pace: Number = 0.06  # log distance a step, as in the search
-    errors: Number = 2.0  # errors above the allowed share of the loss: suspicious
-    watch: Number = 150  # losses after the climb in which it is judged
-    still: Number = 2.0  # errors of trend and long trend: the loss stands still
+    patience: Number = 5  # batches in a row not learnt from before it begins
+    start_patience: Number = 2  # bad batches minus others in the audit
+    window: Number = 40  # steps within which a second offence is the rate's fault, ...
+    window_share: Number = 0.25  # ... or this share of the run's age
+    cut: Number = math.log(0.2)  # log distance of the first cut; then twice, four times
+    most: Number = 3  # cuts in a row; if they did not help, all are taken back
+    repay: Number = 4.0  # power with which a cut is repaid: t^4
 
 
 class Search(NamedTuple):
@@ -76,7 +82,7 @@ class Search(NamedTuple):
     ahead: Number = 1.0  # share of the trust, in errors that the heading needs
     receded: Number = 2.0  # errors below its long mean: the agreement recedes
     falling_back: Number = -4.0  # trend in errors at which a climb has gone too far
-    unproven: Number = 2.3  # log distance above where the loss last fell: tenfold
+    unproven: Number = 0.7  # log distance above where the loss last fell: twofold
 
 
 class Nudge(NamedTuple):
@@ -90,7 +96,6 @@ class Nudge(NamedTuple):
     full_vote: Number = 2.0  # errors at which a vote counts in full
     headed: Number = 0.5  # weight of the heading's votes
     returning: Number = 1.0  # errors that a move up to the trusted rate needs
-    near_ceiling: Number = 0.1  # share of the pace above diverged_log_scale
 
 
 class Settle(NamedTuple):
@@ -119,15 +124,14 @@ class Law(NamedTuple):
     """The default law: shared numbers, and its parts; None switches a part off."""
 
     trust: Number = 6.0  # errors that a climb needs: trust in the base rate
-    strikes: Number = 3  # suspicious steps minus others that are a divergence
     keep_every: Number = 20  # steps between two good copies
     keep_within: Number = 3.0  # errors above the good loss up to which a copy is kept
     unmoved: Number = 0.12  # share of a loss within which it counts as unmoved
     halved: Number = 0.5  # drop from which the loss has halved: it is no failure
     level_after: Number = 31  # losses before a level can be judged
     audit: Audit | None = Audit()
-    guard: Guard | None = Guard()
-    retry: Retry | None = Retry()
+    skip: Skip | None = Skip()
+    trial: Trial | None = Trial()
     search: Search | None = Search()
     nudge: Nudge | None = Nudge()
     settle: Settle | None = Settle()

@@ -20,7 +20,7 @@ import optax
 
 from adaptive_optax import _checks, _trees, options
 from adaptive_optax._trees import f32
-from adaptive_optax._types import Standing
+from adaptive_optax._types import Limits, Standing
 from adaptive_optax.act import injection, step
 from adaptive_optax.act import stage as acting
 from adaptive_optax.act.base_rate import BaseRate
@@ -93,6 +93,7 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
         if value is not None:
             extra_args["value"] = value
 
+        limits = parts.supervision.limits(state.recovery, state.sensor.signal_count)
         seen, measured = sensing.sense(
             parts.freezing,
             updates,
@@ -100,10 +101,11 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
             state.freezing,
             value=value,
             reward=reward,
+            limits=limits,
             fraction=parts.fraction,
         )
         after = state._replace(sensor=measured)
-        verdict, standing, after = _supervise(parts, seen, after, params)
+        verdict, standing, after = _supervise(parts, seen, limits, after, params)
         after = _average(parts, seen, verdict, after, params)
         rates, after = _decide(parts, seen, verdict, standing, after)
         steps, after = _act(
@@ -115,15 +117,18 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
 
 
 def _supervise(
-    parts: Stages, seen: Seen, state: AdaptiveSchedulerState, params: Any
+    parts: Stages,
+    seen: Seen,
+    limits: Limits,
+    state: AdaptiveSchedulerState,
+    params: Any,
 ) -> tuple[Verdict, Standing, AdaptiveSchedulerState]:
     """Is this still a sound run, or is it time to go back?"""
-    base, count = parts.base, seen.signals.count
     verdict, standing, recovery = parts.supervision.update(
         seen,
         state.recovery,
         log_scale=parts.rate.control.distance(state.lr_scale, 1.0),
-        held=_held(parts, seen) | base.rising(count) | base.falling(count),
+        limits=limits,
         params=params,
         inner_state=state.inner_state,
     )
@@ -139,10 +144,10 @@ def _average(
         state.window,
         params,
         seen.live_grads,
-        healthy=verdict.healthy & ~seen.nonfinite,
+        healthy=verdict.healthy & seen.learnt,
         reset=verdict.restart,
         restored=verdict.restore | verdict.repeat,
-        hold=seen.nonfinite,
+        hold=~seen.learnt,
     )
     return state._replace(averaging=averaging, window=window)
 
@@ -155,7 +160,8 @@ def _decide(
     state: AdaptiveSchedulerState,
 ) -> tuple[tuple[jax.Array, jax.Array], AdaptiveSchedulerState]:
     """Move the gains; also returns the inner optimizer's rate and multiplier."""
-    count, hold = seen.signals.count, _held(parts, seen)
+    count = seen.signals.count
+    hold = ~seen.read | verdict.hold | parts.base.ending(count)
     scale, momentum, sigma = state.lr_scale, state.momentum, state.sigma
     laws = state.lr_rule, state.momentum_rule, state.sigma_rule
     if seen.has_feedback:
@@ -169,7 +175,7 @@ def _decide(
             of_rate,
             hold=hold | parts.base.rising(count),
             correction=verdict.correction,
-            min_rise=verdict.min_rise,
+            no_rise=verdict.no_rise,
         )
         momentum, momentum_rule = parts.momentum.update(
             momentum, laws[1], of_others, hold=hold
@@ -181,6 +187,8 @@ def _decide(
     share = parts.base.anneal(count) * parts.supervision.share(state.recovery)
     alpha = alpha * share
     ratio, shadow = parts.shadow.update(momentum, state.shadow)
+    taken = seen.learnt & verdict.goes_on
+    shadow = optax.tree.where(taken, shadow, state.shadow)
     return (alpha * ratio, scale * share), state._replace(
         learning_rate=alpha,
         lr_scale=scale,
@@ -209,7 +217,7 @@ def _act(
     mask, frozen_fraction, frozen = freezing.update(
         seen.leaf_norms, seen.grads, state.freezing
     )
-    steps, inner_state = freezing.filter(
+    steps, filtered = freezing.filter(
         parts.inner,
         mask,
         seen.grads,
@@ -218,14 +226,18 @@ def _act(
         injection.Gains(*rates, state.momentum),
         **extra_args,
     )
-    taken = ~(seen.nonfinite | verdict.restore | verdict.repeat)
+    taken = seen.learnt & verdict.goes_on
+    inner_state = optax.tree.where(taken, filtered, inner_state)
     steps, spoilt = step.take(
         params, freezing.still(steps, mask), taken, fraction=parts.fraction
     )
     steps = supervision.finish(before.recovery, state.recovery, verdict, params, steps)
     # Before dither, which the alignment must not see.
     recorded = sensor.record_step(
-        state.sensor, steps, verdict.restore | verdict.repeat, fraction=parts.fraction
+        state.sensor,
+        steps,
+        verdict.restore | verdict.repeat | verdict.forget,
+        fraction=parts.fraction,
     )
     sigma = jnp.where(taken, state.sigma, 0.0)
     noisy = parts.dither(params, steps, sigma, seen.signals.count)
@@ -236,8 +248,3 @@ def _act(
         nonfinite_steps=state.nonfinite_steps + spoilt,
         inner_state=inner_state,
     )
-
-
-def _held(parts: Stages, seen: Seen) -> jax.Array:
-    """Whether every gain holds at this step, bool[]."""
-    return seen.nonfinite | parts.base.ending(seen.signals.count)

@@ -183,7 +183,7 @@ def restore_on_divergence(
     """Only the safety net: watch any optimizer, and undo a divergence.
 
     Parameters and optimizer state return to the last good ones and later updates are
-    scaled down: see `supervise.evidence` for what counts as a divergence. Nothing else
+    scaled down if it happens again: see `supervise.trial`. Nothing else
     moves the rate and nothing is averaged; it is `adaptive_scheduler` in its safe mode.
 
     Args:

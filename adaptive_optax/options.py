@@ -170,9 +170,7 @@ def law_of(mode: str | float, law: Law | None) -> Law:
     if law is None:
         return LAWS[mode] if isinstance(mode, str) else Law(trust=mode)
     if not isinstance(law, Law):
-        raise TypeError(
-            f"`law` must be a Law, got {law!r}; try law=ao.Law(retry=None)."
-        )
+        raise TypeError(f"`law` must be a Law, got {law!r}; try law=ao.Law(skip=None).")
     if mode != "nudge":
         raise ValueError(
             f"`mode`={mode!r} and `law` both say how far the base rate is believed; "
@@ -188,7 +186,7 @@ def law_of(mode: str | float, law: Law | None) -> Law:
                 f"`law.{name}` must be a {type(part).__name__}, or None to switch it "
                 f"off, got {given!r}; try ao.Law({name}=None)."
             )
-    counts = {"strikes": law.strikes, "keep_every": law.keep_every}
+    counts = {"keep_every": law.keep_every}
     if law.audit is not None:
         for name in ("steps", "again", "warmup_steps"):
             counts[f"audit.{name}"] = getattr(law.audit, name)

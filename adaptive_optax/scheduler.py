@@ -122,11 +122,13 @@ def adaptive_scheduler(
       scalars below 1e37 in size, and passes all extra arguments on to the inner
       optimizer. Updates have the gradients' dtypes; every controller scalar is float32.
 
-      A step whose loss, reward or gradient is not finite is counted and not taken: the
-      update is zero, the gains hold, the inner optimizer sees a zero gradient. Three
-      of them, minus the good steps between, are a divergence. Entries of the inner
-      optimizer's own step that are not finite are 0. With ``recovery=True``
-      differentiate through it in forward mode only where no divergence is expected.
+      A step whose gradient is not finite, or (with ``recovery=True``) whose loss is far
+      outside the run's noise, is counted and not taken: the update is zero, the gains
+      and the inner optimizer's state hold. See `supervise.skip` and `supervise.trial`.
+      A loss or reward that is not finite beside a finite gradient is no reading: the
+      step is taken, and nothing is judged. Entries of the inner optimizer's own step
+      that are not finite are 0. With ``recovery=True`` differentiate through it in
+      forward mode only where no divergence is expected.
 
     Raises:
       TypeError: If an argument is of the wrong kind.
@@ -171,7 +173,7 @@ def adaptive_scheduler(
     )
     law = options.law_of(mode, law)
     averages = law.average if average else None
-    recovery = recovery and any((law.audit, law.guard))
+    recovery = recovery and any((law.audit, law.skip, law.trial))
     if total_steps is not None:
         options.check_horizon(total_steps, schedule, law, audited=recovery)
     if recovery_dtype is not None:

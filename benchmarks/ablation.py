@@ -21,9 +21,8 @@ PARTS = {
         "law__audit__overshot=inf, law__audit__agreed=inf"
     ),
     "its ear for agreement that ends": "law__audit__agreed=inf",
-    "the second try of its rate": "law__retry=None",
-    "the guard": "law__guard=None",
-    "the guard's acquittal": "law__guard__data_changed=inf",
+    "skipping": "law__skip=None",
+    "the trial": "law__trial=None",
     "its early climb": "law__search__early=inf, law__search__early_rate=0.06",
     "the heading": (
         "law__search__ahead=inf, law__nudge__headed=0.0, law__settle__drawn_back=-inf"

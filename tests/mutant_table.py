@@ -26,10 +26,11 @@ JUDGES = " ".join(
     for name in (
         "supervisor",
         "start_audit",
-        "divergence_guard",
-        "retry",
+        "trial",
+        "skip",
         "rollback",
         "runs",
+        "unpunished",
     )
 )
 
@@ -38,51 +39,72 @@ MUTANTS = (
         "supervise/start_audit.py",
         f"{JUDGES} test_law.py",
         ("    opposed &= loss.trend < audit.falling\n", ""),
-        (
-            "failed & e.nonfinite, audit.failed",
-            "failed & e.nonfinite, audit.passed_late",
-        ),
+        ("jnp.where(begins, 0, failures)", "failures"),
+        ("failures = old.audit_failures + (e.auditing & convicted)", "failures = 0"),
+        ("counts &= e.signals.objective.arrived | (old.audit_left > 1)", "pass"),
     ),
     *of(
         "supervise/evidence.py",
         f"{JUDGES} test_law.py",
-        (
-            "(~jnp.isfinite(levels.first_value) | replayed)",
-            "~jnp.isfinite(levels.first_value)",
-        ),
+        ("begun & (replayed | (accepted & auditing))", "begun & accepted & auditing"),
+        ("accepted = exceeded & read & ~moved", "accepted = exceeded & read"),
+        ("jnp.where(accepted & ~auditing, seen.objective, first)", "first"),
+        ("skip.gain_share * span", "0.0 * span"),
+        ("bad=seen.nonfinite | exceeded", "bad=exceeded"),
         ("learns & (e.known | ~e.started)", "learns"),
     ),
     *of(
-        "supervise/divergence_guard.py",
+        "supervise/trial.py",
         f"{JUDGES} test_law.py",
+        ("jnp.where(old.moved & ~e.repeat, strikes, 0)", "strikes * ~e.repeat"),
+        ("jnp.where(e.auditing, one_less(old.strikes), 0)", "one_less(old.strikes)"),
+        ("offended = e.repeat & ~e.bad", "offended = e.repeat"),
+        ("jnp.where(old.watched > 0, old.offences, 0)", "old.offences"),
+        ("(~e.auditing | e.nonfinite | again)", "~e.auditing"),
+        ("jnp.where(offences == c.most + 1, old.owed, later)", "later"),
+        ("jnp.minimum(owed, c.repay / (age + 20.0))", "c.repay / (age + 20.0)"),
+        ("jnp.maximum(c.window, c.window_share * age)", "c.window"),
+    ),
+    *of(
+        "supervise/skip.py",
+        f"{JUDGES} test_law.py",
+        ("jnp.minimum(c.least + c.share * age, c.most)", "c.least + c.share * age"),
+        ("jnp.maximum(old.bucket - c.share, 0.0)", "old.bucket"),
         (
-            "jnp.maximum(old.log_scale_before, old.trusted_before) - e.log_scale",
-            "old.log_scale_before - e.log_scale",
+            "jnp.where(e.seen, one_less(old.unsettled), old.unsettled)",
+            "one_less(old.unsettled)",
+        ),
+        (
+            "jnp.maximum(jnp.float32(law.level_after), c.hold_share * age)",
+            "jnp.float32(law.level_after)",
         ),
     ),
     *of(
         "supervise/supervisor.py",
         f"{JUDGES} test_law.py",
         ("(loss.fast <= e.good + law.keep_within * e.fast_error)", "True"),
+        (
+            "jnp.minimum(state.trusted_log_scale - log_scale, 0.0)",
+            "state.trusted_log_scale - log_scale",
+        ),
+        ("(tried.watched > 0) | (tried.owed > 0)", "tried.watched > 0"),
+        ("state.trusted_log_scale - state.trial.owed", "state.trusted_log_scale"),
+        ("room=~state.auditing & skip.room", "room=skip.room"),
+        ("seen.far & ~e.repeat", "seen.far"),
     ),
     *of(
         "supervise/stage.py",
         f"{JUDGES} test_law.py",
-        ("verdict.restore | (before.judges.restoring > 0)", "verdict.restore"),
+        ("verdict.restore | (before.judges.trial.restoring > 0)", "verdict.restore"),
+        (
+            "verdict.restore | verdict.repeat | verdict.forget",
+            "verdict.restore | verdict.repeat",
+        ),
     ),
     *of(
         "supervise/rollback.py",
         f"{JUDGES} test_law.py",
         ("back, structure = restoring == 1,", "back, structure = restoring == 2,"),
-    ),
-    *of(
-        "supervise/retry.py",
-        f"{JUDGES} test_law.py",
-        ("still &= loss.fast <= e.good + e.allowance", "still &= True"),
-        (
-            "~e.held & ~retried & (e.log_scale < target)",
-            "~e.held & (e.log_scale < target)",
-        ),
     ),
     *of(
         "sense/gradient.py",
@@ -101,6 +123,13 @@ MUTANTS = (
         ("begun > 0, r, x", "begun > 1, r, x"),
     ),
     *of(
+        "sense/sensor.py",
+        f"test_law.py loop {JUDGES}",
+        ("    usable &= ~far\n", ""),
+        ("norms._replace(finite=norms.finite & ~far)", "norms"),
+        ("told & limits.room", "told"),
+    ),
+    *of(
         "sense/series.py",
         "sense/test_sensor.py",
         ("age = jnp.maximum(n - 1, 0.0)", "age = n"),
@@ -109,7 +138,14 @@ MUTANTS = (
     *of(
         "loop.py",
         f"loop {JUDGES}",
-        (" | base.falling(count)", ""),
+        ("~seen.read | verdict.hold | parts", "~seen.read | parts"),
+        ("hold = ~seen.read | verdict", "hold = ~seen.learnt | verdict"),
+        ("no_rise=verdict.no_rise", "no_rise=False"),
+        (
+            "inner_state = optax.tree.where(taken, filtered, inner_state)",
+            "inner_state = filtered",
+        ),
+        ("hold=~seen.learnt,", "hold=jnp.zeros((), bool),"),
         ("reset=verdict.restart", "reset=jnp.zeros((), bool)"),
         ("hold | parts.base.rising(count)", "hold"),
         (
@@ -117,7 +153,6 @@ MUTANTS = (
             "parts.supervision.share(before.recovery)",
         ),
         ("alpha * ratio, scale", "alpha / ratio, scale"),
-        ("healthy=verdict.healthy & ~seen.nonfinite", "healthy=verdict.healthy"),
     ),
     *of(
         "scheduler.py",
@@ -134,7 +169,7 @@ MUTANTS = (
     ),
     *of(
         "loop.py",
-        "contract/test_running.py",
+        "contract/test_not_finite.py",
         ("jnp.where(taken, state.sigma, 0.0)", "state.sigma"),
     ),
     *of(
@@ -159,10 +194,7 @@ MUTANTS = (
         "act/controls.py",
         "act/test_controls.py",
         ("jnp.where(delta == 0, gain, moved)", "moved"),
-        (
-            "jnp.where(min_rise > 0, jnp.fmax(delta, min_rise), delta)",
-            "delta + min_rise",
-        ),
+        ("jnp.where(no_rise, jnp.minimum(delta, 0.0), delta)", "delta"),
     ),
     *of(
         "act/injection.py",
@@ -194,7 +226,7 @@ MUTANTS = (
     *of(
         "act/scale_by_rule.py",
         "act/test_scale_by_rule.py",
-        ("sensing.any_nonfinite(sensor, state.rule_sensor)", "~signals.has_gradient"),
+        ("hold=~norms.finite", "hold=jnp.zeros((), bool)"),
     ),
     *of(
         "sense/sketch.py",
@@ -408,6 +440,7 @@ MUTANTS = (
         "rules/test_behaviour.py contract/test_prior_twins.py",
         ("ready & overwhelming & ~recedes", "ready & overwhelming"),
         ("jnp.where(own.failures > 0, back, landing)", "landing"),
+        ("jnp.where(still, own.trusted_log_scale, landing)", "landing"),
         ("stop &= ready & ~own.warming", "stop &= ready"),
         ("up_evidence=trust * law.nudge.share", "up_evidence=trust"),
     ),
@@ -415,6 +448,8 @@ MUTANTS = (
         "rules/settle.py",
         "rules/test_behaviour.py rules/test_twins.py",
         ("still & apart & drawn_back", "still & drawn_back"),
+        ("beyond &= heading.slow < -trust * heading.slow_sem", "pass"),
+        ("jnp.where(carries | beyond, ", "jnp.where(carries, "),
         ("judged.count >= level_after", "judged.count > level_after"),
     ),
     *of(
@@ -455,7 +490,7 @@ MUTANTS = (
     ),
     *of(
         "act/step.py",
-        "contract/test_running.py",
+        "contract/test_not_finite.py",
         ("jnp.where(taken & ok, u", "jnp.where(ok, u"),
     ),
     *of(
@@ -479,7 +514,8 @@ MUTANTS = (
     *of(
         "sense/stage.py",
         "loop",
-        ("grads=_zero_unless(~nonfinite, grads)", "grads=grads"),
+        ("return ~(self.nonfinite | self.far)", "return ~self.far"),
+        ("    grads = _zero_unless(norms.finite, updates)\n", "    grads = updates\n"),
     ),
     *of(
         "options.py",
@@ -502,7 +538,7 @@ MUTANTS = (
     *of(
         "supervise/supervisor.py",
         f"loop {JUDGES}",
-        ("failures=state.audit.audit_failures", "failures=state.audit.audit_replays"),
+        ("failures=state.audit.audit_failures", "failures=state.trial.offences"),
     ),
     *of(
         "watch/plot.py",

@@ -9,7 +9,6 @@ from adaptive_optax._types import Schedule
 
 REACH = 1e6  # default bounds: the base rate times and over this
 ANNEAL = 0.3  # share of a known horizon over which the rate goes to 0
-HALF = 0.5  # share of its value at half the run's age at which a schedule has fallen
 
 
 class BaseRate(NamedTuple):
@@ -44,12 +43,6 @@ class BaseRate(NamedTuple):
         if self.schedule is None:
             return jnp.zeros((), bool)
         return self.at(count + 1) > self.at(count)
-
-    def falling(self, count: jax.Array) -> jax.Array:
-        """Whether a schedule has halved since half the run's age, bool[]."""
-        if self.schedule is None:
-            return jnp.zeros((), bool)
-        return self.at(count) < HALF * self.at(count // 2)
 
     def limit(self, scale: jax.Array, before: jax.Array, count: jax.Array) -> jax.Array:
         """The multiplier without the part of its move that the bounds would clip."""

@@ -85,7 +85,7 @@ class Control(NamedTuple):
         *,
         hold: jax.Array,
         correction: jax.Array | float = 0.0,
-        min_rise: jax.Array | float = 0.0,
+        no_rise: jax.Array | bool = False,
     ) -> tuple[jax.Array, RuleState]:
         """Ask the rule and move the gain.
 
@@ -97,7 +97,7 @@ class Control(NamedTuple):
           signals: The step's measurements.
           hold: bool[]; where True neither the gain nor the rule's state moves.
           correction: As in `move`; it is made even where the rule holds.
-          min_rise: f32[]; if above 0, the rule's change is at least this.
+          no_rise: bool[]; where True the rule's change is at most 0.
 
         Returns:
           The gain and the rule's state.
@@ -111,5 +111,5 @@ class Control(NamedTuple):
             state = jax.tree.map(
                 lambda new, old: jnp.where(hold, old, new), moved, state
             )
-        delta = jnp.where(min_rise > 0, jnp.fmax(delta, min_rise), delta)
+        delta = jnp.where(no_rise, jnp.minimum(delta, 0.0), delta)
         return self.move(gain, delta, correction), state

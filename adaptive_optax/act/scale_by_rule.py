@@ -94,7 +94,7 @@ def scale_by_rule(
                 _checks.scalar_feedback(name, feedback)
         gradient = jax.tree.map(jnp.negative, updates) if grad is None else grad
         norms = sensing.gradient_norms(gradient)
-        signals, sensor = sensing.measure(
+        signals, _, sensor = sensing.measure(
             state.rule_sensor,
             gradient,
             norms,
@@ -110,7 +110,7 @@ def scale_by_rule(
                 scale,
                 1.0,
                 signals,
-                hold=sensing.any_nonfinite(sensor, state.rule_sensor),
+                hold=~norms.finite | ~(signals.loss.arrived | signals.reward.arrived),
             )
         steps = jax.tree.map(lambda u: (scale * u).astype(u.dtype), updates)
         sensor = sensing.record_step(

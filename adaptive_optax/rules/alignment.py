@@ -36,8 +36,7 @@ def alignment(config: Nudge = Nudge(), *, up_evidence: float = 3.0) -> Rule:  # 
     memory turns with its gradient, and is opposed at its best rate.
 
     Below `Standing.trusted_log_scale` (the base rate, or what is left of it after a
-    failure) one standard error is enough to go up. Above `Standing.diverged_log_scale`
-    (just below where the run once diverged) the gain climbs at a tenth of the rate.
+    failure) one standard error is enough to go up.
 
     Args:
       config: The other numbers. ``rate`` is the largest change of the log gain, > 0;
@@ -83,15 +82,12 @@ def alignment(config: Nudge = Nudge(), *, up_evidence: float = 3.0) -> Rule:  # 
         z_up, z_down, z_ahead = votes / errors
         below = (own.log_scale < own.trusted_log_scale) & (up_evidence < jnp.inf)
         needed = jnp.where(below, jnp.minimum(up_evidence, c.returning), up_evidence)
-        pace = jnp.where(
-            own.log_scale > own.diverged_log_scale, c.near_ceiling * c.rate, c.rate
-        )
         up = jnp.where(
             (z_up > needed) & (agreement.mean > c.margin),
-            pace * jnp.clip(z_up / c.full_vote, 0.0, 1.0),
+            c.rate * jnp.clip(z_up / c.full_vote, 0.0, 1.0),
             0.0,
         )
-        ahead = c.headed * pace * jnp.clip(z_ahead / c.full_vote, 0.0, 1.0)
+        ahead = c.headed * c.rate * jnp.clip(z_ahead / c.full_vote, 0.0, 1.0)
         sound = (agreement.slow > 0) | ~carries
         up = jnp.maximum(up, jnp.where((z_ahead > up_evidence) & sound, ahead, 0.0))
         overshoots = carries & (signals.objective.trend < c.down_trend)

@@ -39,11 +39,12 @@ def search(
         stop    when c_short < 0 or z < -4
         then back = max(min(m lagged by L steps, m), m - L early_rate)
              L    = min(5 + 1 / (1 - momentum), 30)
-             m    = trusted if trusted lies in [back - 1.2, back],
+             m    = trusted if the loss has not moved,
+                    or if trusted lies in [back - 1.2, back],
                     back - .6 if trusted lies below that,
                     else back: as where a start was thrown away and nothing is trusted
 
-    Neither the search nor the rule that follows goes up more than tenfold beyond where
+    Neither the search nor the rule that follows goes up more than twofold beyond where
     the loss last fell (z > 1), because gradients of saturated units agree for ever.
 
     Gradients of a sound rate also agree for a while, but by then the loss has moved. A
@@ -123,7 +124,9 @@ def search(
         ready = state.searching & ~waiting & agreement.arrived & (agreement.count > 5)
         stop = (agreement.mean < 0.0) | (judged.trend < c.falling_back)
         stop &= ready & ~own.warming
+        still = judged.arrived & (jnp.abs(judged.drop) < law.unmoved)
         landing = land(state.search_lagged, own)
+        landing = jnp.where(still, own.trusted_log_scale, landing)
         improves = judged.arrived & (judged.trend > 1.0)
         proven = jnp.where(improves | own.restored, m, state.search_proven)
         pace = jnp.where(unmoved, c.early_rate, c.rate)
@@ -164,7 +167,7 @@ def prior(law: Law = Law(), momentum: float | jax.Array = 0.9) -> Rule:  # noqa:
 
     Args:
       law: Its numbers and parts; a part that is None is left out. With an infinite
-        trust this rule always holds; only the audit and the guard lower the rate.
+        trust this rule always holds; only the audit and the trial lower the rate.
       momentum: Of the filter; see `search`.
 
     Returns:
@@ -184,7 +187,7 @@ def prior(law: Law = Law(), momentum: float | jax.Array = 0.9) -> Rule:  # noqa:
     if law.nudge is not None:
         nudge = alignment(law.nudge, up_evidence=trust * law.nudge.share)
     if law.settle is not None:
-        down = settle(law.settle, level_after=law.level_after)
+        down = settle(law.settle, level_after=law.level_after, trust=trust)
     rule = _both(nudge, down)
     if law.search is not None:
         rule = search(rule, law=law, momentum=momentum)

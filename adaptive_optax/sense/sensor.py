@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from adaptive_optax import _trees
-from adaptive_optax._types import Series, Signals, Standing
+from adaptive_optax._types import Limits, Series, Signals, Standing
 from adaptive_optax.sense import cosines, motion, series
 from adaptive_optax.sense import sketch as sketching
 from adaptive_optax.sense.gradient import (
@@ -24,6 +24,13 @@ __all__ = ["GradientNorms", "gradient_norms"]
 
 FED = ("values", "rewards", "gradients")
 """The inputs that may be non-finite, in the order of `SensorState.nonfinite`."""
+
+
+class Batch(NamedTuple):
+    """What came with one step, before anything is read from it."""
+
+    objective: jax.Array  # f32[] what is judged; NaN: it did not come
+    far: jax.Array  # bool[] it is far outside the limits: nothing is read from it
 
 
 class SensorState(NamedTuple):
@@ -61,8 +68,9 @@ def measure(
     *,
     value: Any = None,
     reward: Any = None,
+    limits: Limits = Limits(),  # noqa: B008
     fraction: float,
-) -> tuple[Signals, SensorState]:
+) -> tuple[Signals, Batch, SensorState]:
     """Read one step's feedback.
 
     Args:
@@ -71,14 +79,21 @@ def measure(
       norms: Their `gradient_norms`, with ``finite`` False where they were not finite.
       value: Scalar loss of any dtype, or None.
       reward: Scalar reward, higher is better, or None.
+      limits: What a batch must keep to be read.
       fraction: As given to `init_sensor`.
 
     Returns:
-      The signals, with an empty standing, and the new state.
+      The signals, with an empty standing, the batch, and the new state.
     """
     fed = jnp.stack([_number(value), _number(reward)])
     came = jnp.asarray([value is not None, reward is not None])
     usable = came & (jnp.abs(fed) < LARGEST)  # False for NaN
+    bad = jnp.stack([*(came & ~usable), ~norms.finite])
+    judged, told = _to_judge(state, fed, usable)
+    far = norms.finite & told & limits.room
+    far &= limits.exceeded(judged, jnp.sqrt(norms.square))
+    usable &= ~far
+    norms = norms._replace(finite=norms.finite & ~far)
     bank, ones = series.extend(state.series, jnp.where(usable, fed, 0.0), usable)
     said = series.read(state.series, bank, ones, usable)
 
@@ -104,19 +119,28 @@ def measure(
         step_correlation=step_correlation,
         standing=Standing(),
     )
-    bad = jnp.stack([*(came & ~usable), ~norms.finite])
-    return signals, state._replace(
-        signal_count=_trees.next_count(state.signal_count),
-        series=bank,
-        cosines=directions,
-        gradient=jnp.stack(gradient),
-        nonfinite=state.nonfinite + bad,
+    batch = Batch(jnp.where(told, judged, jnp.nan), far)
+    return (
+        signals,
+        batch,
+        state._replace(
+            signal_count=_trees.next_count(state.signal_count),
+            series=bank,
+            cosines=directions,
+            gradient=jnp.stack(gradient),
+            nonfinite=state.nonfinite + bad,
+        ),
     )
 
 
-def any_nonfinite(after: SensorState, before: SensorState) -> jax.Array:
-    """Whether anything that came with the last step was not finite, bool[]."""
-    return jnp.any(after.nonfinite > before.nonfinite)
+def _to_judge(
+    state: SensorState, fed: jax.Array, usable: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """This step's loss, or negative reward once there was one; whether it came."""
+    begun = series.Bank(*state.series).begun[series.REWARD] > 0
+    # The limits are those of the loss still when the first reward comes.
+    told = jnp.where(begun, usable[1], usable[0] & ~usable[1])
+    return jnp.where(begun, -fed[1], fed[0]), told
 
 
 def first_reward(after: SensorState, before: SensorState) -> jax.Array:

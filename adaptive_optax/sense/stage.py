@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adaptive_optax._types import Signals
+from adaptive_optax._types import Limits, Signals
 from adaptive_optax.sense import sensor as sensing
 
 
@@ -14,11 +14,24 @@ class Seen(NamedTuple):
 
     signals: Signals
     has_feedback: bool  # a loss or a reward came
-    nonfinite: jax.Array  # bool[] the loss, reward or gradient was not finite
+    nonfinite: jax.Array  # bool[] the gradient was not finite
+    far: jax.Array  # bool[] the batch is far outside the limits: it is not learnt from
     new_objective: jax.Array  # bool[] the first reward came
     grads: Any  # finite; zero if the step is not taken
     live_grads: Any  # the same without frozen leaves
+    objective: jax.Array  # f32[] as it came; NaN: it did not
+    norm: jax.Array  # f32[] of the gradient
     leaf_norms: jax.Array  # f32[n]
+
+    @property
+    def learnt(self) -> jax.Array:
+        """Whether the step may learn from this batch, bool[]."""
+        return ~(self.nonfinite | self.far)
+
+    @property
+    def read(self) -> jax.Array:
+        """Whether a loss or a reward was read as well, bool[]."""
+        return self.learnt & (self.signals.loss.arrived | self.signals.reward.arrived)
 
 
 def sense(
@@ -29,6 +42,7 @@ def sense(
     *,
     value: Any,
     reward: Any,
+    limits: Limits,
     fraction: float,
 ) -> tuple[Seen, sensing.SensorState]:
     """Measure one step. Frozen leaves are left out: their gradients may be skipped.
@@ -40,6 +54,7 @@ def sense(
       freeze_state: State of ``freezing``.
       value: Scalar loss, or None.
       reward: Scalar reward, or None.
+      limits: What a batch must keep to be learnt from.
       fraction: Share of the coordinates that the sketch keeps.
     """
     stacked, ignored = freezing.entries(updates, freeze_state)
@@ -47,16 +62,24 @@ def sense(
     # A gradient that is not finite goes no further than its norm.
     grads = _zero_unless(norms.finite, updates)
     live = freezing.live(grads, freeze_state)
-    signals, after = sensing.measure(
-        sensor, live, norms, value=value, reward=reward, fraction=fraction
+    signals, batch, after = sensing.measure(
+        sensor,
+        live,
+        norms,
+        value=value,
+        reward=reward,
+        limits=limits,
+        fraction=fraction,
     )
-    nonfinite = sensing.any_nonfinite(after, sensor)
     return Seen(
         signals=signals,
         has_feedback=value is not None or reward is not None,
-        nonfinite=nonfinite,
+        nonfinite=~norms.finite,
+        far=batch.far,
+        objective=batch.objective,
+        norm=jnp.sqrt(norms.square),
         new_objective=sensing.first_reward(after, sensor),
-        grads=_zero_unless(~nonfinite, grads),
+        grads=grads,
         live_grads=live,
         leaf_norms=norms.leaf_norms,
     ), after

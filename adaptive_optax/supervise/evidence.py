@@ -1,19 +1,17 @@
-"""The evidence of one step, computed once for the audit, the guard and the retry.
+"""What the loss is compared with, and the evidence of one step.
 
-A step is *suspicious* if its loss or gradient is not finite, or if its loss is far
-above a level. A suspicious step adds a strike, any other step takes one away, and three
-strikes are a divergence. So no single batch, however bad, and no isolated NaN is
-punished: a bad batch does not mean that the rate is bad. Far above means::
+A batch is *far outside* if its loss is far above a level::
 
     in the audit   loss > l0 + max(|l0| / 2, 2 jitter)
-                   or ||g|| < ||g0|| / 10 and loss > l0 - jitter: units have died
-    from then on   loss > good + 2 |good| + 6 noise
-    in a retry     loss and its fast average > good + .12 |good| + 2 standard errors
+                   or ||g|| < ||g0|| / 10 and loss > l0 - min(jitter, |l0| / 2):
+                   units have died
+    from then on   loss > good + 2 max(|good|, range / 20) + 6 noise
 
 l0 is the highest loss at theta_0, good is the loss of the good parameters, and the
-jitter is the largest change between calm steps. The shares of |l0| and |good| assume
-that the loss cannot go below 0. Once a loss has been at or below 0, only the noise says
-what is high, with half the range that the loss has covered in place of |good|.
+jitter is the largest change between calm steps. The range is what the loss has covered:
+near 0 a loss may be many times the good one and still be as good as nothing. The shares
+of |l0| and |good| assume that the loss cannot go below 0. Once a loss has been at or
+below 0, only the noise says what is far, with half the range in place of |good|.
 """
 
 from typing import Any, NamedTuple
@@ -21,9 +19,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adaptive_optax._types import Signals
-from adaptive_optax.law import Audit, Guard, Law, Retry
+from adaptive_optax._types import Limits, Signals
+from adaptive_optax.law import Audit, Law, Skip
 from adaptive_optax.sense.series import FAST_ERROR
+from adaptive_optax.sense.stage import Seen
+
+RAISE = 10.0  # margins by which a batch may raise the first loss
 
 
 class Levels(NamedTuple):
@@ -42,27 +43,23 @@ class Evidence(NamedTuple):
     """The evidence of one step. Scalars, bool[] unless a comment says otherwise."""
 
     signals: Signals
+    objective: Any  # f32[] as it came; not finite: it did not come
     log_scale: Any  # f32[] of the rate, minus where it started
-    held: Any  # no retry may begin or climb
     auditing: Any
     repeat: Any  # the step after a restore: the good parameters are back
     resting: Any  # no restore is under way
-    nonfinite: Any  # something came and was not finite
-    seen: Any  # a loss came, and this step is no repeat
+    skipped: Any  # the batch is not learnt from
+    nonfinite: Any  # its gradient is not finite
+    bad: Any  # it is, or the batch is far outside
+    accepted: Any  # it is far outside, but no more may be skipped
+    seen: Any  # a loss was read, and this step is no repeat
     started: Any  # a loss came before this step
     first: Any  # f32[] the first loss, this step's included
     lowest: Any  # f32[] the lowest one, likewise
     first_norm: Any  # f32[] the first gradient's, likewise
-    above_start: Any  # the loss is far above the first, or the gradient has died
     known: Any  # the good parameters have a loss
     good: Any  # f32[] that loss; 0 where it is not known
     fast_error: Any  # f32[] standard error of the fast average
-    allowance: Any  # f32[] by which the average may exceed the good loss in a retry
-    judged: Any  # there is a loss, and a level to judge it by
-    rise: Any  # f32[] above the good loss; 1 is the limit of suspicion
-    suspicious: Any
-    strikes: Any  # i32[] with this step's
-    out: Any  # three of them
 
 
 def init_levels() -> Levels:
@@ -78,130 +75,107 @@ def init_levels() -> Levels:
     )
 
 
+def limits(levels: Levels, law: Law, *, auditing: jax.Array, room: jax.Array) -> Limits:
+    """What a batch must keep to be learnt from.
+
+    Args:
+      levels: What the loss is compared with.
+      law: Its numbers say what is far.
+      auditing: bool[] the start is being audited.
+      room: bool[] another batch may be skipped.
+    """
+    start, skip = law.audit or Audit(), law.skip or Skip()
+    signed = levels.lowest_value <= 0  # 0 is not the loss's lower bound
+    begun = jnp.isfinite(levels.first_value)
+    first = jnp.where(begun, levels.first_value, 0.0)
+    margin = jnp.maximum(
+        jnp.where(signed, 0.0, start.start_share * jnp.abs(first)),
+        start.start_jitters * levels.audit_jitter,
+    )
+    half = jnp.where(signed, jnp.inf, start.start_share * jnp.abs(first))
+    gained = jnp.minimum(levels.audit_jitter, half)
+    told = begun & (~signed | (levels.audit_calm >= start.calm_changes))
+    known = jnp.isfinite(levels.good_value)
+    good = jnp.where(known, levels.good_value, 0.0)
+    span = jnp.where(begun, first - levels.lowest_value, 0.0)
+    # Near 0 a loss may be many times the good one and still be as good as nothing.
+    scale = jnp.where(
+        signed, 0.5 * span, jnp.maximum(abs(good), skip.gain_share * span)
+    )
+    allowed = skip.loss_scales * scale + skip.noises * levels.good_noise
+    known &= (allowed > 0) & (law.skip is not None)
+    return Limits(
+        loss=jnp.where(
+            auditing,
+            jnp.where(told, first + margin, jnp.inf),
+            jnp.where(known, good + allowed, jnp.inf),
+        ),
+        dead_norm=jnp.where(auditing, start.dead * levels.first_norm, 0.0),
+        dead_loss=jnp.where(begun, first - gained, jnp.inf),
+        room=room,
+    )
+
+
 def weigh(
-    signals: Signals,
+    seen: Seen,
+    bounds: Limits,
     levels: Levels,
-    law: Law,
     *,
     log_scale: jax.Array,
-    held: bool | jax.Array,
-    nonfinite: jax.Array,
     restoring: jax.Array,
-    strikes: jax.Array,
     auditing: jax.Array,
-    untouched: jax.Array,
-    retrying: jax.Array,
+    moved: jax.Array,
 ) -> Evidence:
     """Compute the evidence of one step.
 
     Args:
-      signals: The step's measurements.
+      seen: What the step has brought.
+      bounds: The `limits` of the levels.
       levels: What the loss is compared with.
-      law: Its numbers say what is far above.
       log_scale: f32[] log of what multiplies the base rate.
-      held: bool[] no retry may begin or climb.
-      nonfinite: bool[] the loss, reward or gradient came and was not finite.
       restoring: i32[] steps until the parameters are back to the bit.
-      strikes: i32[] before this step.
       auditing: bool[] the start is being audited.
-      untouched: bool[] no good step has been made since theta_0, so a value that is
-        not finite was not caused by the rate.
-      retrying: bool[] a rate that failed is being tried again.
+      moved: bool[] a step was taken since the good parameters came back.
     """
-    loss = signals.objective
-    # If a part is off, the default numbers stand in; their result is not used.
-    start, guard = law.audit or Audit(), law.guard or Guard()
-    errors = (law.retry or Retry()).errors
+    signals, loss = seen.signals, seen.signals.objective
     repeat = restoring == 2
-    seen = loss.arrived & ~repeat
+    read = loss.arrived & ~repeat
+    came = jnp.isfinite(seen.objective) & ~seen.nonfinite
+    exceeded = came & bounds.exceeded(seen.objective, seen.norm)
     # A first loss may be low by chance: each replay measures theta_0 once more.
-    replayed = auditing & (restoring == 1)
-    first, lowest, first_norm = _begun(signals, levels, seen, replayed)
-    signed = lowest <= 0  # 0 is not the loss's lower bound
-    above_start = seen & _far_above_start(signals, levels, first, signed, start)
-    above_start |= seen & _dead(signals, levels, first, first_norm, start)
-
+    replayed = auditing & (restoring > 0)
+    begun = jnp.isfinite(levels.first_value)
+    # Step by step, for a single batch may be anything.
+    most = levels.first_value + RAISE * (bounds.loss - levels.first_value)
+    raised = jnp.maximum(levels.first_value, jnp.minimum(seen.objective, most))
+    first = jnp.where(read & ~begun, loss.value, levels.first_value)
+    accepted = exceeded & read & ~moved
+    first = jnp.where(came & begun & (replayed | (accepted & auditing)), raised, first)
+    # New data: the start that begins now has its own first loss.
+    first = jnp.where(accepted & ~auditing, seen.objective, first)
+    lowest = jnp.minimum(levels.lowest_value, loss.value)
+    norm = jnp.where(signals.has_gradient, signals.grad_norm, 0.0)
     known = jnp.isfinite(levels.good_value)
-    good = jnp.where(known, levels.good_value, 0.0)
-    loss_scale = jnp.where(signed, 0.5 * (first - lowest), jnp.abs(good))
-    allowed = guard.loss_scales * loss_scale + guard.noises * levels.good_noise
-    rise = (loss.value - good) / allowed
-    fast_error = loss.noise * FAST_ERROR
-    share = jnp.where(signed, 0.0, law.unmoved * loss_scale)
-    # Loss and average, because the average remembers a bad batch for many steps. Right
-    # after a restore there is only one loss.
-    lower = jnp.where(repeat, loss.value, jnp.minimum(loss.value, loss.fast))
-    error = jnp.where(repeat, levels.good_noise, fast_error)
-    rise = jnp.where(retrying, (lower - good) / (share + errors * error), rise)
-    judged = loss.arrived & known & ((loss_scale > 0) | (levels.good_noise > 0))
-    above_good = judged & ~repeat & (rise > 1) & (law.guard is not None)
-
-    high = jnp.where(auditing, above_start, above_good)
-    suspicious = (nonfinite & ~untouched | high) & ~repeat
-    calmer = jnp.where(loss.arrived, one_less(strikes), strikes)
-    strikes = jnp.where(suspicious, strikes + 1, calmer)
     return Evidence(
         signals=signals,
+        objective=seen.objective,
         log_scale=log_scale,
-        held=jnp.asarray(held),
         auditing=auditing,
         repeat=repeat,
         resting=restoring == 0,
-        nonfinite=nonfinite,
-        seen=seen,
-        started=jnp.isfinite(levels.first_value),
+        skipped=~seen.learnt,
+        nonfinite=seen.nonfinite,
+        bad=seen.nonfinite | exceeded,
+        accepted=accepted,
+        seen=read,
+        started=begun,
         first=first,
-        lowest=lowest,
-        first_norm=first_norm,
-        above_start=above_start,
+        lowest=jnp.where(read, lowest, levels.lowest_value),
+        first_norm=jnp.where(levels.first_norm > 0, levels.first_norm, norm),
         known=known,
-        good=good,
-        fast_error=fast_error,
-        allowance=share + errors * fast_error,
-        judged=judged,
-        rise=rise,
-        suspicious=suspicious,
-        strikes=strikes,
-        out=~repeat & (strikes >= law.strikes),
+        good=jnp.where(known, levels.good_value, 0.0),
+        fast_error=loss.noise * FAST_ERROR,
     )
-
-
-def _begun(
-    signals: Signals, levels: Levels, seen: jax.Array, replayed: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The first loss, the lowest, and the first gradient norm, with this step's."""
-    value, norm = signals.objective.value, signals.grad_norm
-    first = jnp.where(
-        seen & (~jnp.isfinite(levels.first_value) | replayed),
-        jnp.maximum(levels.first_value, value),
-        levels.first_value,
-    )
-    lowest = jnp.minimum(levels.lowest_value, value)
-    first_norm = jnp.where(levels.first_norm > 0, levels.first_norm, norm)
-    return first, jnp.where(seen, lowest, levels.lowest_value), first_norm
-
-
-def _far_above_start(
-    signals: Signals, levels: Levels, first: jax.Array, signed: jax.Array, law: Audit
-) -> jax.Array:
-    """Whether the loss is far above the first one, bool[]."""
-    begun = jnp.isfinite(first)
-    first = jnp.where(begun, first, 0.0)
-    margin = jnp.maximum(
-        jnp.where(signed, 0.0, law.start_share * jnp.abs(first)),
-        law.start_jitters * levels.audit_jitter,
-    )
-    jitter_known = levels.audit_calm >= law.calm_changes
-    far = begun & (signals.objective.value > first + margin)
-    return far & (~signed | jitter_known)
-
-
-def _dead(
-    signals: Signals, levels: Levels, first: jax.Array, norm: jax.Array, law: Audit
-) -> jax.Array:
-    """Whether units have died: a small gradient, and no gain. False without a first."""
-    small = signals.has_gradient & (signals.grad_norm < law.dead * norm)
-    return small & (signals.objective.value > first - levels.audit_jitter)
 
 
 def learn(
@@ -210,15 +184,15 @@ def learn(
     """Update the levels with this step's loss."""
     loss = e.signals.objective
     learns = e.seen & (settled | ~e.started | (~e.known & healthy & ~e.auditing))
-    calm &= ~e.suspicious
     change = jnp.maximum(old.audit_jitter, jnp.abs(loss.change))
+    good = jnp.where(learns, loss.fast, old.good_value)
     return Levels(
         first_value=e.first,
         lowest_value=e.lowest,
         first_norm=e.first_norm,
         audit_jitter=jnp.where(calm, change, old.audit_jitter),
         audit_calm=old.audit_calm + (calm & (loss.change != 0)),
-        good_value=jnp.where(learns, loss.fast, old.good_value),
+        good_value=jnp.where(e.accepted & ~e.auditing, jnp.inf, good),
         # Right after a restore there is no noise to measure, so the old one stays.
         good_noise=jnp.where(
             learns & (e.known | ~e.started), loss.noise, old.good_noise

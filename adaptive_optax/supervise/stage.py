@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from adaptive_optax import _trees
-from adaptive_optax._types import Standing
+from adaptive_optax._types import Limits, Standing
 from adaptive_optax.law import Law
 from adaptive_optax.sense.stage import Seen
 from adaptive_optax.supervise import rollback, supervisor
@@ -34,6 +34,7 @@ class Supervision(NamedTuple):
     """What the loop calls of a supervisor. Without a supervisor the state is ()."""
 
     init: Callable[..., Any]  # (params, inner_state) -> state
+    limits: Callable[..., Limits]  # (state, count) -> what a batch must keep
     update: Callable[..., tuple[Verdict, Standing, Any]]
     share: Callable[[Any], Any]  # state -> share of the rate that the step takes
     inner: Callable[..., Any]  # (before, after, inner_state) -> the one to go on from
@@ -66,6 +67,7 @@ def unsupervised() -> Supervision:
 
     return Supervision(
         init=lambda params, inner_state: (),
+        limits=lambda state, count: Limits(),
         update=update,
         share=lambda state: 1.0,
         inner=lambda before, after, inner_state: inner_state,
@@ -74,7 +76,7 @@ def unsupervised() -> Supervision:
 
 
 def supervised(law: Law, dtype: Any) -> Supervision:
-    """The audit, the guard, the retry and the copy that a restore goes back to.
+    """The audit, the trial, the budget and the copy that a restore goes back to.
 
     Args:
       law: The numbers, and which parts there are.
@@ -85,8 +87,8 @@ def supervised(law: Law, dtype: Any) -> Supervision:
         seen: Seen,
         state: RecoveryState,
         *,
+        limits: Limits,
         log_scale: jax.Array,
-        held: jax.Array,
         params: Any,
         inner_state: Any,
     ) -> tuple[Verdict, Standing, RecoveryState]:
@@ -95,8 +97,8 @@ def supervised(law: Law, dtype: Any) -> Supervision:
         Args:
           seen: What the step has brought.
           state: The supervisor.
+          limits: Those of this step.
           log_scale: f32[] of the rate.
-          held: bool[] no retry may begin or climb.
           params: The parameters.
           inner_state: The inner optimizer's state.
         """
@@ -106,28 +108,30 @@ def supervised(law: Law, dtype: Any) -> Supervision:
         else:
             verdict, after = supervisor.judge(
                 supervisor.reset_levels(judges, seen.new_objective, law),
-                seen.signals,
+                seen,
+                limits,
                 log_scale,
                 law,
-                nonfinite=seen.nonfinite,
-                held=held,
             )
             copy = rollback.keep_copy(copy, verdict.keep, params, inner_state)
-        known = supervisor.standing(judges, law, verdict.restore | verdict.repeat)
+        known = supervisor.standing(
+            judges, law, verdict.restore | verdict.repeat | verdict.forget
+        )
         return verdict, known, RecoveryState(copy, _trees.pack(after))
 
     def finish(before, after, verdict, params, steps):
-        going = verdict.restore | (before.judges.restoring > 0)
+        going = verdict.restore | (before.judges.trial.restoring > 0)
         return rollback.go_back(after.copy, going, params, steps)
 
     return Supervision(
         init=lambda params, inner_state: init_recovery(
             params, inner_state, law, dtype=dtype
         ),
+        limits=lambda state, count: supervisor.limits(state.judges, law, count),
         update=update,
         share=lambda state: supervisor.warm_up(state.judges, law),
         inner=lambda before, after, inner_state: rollback.good_inner(
-            after.copy, before.judges.restoring, inner_state
+            after.copy, before.judges.trial.restoring, inner_state
         ),
         finish=finish,
     )

@@ -3,13 +3,9 @@
 The rate rises to the base rate linearly over the first 20 steps, because the first
 steps of an optimizer are its largest. After a failure those 20 are the whole audit.
 
-The start is *replayed*, once at each rate, if a suspicious loss comes with a negative
-averaged alignment: the first parameters return and the same rate is tried again.
+Two bad batches more than good ones bring the first parameters back (`trial`), and if
+their loss is sound, the start *fails*. It also fails
 
-The start *fails*
-
-- on three strikes;
-- on a suspicious loss with a negative averaged alignment after a replay;
 - if gradients oppose the steps: the averaged alignment is negative beyond its error (a
   larger `Law.trust` asks for more errors), and the loss neither clearly falls nor has
   halved. A filter without memory is opposed at every rate; with one, the start fails
@@ -20,12 +16,11 @@ The start *fails*
   positive and is now negative beyond its error (more of it for a larger trust), the
   filter has memory, and the loss has not halved.
 
-Then the first parameters return, and the rate drops to a fifth of what the warm-up had
-reached (to a 25th if the step was not finite), at most 12 times. A step that is not
-finite before the first good step is only counted: no rate has acted yet.
-
-The start *passes* after its last good step. If it ever failed, the rate is halved once
+Then the rate drops to a fifth of what the warm-up had reached, at most 12 times. The
+start *passes* after its last good step. If it ever failed, the rate is halved once
 more, because the largest rate that survives is still too high.
+
+When the data have changed for good (`skip`), the run starts again, from where it is.
 """
 
 from typing import Any, NamedTuple
@@ -42,18 +37,16 @@ class AuditState(NamedTuple):
 
     audit_left: jax.Array  # i32[] good steps until the audit is passed
     audit_agreed: jax.Array  # bool[] gradients have agreed since this start
-    audit_replays: jax.Array  # i32[] replays at the present rate
     audit_failures: jax.Array  # i32[]
 
 
 class AuditRuling(NamedTuple):
-    """The audit's ruling on a step. Scalars, bool[] unless a comment says more."""
+    """The audit's ruling on a step. Scalars."""
 
-    failed: Any
-    replay_start: Any  # the same rate is tried again from the first parameters
-    only_opposed: Any  # it failed only because gradients opposed it
-    passed_late: Any  # it passes after a failure
-    correction: Any  # f32[] change of the log scale that this calls for
+    may_fail: Any  # bool[] it has not failed too often yet
+    opposed: Any  # bool[] the start fails: gradients oppose it
+    agreed: Any  # bool[] they have agreed since this start
+    failed: Any  # f32[] change of the log scale if it fails
 
 
 def init_audit(law: Audit | None) -> AuditState:
@@ -61,47 +54,48 @@ def init_audit(law: Audit | None) -> AuditState:
     return AuditState(
         audit_left=jnp.asarray(law.steps if law else 0).astype(jnp.int32),
         audit_agreed=jnp.zeros((), bool),
-        audit_replays=jnp.zeros((), jnp.int32),
         audit_failures=jnp.zeros((), jnp.int32),
     )
 
 
-def update(
-    evidence: Evidence, state: AuditState, law: Law
-) -> tuple[AuditRuling, AuditState]:
+def judge(evidence: Evidence, state: AuditState, law: Law) -> AuditRuling:
     """Judge one step of the start; after the audit nothing happens here."""
-    if law.audit is None:
-        no = jnp.zeros((), bool)
-        return AuditRuling(no, no, no, no, jnp.zeros((), jnp.float32)), state
-    e, old, audit = evidence, state, law.audit
-    agreed, opposed = _opposition(e, old, law, audit)
-    agreement = e.signals.alignment
-    doubted = e.above_start & (agreement.count > 0) & (agreement.mean < 0)
-    may_fail = e.auditing & (old.audit_failures < audit.max_failures)
-    replay = may_fail & ~e.repeat & doubted & (old.audit_replays == 0) & ~e.out
-    failed = may_fail & ~e.repeat & ~replay & (e.out | opposed | doubted)
-
-    counts = e.auditing & ~e.suspicious & ~e.repeat & ~e.nonfinite
-    counts &= ~failed & ~replay
-    counts &= e.signals.objective.arrived | (old.audit_left > 1)
-    left = old.audit_left - counts
-    passed_late = counts & (left == 0) & (old.audit_failures > 0)
-    length = jnp.where(failed | (old.audit_failures > 0), audit.again, audit.steps)
-    left = jnp.where(failed | replay, length, left)
-
-    only_opposed = failed & ~e.suspicious & (e.strikes == 0)
-    only_opposed &= old.audit_replays == 0
-    correction = jnp.where(
-        failed, audit.failed + jnp.log(warm_up(old, e.started, audit)), 0.0
+    e, audit = evidence, law.audit or Audit()
+    agreed, opposed = _opposition(e, state, law, audit)
+    may_fail = e.auditing & (state.audit_failures < audit.max_failures)
+    judged = e.seen & ~e.skipped & (law.audit is not None)
+    return AuditRuling(
+        may_fail=may_fail,
+        opposed=may_fail & judged & opposed,
+        agreed=agreed,
+        failed=audit.failed + jnp.log(warm_up(state, e.started, audit)),
     )
-    correction += jnp.where(failed & e.nonfinite, audit.failed, 0.0)
-    correction += jnp.where(passed_late, audit.passed_late, 0.0)
-    ruling = AuditRuling(failed, replay, only_opposed, passed_late, correction)
-    return ruling, AuditState(
-        audit_left=left.astype(jnp.int32),
-        audit_agreed=agreed & ~(failed | replay) & (e.auditing | ~e.out),
-        audit_replays=jnp.where(failed, 0, old.audit_replays + replay),
-        audit_failures=old.audit_failures + failed,
+
+
+def update(
+    evidence: Evidence,
+    state: AuditState,
+    law: Law,
+    ruling: AuditRuling,
+    *,
+    restore: jax.Array,
+    convicted: jax.Array,
+) -> tuple[jax.Array, AuditState]:
+    """The change of the log scale where the start passes late, and the next state."""
+    e, old, audit = evidence, state, law.audit or Audit()
+    counts = e.auditing & ~e.skipped & ~e.repeat & ~restore
+    counts &= e.signals.objective.arrived | (old.audit_left > 1)
+    failures = old.audit_failures + (e.auditing & convicted)
+    again = e.auditing & (restore | convicted)
+    length = jnp.where(failures > 0, audit.again, audit.steps)
+    left = jnp.where(again, length, old.audit_left - counts)
+    passed_late = counts & (left == 0) & (failures > 0)
+    correction = jnp.where(passed_late, audit.passed_late, 0.0)
+    begins = e.accepted & ~e.auditing & (law.audit is not None)
+    return correction, AuditState(
+        audit_left=jnp.where(begins, audit.steps, left).astype(jnp.int32),
+        audit_agreed=ruling.agreed & ~again & e.auditing,
+        audit_failures=jnp.where(begins, 0, failures),
     )
 
 
@@ -130,17 +124,11 @@ def _opposition(
 
 
 def proceed(
-    state: AuditState, *, nonfinite: jax.Array, repeat: jax.Array, strikes: jax.Array
+    state: AuditState, *, nonfinite: jax.Array, repeat: jax.Array
 ) -> AuditState:
     """Count a step without feedback; only a step with a loss ends the audit."""
-    counts = ~nonfinite & ~repeat & (strikes == 0) & (state.audit_left > 1)
+    counts = ~nonfinite & ~repeat & (state.audit_left > 1)
     return state._replace(audit_left=state.audit_left - counts)
-
-
-def untouched(state: AuditState, strikes: jax.Array, audit: Audit) -> jax.Array:
-    """Whether no good step has been made since theta_0, bool[]."""
-    whole = state.audit_left == _steps(state, audit)
-    return (state.audit_left > 0) & whole & (strikes == 0)
 
 
 def warming(state: AuditState, audit: Audit) -> jax.Array:

@@ -1,9 +1,9 @@
 """Judge whether the run is still sound, and decide what to do if it is not.
 
-The evidence of a step is computed once (`evidence`). Three small state machines rule on
-it: `start_audit`, then `divergence_guard`, and `retry` on a rate that may have been
-sound although its start failed. This module combines their rulings into one `Verdict`.
-The copy that a restore goes back to is in `rollback`.
+The evidence of a step is computed once (`evidence`). `start_audit` judges the first
+steps, `skip` says how many batches may be left out, and `trial` finds out whose fault
+it is. This module combines their rulings into one `Verdict`. The copy that a restore
+goes back to is in `rollback`.
 """
 
 from typing import Any, NamedTuple
@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptive_optax._types import Signals, Standing
-from adaptive_optax.law import Audit, Guard, Law
-from adaptive_optax.supervise import divergence_guard, evidence, retry, start_audit
-from adaptive_optax.supervise.evidence import Evidence, Levels, one_less
+from adaptive_optax._types import Limits, Standing
+from adaptive_optax.law import Audit, Law, Skip
+from adaptive_optax.sense.stage import Seen
+from adaptive_optax.supervise import evidence, skip, start_audit, trial
+from adaptive_optax.supervise.evidence import Levels, one_less
 
 
 class Judges(NamedTuple):
@@ -23,14 +24,15 @@ class Judges(NamedTuple):
 
     levels: Levels
     audit: start_audit.AuditState
-    guard: divergence_guard.GuardState
-    retry: retry.RetryState
+    trial: trial.TrialState
+    skip: skip.SkipState
     keep_wait: jax.Array  # i32[] steps until the next copy is due
-    strikes: jax.Array  # i32[]
-    restoring: jax.Array  # i32[] steps until the parameters are back to the bit
-    restores: jax.Array  # i32[] how often the parameters went back
-    trusted_log_scale: jax.Array  # f32[] see `Standing`
-    diverged_log_scale: jax.Array  # f32[] see `Standing`
+    trusted_log_scale: jax.Array  # f32[] 0, or less after a failed start
+
+    @property
+    def auditing(self) -> jax.Array:
+        """Whether the start is being audited, bool[]."""
+        return self.audit.audit_left > 0
 
 
 class Verdict(NamedTuple):
@@ -41,8 +43,15 @@ class Verdict(NamedTuple):
     keep: Any  # bool[] this step's parameters are the new good ones
     healthy: Any  # bool[] these parameters may be averaged
     restart: Any  # bool[] the first parameters return; the average restarts
+    forget: Any  # bool[] the data are new: statistics start again
+    hold: Any  # bool[] no gain moves
+    no_rise: Any  # bool[] the rate may fall but not rise
     correction: Any  # f32[] change of the rate's log scale that this calls for
-    min_rise: Any  # f32[] it rises by at least this, within the slew limit
+
+    @property
+    def goes_on(self) -> Any:
+        """Whether no restore is under way that this step belongs to, bool[]."""
+        return ~(self.restore | self.repeat)
 
 
 SOUND = Verdict(
@@ -51,8 +60,10 @@ SOUND = Verdict(
     keep=np.False_,
     healthy=np.True_,
     restart=np.False_,
+    forget=np.False_,
+    hold=np.False_,
+    no_rise=np.False_,
     correction=np.float32(0.0),
-    min_rise=np.float32(0.0),
 )
 """The verdict without a supervisor."""
 
@@ -62,14 +73,10 @@ def init_judges(law: Law) -> Judges:
     return Judges(
         levels=evidence.init_levels(),
         audit=start_audit.init_audit(law.audit),
-        guard=divergence_guard.init_guard(),
-        retry=retry.init_retry(),
+        trial=trial.init_trial(),
+        skip=skip.init_skip(),
         keep_wait=jnp.zeros((), jnp.int32),
-        strikes=jnp.zeros((), jnp.int32),
-        restoring=jnp.zeros((), jnp.int32),
-        restores=jnp.zeros((), jnp.int32),
         trusted_log_scale=jnp.zeros((), jnp.float32),
-        diverged_log_scale=jnp.asarray(jnp.inf, jnp.float32),
     )
 
 
@@ -83,127 +90,112 @@ def reset_levels(state: Judges, when: jax.Array, law: Law) -> Judges:
     return state._replace(
         levels=jax.tree.map(reset, state.levels, fresh),
         keep_wait=reset(state.keep_wait, (law.audit or Audit()).calm_changes),
-        strikes=reset(state.strikes, 0),
-        retry=state.retry._replace(retrying=reset(state.retry.retrying, 0)),
+        trial=state.trial._replace(strikes=reset(state.trial.strikes, 0)),
     )
 
 
 def standing(state: Judges, law: Law, restored: jax.Array) -> Standing:
     """The rate's standing before a step."""
     return Standing(
-        trusted_log_scale=state.trusted_log_scale,
-        diverged_log_scale=state.diverged_log_scale,
+        trusted_log_scale=state.trusted_log_scale - state.trial.owed,
         warming=start_audit.warming(state.audit, law.audit or Audit()),
         failures=state.audit.audit_failures,
         restored=restored,
     )
 
 
+def limits(state: Judges, law: Law, count: jax.Array) -> Limits:
+    """What the next batch must keep to be learnt from."""
+    return evidence.limits(
+        state.levels,
+        law,
+        auditing=state.auditing,
+        room=~state.auditing & skip.room(state.skip, count, law),
+    )
+
+
 def judge(
-    state: Judges,
-    signals: Signals,
-    log_scale: jax.Array,
-    law: Law,
-    *,
-    nonfinite: jax.Array,
-    held: bool | jax.Array = False,
+    state: Judges, seen: Seen, bounds: Limits, log_scale: jax.Array, law: Law
 ) -> tuple[Verdict, Judges]:
     """Judge one step.
 
     Args:
       state: The supervisor's memory.
-      signals: The step's measurements.
+      seen: What the step has brought.
+      bounds: The `limits` of this step.
       log_scale: f32[] log of what multiplies the base rate.
       law: The numbers. A larger ``trust`` asks for more opposition before a start
         fails.
-      nonfinite: bool[] the loss, reward or gradient came and was not finite.
-      held: bool[] no retry may begin or climb.
 
     Returns:
       The verdict, and the new state.
     """
-    loss, checking = signals.objective, state.guard.checking_restore
     e = evidence.weigh(
-        signals,
+        seen,
+        bounds,
         state.levels,
-        law,
         log_scale=log_scale,
-        held=held,
-        nonfinite=nonfinite,
-        restoring=state.restoring,
-        strikes=state.strikes,
-        auditing=state.audit.audit_left > 0,
-        untouched=start_audit.untouched(
-            state.audit, state.strikes, law.audit or Audit()
-        ),
-        retrying=state.retry.retrying > 0,
+        restoring=state.trial.restoring,
+        auditing=state.auditing,
+        moved=state.trial.moved,
     )
-    start, audited = start_audit.update(e, state.audit, law)
-    later, guarded = divergence_guard.update(
-        e, state.guard, state.trusted_log_scale, law
+    loss = seen.signals.objective
+    start = start_audit.judge(e, state.audit, law)
+    ruled, tried = trial.update(
+        e,
+        state.trial,
+        law,
+        opposed=start.opposed,
+        failed=start.failed,
+        may_fail=start.may_fail | ~e.auditing,
+        again=state.skip.unsettled > 0,
     )
-    to_start = start.failed | start.replay_start
-    restore = to_start | later.diverged
-    healthy = ~e.suspicious & ~nonfinite & ~e.repeat & ~restore & (e.strikes == 0)
-    free = healthy & loss.arrived & ~e.auditing & e.resting
-    again, retried = retry.update(
-        e, state.retry, start, later, law, checking_restore=checking, free=free
+    late, audited = start_audit.update(
+        e,
+        state.audit,
+        law,
+        start,
+        restore=ruled.restore,
+        convicted=ruled.convicted,
     )
-    settled = free & (state.keep_wait == 0)
+    skipping = skip.update(e, state.skip, law, seen.far & ~e.repeat)
+    correction = ruled.correction + late
+    # New data: halfway between what the old ones have taught and what was given.
+    back = jnp.minimum(state.trusted_log_scale - log_scale, 0.0)
+    back *= (law.skip or Skip()).back
+    correction += jnp.where(e.accepted, back, 0.0)
+    correction = correction.astype(jnp.float32)
+    healthy = ~e.bad & ~e.repeat & ~ruled.restore
+    settled = healthy & loss.arrived & ~e.auditing & e.resting
+    settled &= (state.keep_wait == 0) & (skipping.unsettled == 0)
     settled &= ~e.known | (loss.fast <= e.good + law.keep_within * e.fast_error)
-    settled |= again.begins
-    correction = (start.correction + later.correction).astype(jnp.float32)
-    correction = jnp.where(again.falls_back, again.fall, correction)
-
-    levels = evidence.learn(
-        e, state.levels, settled, healthy, calm=e.seen & e.auditing & ~restore
-    )
+    calm = e.seen & e.auditing & ~ruled.restore & ~e.bad
     verdict = Verdict(
-        restore, e.repeat, settled, healthy, to_start, correction, again.min_rise
+        restore=ruled.restore,
+        repeat=e.repeat,
+        keep=settled,
+        healthy=healthy,
+        restart=ruled.restore & e.auditing,
+        forget=e.accepted,
+        hold=skipping.unsettled > 0,
+        no_rise=(tried.watched > 0) | (tried.owed > 0),
+        correction=correction,
     )
-    # After a restore is checked, the next healthy loss sets the level.
-    good_value = jnp.where(checking, jnp.inf, levels.good_value)
-    trusted, diverged = _standing(
-        e, state, start, later, again, log_scale + correction, law
+    after = log_scale + correction
+    lowered = (ruled.convicted & e.auditing) | (late < 0)
+    trusted = jnp.where(
+        lowered, jnp.minimum(state.trusted_log_scale, after), state.trusted_log_scale
     )
     return verdict, Judges(
-        levels=levels._replace(good_value=good_value),
+        levels=evidence.learn(e, state.levels, settled, healthy, calm),
         audit=audited,
-        guard=guarded,
-        retry=retried,
+        trial=tried,
+        skip=skipping,
         keep_wait=jnp.where(
             settled, law.keep_every - 1, one_less(state.keep_wait)
         ).astype(jnp.int32),
-        strikes=jnp.where(restore, 0, e.strikes),
-        restoring=jnp.where(restore, 2, one_less(state.restoring)),
-        restores=state.restores + restore,
         trusted_log_scale=trusted,
-        diverged_log_scale=diverged,
     )
-
-
-def _standing(
-    e: Evidence,
-    old: Judges,
-    start: start_audit.AuditRuling,
-    later: divergence_guard.GuardRuling,
-    again: retry.RetryRuling,
-    after: jax.Array,
-    law: Law,
-) -> tuple[jax.Array, jax.Array]:
-    """The trusted log scale, and the one above which the run diverged."""
-    lowered = start.failed | start.replay_start | (later.diverged & ~again.falls_back)
-    trusted = jnp.where(
-        lowered | start.passed_late,
-        jnp.minimum(old.trusted_log_scale, after),
-        jnp.where(later.data_changed, old.guard.trusted_before, old.trusted_log_scale),
-    )
-    above = jnp.where(
-        later.diverged & ~again.falls_back,
-        e.log_scale - (law.guard or Guard()).ceiling_below,
-        jnp.where(later.data_changed, jnp.inf, old.diverged_log_scale),
-    )
-    return trusted, above
 
 
 def proceed(state: Judges, *, nonfinite: jax.Array) -> tuple[Verdict, Judges]:
@@ -211,13 +203,11 @@ def proceed(state: Judges, *, nonfinite: jax.Array) -> tuple[Verdict, Judges]:
 
     The audit counts such steps too, but only a step with a loss ends it.
     """
-    repeat = state.restoring == 2
-    verdict = SOUND._replace(repeat=repeat, healthy=~repeat)
+    repeat = state.trial.restoring == 2
+    verdict = SOUND._replace(repeat=repeat, healthy=~repeat & ~nonfinite)
     return verdict, state._replace(
-        audit=start_audit.proceed(
-            state.audit, nonfinite=nonfinite, repeat=repeat, strikes=state.strikes
-        ),
-        restoring=one_less(state.restoring),
+        audit=start_audit.proceed(state.audit, nonfinite=nonfinite, repeat=repeat),
+        trial=trial.proceed(state.trial, nonfinite=nonfinite),
         keep_wait=one_less(state.keep_wait),
     )
 

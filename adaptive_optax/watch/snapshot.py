@@ -48,7 +48,7 @@ def snapshot(state: Any) -> dict[str, jax.Array]:
     - ``steps``, and of these ``nonfinite_values``, ``nonfinite_rewards``,
       ``nonfinite_gradients``, and ``nonfinite_steps``, in which the inner optimizer
       made non-finite entries from a finite gradient (as far as the sketch shows it);
-    - ``restores``, ``strikes``, ``audit_left``, ``audit_failures``, ``retrying``: see
+    - ``restores``, ``strikes``, ``audit_left``, ``audit_failures``, ``skipped``: see
       `supervise`;
     - ``average_count``: parameters that the evaluation average reaches back to;
     - ``dither_count``: steps of `add_dither` by itself.
@@ -162,11 +162,11 @@ def _sensor(sensor: Any) -> dict[str, Any]:
 
 def _remembered(judges: Any) -> dict[str, Any]:
     return {
-        "restores": judges.restores,
-        "strikes": judges.strikes,
+        "restores": judges.trial.restores,
+        "strikes": judges.trial.strikes,
+        "skipped": judges.skip.skipped,
         "audit_left": judges.audit.audit_left,
         "audit_failures": judges.audit.audit_failures,
-        "retrying": judges.retry.retrying,
     }
 
 

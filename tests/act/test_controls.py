@@ -123,7 +123,9 @@ class TestDrive:
     control = Control(LOG, 1e-3, 1e3)
     gain = jnp.float32(2.0)
 
-    def drive(self, rule, state, *, hold=False, correction=0.0, min_rise=0.0, **fields):
+    def drive(
+        self, rule, state, *, hold=False, correction=0.0, no_rise=False, **fields
+    ):
         return self.control.drive(
             rule,
             state,
@@ -132,7 +134,7 @@ class TestDrive:
             one_step(**fields),
             hold=jnp.asarray(hold),
             correction=jnp.float32(correction),
-            min_rise=jnp.float32(min_rise),
+            no_rise=jnp.asarray(no_rise),
         )
 
     def test_the_rule_is_asked_and_obeyed(self):
@@ -158,14 +160,23 @@ class TestDrive:
         assert float(gain) == pytest.approx(2.0 * math.exp(-1.0), rel=1e-6)
 
     @pytest.mark.parametrize(
-        "delta, min_rise, change",
-        [(0.1, 0.2, 0.2), (0.5, 0.2, 0.5), (-0.5, 0.2, 0.2), (-0.5, 0.0, -0.5)],
+        "delta, no_rise, correction, change",
+        [
+            (0.5, True, 0.0, 0.0),
+            (-0.5, True, 0.0, -0.5),
+            (0.5, False, 0.0, 0.5),
+            (0.5, True, 0.1, 0.1),
+        ],
     )
-    def test_a_least_rise_is_made_whatever_the_rule_answers(
-        self, delta, min_rise, change
+    def test_where_nothing_may_rise_the_rule_may_still_lower(
+        self, delta, no_rise, correction, change
     ):
-        gain, _ = self.drive(always_counted(delta), jnp.int32(7), min_rise=min_rise)
+        # A correction is not the rule's, and is made.
+        gain, state = self.drive(
+            always_counted(delta), jnp.int32(7), no_rise=no_rise, correction=correction
+        )
         assert float(gain) == pytest.approx(2.0 * math.exp(change), rel=1e-6)
+        assert int(state) == 8
 
     def test_without_a_rule_the_gain_holds(self):
         gain, state = self.drive(None, ())

@@ -54,17 +54,24 @@ def test_bounds_and_slew_hold():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_finite_holds_the_gain_and_passes_the_updates(bad):
+def test_a_gradient_that_is_not_finite_holds_the_gain_and_passes_the_updates(bad):
     tx = ao.scale_by_rule(always(0.1))
     _, state = run(tx, 2, value=1.0)
-    _, after = tx.update(UPDATES, state, PARAMS, value=bad)
-    np.testing.assert_array_equal(after.rule_scale, state.rule_scale)
-    assert int(after.rule_sensor.nonfinite[0]) == 1
     broken = {"w": UPDATES["w"].at[0, 0].set(bad)}
     scaled, after = tx.update(broken, state, PARAMS, value=1.0)
     np.testing.assert_array_equal(after.rule_scale, state.rule_scale)
     assert not np.isfinite(scaled["w"][0, 0])
     chex.assert_tree_all_finite(after.rule_sensor.cosines)
+    assert int(after.rule_sensor.nonfinite[2]) == 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_holds_the_gain(bad):
+    tx = ao.scale_by_rule(always(0.1))
+    _, state = run(tx, 2, value=1.0)
+    _, after = tx.update(UPDATES, state, PARAMS, value=bad)
+    np.testing.assert_array_equal(after.rule_scale, state.rule_scale)
+    assert list(after.rule_sensor.nonfinite) == [1, 0, 0]
 
 
 def test_a_gain_goes_on_after_a_step_that_was_not_finite():

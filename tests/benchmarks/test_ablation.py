@@ -17,7 +17,7 @@ def test_without_a_part_the_law_is_another_one(part):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("law__retri=None", "the law has no 'retri' .did you mean 'retry'"),
+        ("law__trail=None", "the law has no 'trail' .did you mean 'trial'"),
         ("law__audit__ded=0.0", "the law has no 'ded' .did you mean 'dead'"),
     ],
 )

@@ -157,18 +157,18 @@ BAD = [
         "`law.audit.steps` must lie in .*1.67772e.07.* got 33554432",
     ),
     ({"seed": 0.5}, TypeError, "`seed` must be an integer, got 0.5"),
-    ({"law": {"retry": None}}, TypeError, "`law` must be a Law, got .*'retry'"),
+    ({"law": {"skip": None}}, TypeError, "`law` must be a Law, got .*'skip'"),
     (
         {"law": ao.Law(), "mode": "search"},
         ValueError,
         "`mode`='search' and `law` both say .*law=ao.Law.trust=3.0",
     ),
     (
-        {"law": ao.Law(retry=False)},
+        {"law": ao.Law(trial=False)},
         TypeError,
-        "`law.retry` must be a Retry, or None to",
+        "`law.trial` must be a Trial, or None to",
     ),
-    ({"law": ao.Law(guard=ao.law.Retry())}, TypeError, "`law.guard` must be a Guard"),
+    ({"law": ao.Law(skip=ao.law.Trial())}, TypeError, "`law.skip` must be a Skip"),
     (
         {"law": ao.Law(average=ao.law.Average(every=0))},
         ValueError,

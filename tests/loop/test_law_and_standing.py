@@ -16,6 +16,20 @@ from adaptive_optax._types import Rule
 from tests.helpers import with_judges
 from tests.loop.running import PARAMS, rates, run, scan
 
+# Five far batches bring the parameters back, and the sixth step judges.
+FAR = [9.0] * 5
+FIRST, SECOND = 65, 80
+
+
+def rates_of_two_offences(law):
+    """The rates of a level run whose loss is twice high for five steps, its states."""
+    losses = np.ones(90, np.float32)
+    for judged in (FIRST, SECOND):
+        losses[judged - 5 : judged] = FAR
+    tx = ao.adaptive_scheduler(optax.sgd, 0.1, law=law, average=False)
+    _, states = scan(tx, PARAMS, tx.init(PARAMS), [PARAMS] * 90, value=losses)
+    return rates(states), states
+
 
 class TestLaw:
     def test_a_mode_is_a_named_law(self):
@@ -33,42 +47,40 @@ class TestLaw:
             assert len(programs) == 1
 
     def test_parts_that_are_off_keep_no_state(self):
-        off = ao.Law(audit=None, guard=None, retry=None, average=None)
+        off = ao.Law(audit=None, skip=None, trial=None, average=None)
         state = ao.adaptive_scheduler(optax.sgd, 0.1, law=off).init(PARAMS)
         assert state.recovery == state.averaging == state.window == ()
 
-    def test_without_an_audit_nothing_warms_up_and_the_guard_stands(self):
+    def test_without_an_audit_nothing_warms_up_and_the_trial_stands(self):
         law = ao.Law(audit=None, search=None, nudge=None, settle=None)
-        tx = ao.adaptive_scheduler(optax.sgd, 0.1, law=law, average=False)
-        losses = np.float32([1.0] * 30 + [9.0] * 3)
-        _, states = scan(tx, PARAMS, tx.init(PARAMS), [PARAMS] * 33, value=losses)
-        seen = rates(states)
-        assert seen[0] == seen[31] == np.float32(0.1)
-        assert (
-            seen[32] == pytest.approx(0.025)
-            and states[-1].recovery.judges.restores == 1
-        )
+        seen, states = rates_of_two_offences(law)
+        assert seen[0] == seen[35] == seen[FIRST] == np.float32(0.1)
+        assert states[FIRST].recovery.judges.trial.restores == 1
+        assert seen[SECOND - 1] == np.float32(0.1)
+        assert seen[SECOND] == pytest.approx(0.02, rel=1e-4)
+        assert states[SECOND].recovery.judges.trial.restores == 2
+        assert states[SECOND].recovery.judges.skip.skipped == 10
 
     def test_a_number_of_the_law_is_the_one_that_is_used(self):
-        law = ao.Law(guard=ao.law.Guard(diverged=-3.0), audit=None)
-        tx = ao.adaptive_scheduler(optax.sgd, 0.1, law=law, average=False)
-        losses = np.float32([1.0] * 30 + [9.0] * 3)
-        _, states = scan(tx, PARAMS, tx.init(PARAMS), [PARAMS] * 33, value=losses)
-        ratio = rates(states)[32] / rates(states)[31]
+        law = ao.Law(trial=ao.law.Trial(cut=-3.0), audit=None)
+        seen, _ = rates_of_two_offences(law)
+        ratio = seen[SECOND] / seen[SECOND - 1]
         assert ratio == pytest.approx(math.exp(-3.0), rel=1e-4)
 
-    def test_without_a_guard_a_loss_that_stays_high_is_the_new_one(self):
+    def test_without_a_trial_what_is_far_is_skipped_and_nothing_returns(self):
+        _, states = rates_of_two_offences(ao.Law(trial=None))
+        judges = states[-1].recovery.judges
+        assert judges.skip.skipped == 10 and judges.trial.restores == 0
+
+    def test_without_a_skip_a_loss_that_stays_high_is_the_new_one(self):
         # Strikes that nobody could answer kept the average from going on, for good.
-        tx = ao.adaptive_scheduler(optax.sgd, 1e-3, law=ao.Law(guard=None))
+        tx = ao.adaptive_scheduler(optax.sgd, 1e-3, law=ao.Law(skip=None))
         losses = np.float32([1.0] * 100 + [20.0] * 40)
         _, states = scan(tx, PARAMS, tx.init(PARAMS), [PARAMS] * 140, value=losses)
         counts = [int(states[t].averaging.average_count) for t in (99, 139)]
         assert counts[1] > counts[0] + 10
-        assert (
-            states[-1].recovery.judges.strikes
-            == states[-1].recovery.judges.restores
-            == 0
-        )
+        judges = states[-1].recovery.judges
+        assert judges.trial.strikes == judges.trial.restores == judges.skip.skipped == 0
 
     def test_an_audit_shorter_than_the_warm_up_ends_with_it(self):
         # Rules that hold in the warm-up held for ever.
@@ -90,7 +102,7 @@ class TestLaw:
             law = ao.Law(
                 keep_every=count,
                 audit=ao.law.Audit(steps=count),
-                retry=ao.law.Retry(watch=count),
+                trial=ao.law.Trial(patience=count, start_patience=count),
                 search=ao.law.Search(quiet=count),
             )
             tx = ao.adaptive_scheduler(optax.sgd, 0.1, law=law)
@@ -136,22 +148,15 @@ class TestLaw:
 
 class TestStanding:
     def test_a_momentum_rule_reads_nothing_that_is_known_of_the_rate_alone(self):
-        # After the rate had diverged, the momentum climbed at a tenth of its pace.
         def knows(signals, state):
-            free = jnp.isinf(signals.standing.diverged_log_scale) & (
-                signals.standing.trusted_log_scale == 0
-            )
+            free = signals.standing.trusted_log_scale == 0
             return jnp.where(free, 0.0, jnp.float32(-0.5)), state
 
         rule = Rule(lambda: (), knows)
         tx = ao.adaptive_scheduler(
             optax.sgd, 0.1, momentum=0.9, rule=rule, momentum_rule=rule, average=False
         )
-        state = with_judges(
-            tx.init(PARAMS),
-            diverged_log_scale=jnp.float32(-0.7),
-            trusted_log_scale=jnp.float32(-1.4),
-        )
+        state = with_judges(tx.init(PARAMS), trusted_log_scale=jnp.float32(-1.4))
         after = tx.update(PARAMS, state, PARAMS, value=1.0)[1]
         assert float(after.lr_scale) == pytest.approx(math.exp(-0.5))
         assert float(after.momentum) == np.float32(0.9)
@@ -169,7 +174,8 @@ class TestStanding:
         state = tx.init(PARAMS)
         moved = jax.tree.map(lambda p: p + 1.0, PARAMS)
         frozen = jnp.ones_like(state.freezing.freeze_mask)
-        state = with_judges(state, restoring=jnp.int32(2))
+        trial = state.recovery.judges.trial._replace(restoring=jnp.int32(2))
+        state = with_judges(state, trial=trial)
         state = state._replace(freezing=state.freezing._replace(freeze_mask=frozen))
         updates, after = tx.update(PARAMS, state, moved, value=1.0)
         assert after.freezing.freeze_mask.all()

@@ -48,33 +48,6 @@ class TestModes:
         )
 
     @pytest.mark.parametrize(
-        "schedule, retried",
-        [
-            (optax.constant_schedule(0.01), True),
-            (optax.exponential_decay(0.01, 10, 0.5), False),
-        ],
-        ids=["constant", "falls"],
-    )
-    def test_a_failed_rate_is_not_tried_again_where_the_schedule_falls(
-        self, schedule, retried
-    ):
-        # Its first steps carry on against the gradient; then the loss stands still.
-        tx = ao.adaptive_scheduler(
-            functools.partial(optax.sgd, momentum=0.9),
-            schedule,
-            mode="safe",
-            average=False,
-        )
-        state, update = tx.init(PARAMS), jax.jit(tx.update)
-        for t in range(60):
-            size = -0.05 if 0 < t < 9 else 1.0
-            grads = jax.tree.map(lambda p, size=size: jnp.full_like(p, size), PARAMS)
-            _, state = update(grads, state, PARAMS, value=2.0)
-        assert int(state.recovery.judges.audit.audit_failures) == 1
-        assert int(state.recovery.judges.audit.audit_left) == 0
-        assert (int(state.recovery.judges.retry.retrying) > 0) == retried
-
-    @pytest.mark.parametrize(
         "name, number", [("search", 3), ("nudge", 6.0), ("safe", math.inf)]
     )
     def test_a_mode_and_its_number_are_one_program(self, name, number):

@@ -45,7 +45,6 @@ QUIET = dict.fromkeys(FIELDS, 0.0) | {
     "alignment__slow_sem": 0.1,
     "alignment__count": 50,
     "heading__slow_sem": 0.1,
-    "standing__diverged_log_scale": np.inf,
 }
 
 
@@ -147,7 +146,6 @@ def random_stream(
         "dog_step_size": np.exp(wander()),
         "standing__log_scale": wander(),
         "standing__trusted_log_scale": np.minimum(wander(), 0.0),
-        "standing__diverged_log_scale": np.full(length, np.inf),
         "standing__warming": np.arange(length) < 20,
         "standing__failures": np.cumsum(rng.random(length) < restores / 4),
         "standing__restored": rng.random(length) < restores,

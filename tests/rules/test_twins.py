@@ -28,6 +28,7 @@ CASES = [
     ("success", {"low": 0.7, "calm": 1.0, "deadzone": 2.0, "rising": 1.0}),
     ("settle", {}),
     ("settle", {"power": 0.5, "max_long_trend": 3.0}),
+    ("settle", {"max_long_trend": 0.0, "trust": 1.5}),
     ("literal", {}),
     ("literal", {"damping": 0.0, "up": 1.5}),
     ("literal", {"control": "momentum", "step": 0.01}),
@@ -39,7 +40,10 @@ CASES = [
 @pytest.mark.parametrize("name, options", CASES)
 def test_rule_agrees_with_its_twin(name, options, seed):
     stream = random_stream(seed)
-    given = {"config": Settle(**options)} if name == "settle" else options
+    given = dict(options)
+    if name == "settle":
+        trust = {"trust": given.pop("trust")} if "trust" in given else {}
+        given = {"config": Settle(**given), **trust}
     deltas, _ = run_rule(getattr(rules, name)(**given), stream)
     twin = functools.partial(getattr(twins, name), **options)
     expected = np.array(list(twin(records(stream))))

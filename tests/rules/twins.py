@@ -156,16 +156,15 @@ def alignment(steps, rate=0.02, up_evidence=3.0, down_evidence=1.0, down_trend=-
         m, carries = s.standing.log_scale, s.step_correlation.mean > 0
         below = m < s.standing.trusted_log_scale
         needed = min(up_evidence, 1) if below else up_evidence
-        pace = 0.1 * rate if m > s.standing.diverged_log_scale else rate
         z_up = (s.alignment.slow - 0.01) / s.alignment.slow_sem
         z_down = -s.alignment.mean / s.alignment.sem
         z_ahead = s.heading.slow / s.heading.slow_sem
         up = down = 0.0
         if every("up", clear=z_up > needed, still=s.alignment.mean > 0.01):
-            up = pace * min(z_up / 2, 1)
+            up = rate * min(z_up / 2, 1)
         opposed = every("opposed", slow=s.alignment.slow <= 0, carries=carries)
         if every("ahead", clear=z_ahead > up_evidence, sound=not opposed):
-            up = max(up, pace / 2 * min(z_ahead / 2, 1))
+            up = max(up, rate / 2 * min(z_ahead / 2, 1))
         if every(
             "down",
             clear=z_down > down_evidence,
@@ -176,18 +175,29 @@ def alignment(steps, rate=0.02, up_evidence=3.0, down_evidence=1.0, down_trend=-
         yield up - down
 
 
-def settle(steps, power=1.5, max_long_trend=2.0):
+def settle(steps, power=1.5, max_long_trend=2.0, trust=6.0):
     for s in steps:
+        beyond = DEFAULT_LAW.every(
+            "beyond",
+            now=s.alignment.slow < -trust * s.alignment.slow_sem,
+            way=s.heading.slow < -trust * s.heading.slow_sem,
+        )
+        level = not DEFAULT_LAW.every(
+            "falls",
+            long=s.objective.long_trend >= max_long_trend,
+            doubtful=not beyond,
+        )
         lowers = DEFAULT_LAW.every(
             "settle",
             votes=may_vote(s),
             judged=s.objective.arrived,
             old=s.objective.count >= 31,
-            level=s.objective.long_trend < max_long_trend,
+            level=level,
             apart=s.alignment.slow < s.alignment.slow_sem,
             drawn_back=s.heading.slow < -s.heading.slow_sem,
         )
-        exponent = power if s.step_correlation.mean > 0 else power / 3
+        in_full = s.step_correlation.mean > 0 or beyond
+        exponent = power if in_full else power / 3
         yield -exponent / (s.count + 20) if lowers else 0.0
 
 
@@ -237,12 +247,14 @@ def search(
         elif every("stop", ready=ready, warm=not own.warming, over=over):
             back = max(min(lagged, m), m - lag * max(rate, early_rate))
             landing, trusted = back, own.trusted_log_scale
-            if every("lower", sound=own.failures == 0, trusted=trusted <= back):
+            if every("still", told=judged.arrived, still=abs(judged.drop) < 0.12):
+                landing = trusted
+            elif every("lower", sound=own.failures == 0, trusted=trusted <= back):
                 landing = trusted if trusted >= back - 1.2 else back - 0.6
             delta, searching = landing - m, False
         elif every("climb", ready=ready, agree=agree, steady=not recedes):
             delta = early_rate if unmoved else rate
-        if m >= proven + 2.3:
+        if m >= proven + 0.7:
             delta = min(delta, 0.0)
         if waiting or own.restored:
             delta = 0.0
@@ -258,7 +270,9 @@ def prior(steps, strength):
     def nudge(steps):
         steps, same = itertools.tee(steps)
         both = zip(
-            alignment(steps, up_evidence=strength / 2), settle(same), strict=True
+            alignment(steps, up_evidence=strength / 2),
+            settle(same, trust=strength),
+            strict=True,
         )
         yield from map(sum, both)
 

@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import adaptive_optax as ao
-from adaptive_optax._types import Cosine, Series
+from adaptive_optax._types import Cosine, Limits, Series
 from adaptive_optax.sense import sensor as sensing
 from tests.rules.signal_streams import FIELDS
 from tests.sense import sensor_twin
@@ -38,7 +38,7 @@ def read(losses, rewards, gradients, steps, restored, *, fraction=1.0):
         grads = tree(flat_grad)
         norms = sensing.gradient_norms(grads)
         grads = jax.tree.map(lambda g: jnp.where(norms.finite, g, 0.0), grads)
-        signals, state = sensing.measure(
+        signals, _, state = sensing.measure(
             state, grads, norms, value=loss, reward=reward, fraction=fraction
         )
         state = sensing.record_step(state, tree(flat_step), again, fraction=fraction)
@@ -297,7 +297,7 @@ def test_feedback_of_any_real_kind_becomes_float32(value, x64):
     with jax.enable_x64(x64):
         state = sensing.init_sensor(PARAMS, 1.0)
         norms = sensing.gradient_norms(PARAMS)
-        signals, after = sensing.measure(
+        signals, _, after = sensing.measure(
             state, PARAMS, norms, value=value, reward=value, fraction=1.0
         )
         assert signals.loss.value.dtype == signals.reward.value.dtype == jnp.float32
@@ -309,10 +309,59 @@ def test_a_float64_loss_beyond_float32_is_not_finite():
     with jax.enable_x64(True):
         state = sensing.init_sensor(PARAMS, 1.0)
         norms = sensing.gradient_norms(PARAMS)
-        signals, after = sensing.measure(
+        signals, _, after = sensing.measure(
             state, PARAMS, norms, value=jnp.float64(1e200), fraction=1.0
         )
         assert not signals.loss.arrived and int(after.nonfinite[0]) == 1
+
+
+FAR = {
+    "a loss above the limit": (Limits(loss=2.0), 3.0, 1.0, True),
+    "a loss at the limit": (Limits(loss=3.0), 3.0, 1.0, False),
+    "no room for another": (Limits(loss=2.0, room=jnp.asarray(False)), 3.0, 1.0, False),
+    "a loss that did not come": (Limits(loss=2.0), np.nan, 1.0, False),
+    "an infinite loss": (Limits(loss=2.0), np.inf, 1.0, False),
+    "a gradient that is not finite": (Limits(loss=2.0), 3.0, np.nan, False),
+    "a dead gradient": (Limits(dead_norm=9.0, dead_loss=2.0), 3.0, 1.0, True),
+    "a small one with a good loss": (Limits(dead_norm=9.0, dead_loss=3.0), 3.0, 1.0, 0),
+}
+
+
+@pytest.mark.parametrize("rewarded", [False, True])
+@pytest.mark.parametrize("limits, objective, scale, far", FAR.values(), ids=FAR)
+def test_nothing_is_read_from_a_batch_far_outside(
+    limits, objective, scale, far, rewarded
+):
+    ones = jax.tree.map(jnp.ones_like, PARAMS)
+    grads = jax.tree.map(lambda x: scale * x, ones)
+    norms = sensing.gradient_norms(grads)
+    # The reward is judged once there was one, whatever the loss.
+    fed = {"value": 100.0, "reward": -objective} if rewarded else {"value": objective}
+    _, _, before = sensing.measure(
+        sensing.init_sensor(PARAMS, 1.0),
+        ones,
+        sensing.gradient_norms(ones),
+        fraction=1.0,
+        **dict.fromkeys(fed, 0.0),
+    )
+    signals, batch, after = sensing.measure(
+        before, grads, norms, limits=limits, fraction=1.0, **fed
+    )
+    assert bool(batch.far) == far
+    came, finite = np.isfinite(objective), np.isfinite(scale)
+    assert float(batch.objective) == objective if came else np.isnan(batch.objective)
+    assert bool(signals.objective.arrived) == (came and not far)
+    assert bool(signals.has_gradient) == (finite and not far)
+    # It is no fault of the number's.
+    assert list(after.nonfinite) == [
+        not came and not rewarded,
+        not came and rewarded,
+        not finite,
+    ]
+    if far:
+        chex.assert_trees_all_equal(after.series, before.series)
+        chex.assert_trees_all_equal(after.gradient, before.gradient)
+        assert int(after.signal_count) == 2
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -330,7 +379,7 @@ def test_a_gradient_of_complex_numbers_is_measured_whole():
     state = sensing.init_sensor(grads, 1.0)
     restored = jnp.zeros((), bool)
     state = sensing.record_step(state, {"x": 1j * grads["x"]}, restored, fraction=1.0)
-    signals, _ = sensing.measure(
+    signals, _, _ = sensing.measure(
         state, grads, sensing.gradient_norms(grads), fraction=1.0
     )
     # Real and imaginary parts are coordinates: a quarter turn is orthogonal.
@@ -339,7 +388,7 @@ def test_a_gradient_of_complex_numbers_is_measured_whole():
 
 def test_an_empty_tree_is_measured_as_nothing():
     state = sensing.init_sensor({}, 1.0)
-    signals, state = sensing.measure(
+    signals, _, state = sensing.measure(
         state, {}, sensing.gradient_norms({}), value=1.0, fraction=1.0
     )
     sensing.record_step(state, {}, jnp.zeros((), bool), fraction=1.0)
@@ -352,7 +401,7 @@ def test_steps_whose_squares_overflow_have_no_persistence():
     for size in (1e20, 1e20, 0.1, 0.1):
         step = {"w": jnp.full(4, size, jnp.float32)}
         state = sensing.record_step(state, step, jnp.zeros((), bool), fraction=1.0)
-        signals, state = sensing.measure(
+        signals, _, state = sensing.measure(
             state, params, sensing.gradient_norms(params), fraction=1.0
         )
     carried = signals.step_correlation
@@ -372,7 +421,7 @@ def test_the_sketch_estimates_alignment_and_travel_of_a_larger_model():
             step = {"w": jnp.asarray(-direction + noise.normal(size=(256, 512)))}
             state = sensing.record_step(state, step, restored, fraction=fraction)
             grads = {"w": jnp.asarray(direction + noise.normal(size=(256, 512)))}
-            signals, state = sensing.measure(
+            signals, _, state = sensing.measure(
                 state, grads, sensing.gradient_norms(grads), fraction=fraction
             )
         readings[fraction] = signals
@@ -391,7 +440,7 @@ def test_the_count_stays_at_its_largest():
     state = sensing.init_sensor(PARAMS, 1.0)
     state = state._replace(signal_count=jnp.int32(2**31 - 1))
     norms = sensing.gradient_norms(PARAMS)
-    _, after = sensing.measure(state, PARAMS, norms, fraction=1.0)
+    _, _, after = sensing.measure(state, PARAMS, norms, fraction=1.0)
     assert int(after.signal_count) == 2**31 - 1
 
 

@@ -1,251 +1,223 @@
 """The judges once more, slowly: plain Python that reads like their docstrings."""
 
 import math
+from types import SimpleNamespace
 
-from tests.helpers import Conditions
-
-FAILED, LATE, DIVERGED = math.log(0.2), math.log(0.5), math.log(0.25)
+from tests.supervise.start_twin import FIFTH, Start
 
 
-class Judges:
-    def __init__(self, audit=True, strength=6.0):
-        self.strength = strength
-        self.left = 60 if audit else 0
-        self.good, self.noise = math.inf, 0.0
-        self.first, self.lowest = None, math.inf
-        self.first_norm = None
+class Judges(Start):
+    """The supervisor's memory; `weigh` judges one step and says the verdict."""
+
+    def __init__(self, audit=True, trust=6.0, share=0.05):
+        super().__init__(audit, trust)
+        self.share = share  # of the run that may be skipped
+        self.lowest, self.first_norm = math.inf, 0.0
         self.jitter, self.calm = 0.0, 0
-        self.agreed = False
-        self.doubts = self.failures = self.strikes = self.restores = 0
-        self.steps_back = self.keep_wait = 0
-        self.on_trial, self.trial_trusted, self.trial_coordinate = False, 0.0, 0.0
-        self.trusted, self.ceiling = 0.0, math.inf
-        self.retrying, self.retry_from, self.again_at = 0, 0.0, -math.inf
-        self.verdicts = set()
-        self.conditions = Conditions()
+        self.good, self.noise = math.inf, 0.0
+        self.strikes = self.back = self.restores = self.offences = 0
+        self.moved = False
+        self.sentence = self.watched = self.owed = self.before = 0.0
+        self.bucket, self.skipped, self.unsettled = 0.0, 0, 0.0
+        self.keep_wait, self.trusted = 0, 0.0
 
-    def warm_up(self):
-        """Share of the rate: over the first 20 steps of an audit it rises."""
-        of = 20 if self.failures else 60
-        rises = self.left > 0 and self.first is not None
-        return min((of + 1 - self.left) / 20, 1.0) if rises else 1.0
+    def far_outside(self, loss, norm):
+        """The loss is far above its level, or units have died."""
+        signed = self.lowest <= 0  # 0 is not the loss's lower bound
+        if self.left > 0:
+            if self.first is None:
+                return False
+            half = math.inf if signed else abs(self.first) / 2
+            share = 0.0 if signed else half
+            high = self.conditions.every(
+                "above the start",
+                far=loss > self.first + max(share, 2 * self.jitter),
+                told=not signed or self.calm >= 3,
+            )
+            dead = self.conditions.every(
+                "dead",
+                small=norm < 0.1 * self.first_norm,
+                nothing_gained=loss > self.first - min(self.jitter, half),
+            )
+            return high or dead
+        if math.isinf(self.good):
+            return False
+        span = self.first - self.lowest
+        scale = span / 2 if signed else max(abs(self.good), span / 20)
+        allowed = 2 * scale + 6 * self.noise
+        return self.conditions.every(
+            "above the good loss",
+            far=loss > self.good + allowed,
+            told=allowed > 0,
+        )
 
-    def warming(self):
-        return self.left > (0 if self.failures else 40)
+    def most(self):
+        """As high as one batch may raise the first loss: ten margins."""
+        signed = self.lowest <= 0
+        if signed and self.calm < 3:
+            return math.inf
+        share = 0.0 if signed else abs(self.first) / 2
+        return self.first + 10 * max(share, 2 * self.jitter)
 
-    def weigh(self, s, coordinate, nonfinite, held=False):
-        auditing, share_taken = self.left > 0, self.warm_up()
-        on_the_way, repeat = self.steps_back > 0, self.steps_back == 2
-        self.back = self.steps_back == 1
-        self.steps_back = max(self.steps_back - 1, 0)
-        seen = s.objective.arrived and not repeat
-        first_ever = seen and self.first is None
-        unknown_before = self.first is None
-        if first_ever:
-            self.first = s.objective.value
-        elif seen and auditing and self.back:
-            self.first = max(self.first, s.objective.value)
-        if seen:
-            self.lowest = min(self.lowest, s.objective.value)
-        if self.first_norm is None and s.grad_norm > 0:
+    def look(self, s, nonfinite):
+        """What this step is: what came, and whether it is learnt from."""
+        e = SimpleNamespace(s=s, nonfinite=nonfinite, age=s.count)
+        e.auditing, e.share = self.left > 0, self.warm_up()
+        e.repeat, e.resting = self.back == 2, self.back == 0
+        e.started, e.known = self.first is not None, math.isfinite(self.good)
+        came, value = s.objective.arrived, s.objective.value
+        # Without a finite gradient the batch says nothing of the level.
+        exceeded = came and not nonfinite and self.far_outside(value, s.grad_norm)
+        room = self.bucket + 1 <= min(10 + self.share * e.age, 100)
+        e.far = self.conditions.every(
+            "far", exceeded=exceeded, room=room, audited=not e.auditing
+        )
+        e.came = came
+        e.arrived = came and not e.far
+        e.seen = e.arrived and not e.repeat
+        e.skipped = nonfinite or e.far
+        e.bad = nonfinite or exceeded
+        e.accepted = self.conditions.every(
+            "accepted", exceeded=exceeded, seen=e.seen, stood=not self.moved
+        )
+        replayed = e.auditing and not e.resting
+        if e.seen and not e.started:
+            self.first = value
+        if e.accepted and not e.auditing:
+            self.first = value
+        elif came and not nonfinite and e.started:
+            if replayed or e.accepted:
+                self.first = max(self.first, min(value, self.most()))
+        if e.seen:
+            self.lowest = min(self.lowest, value)
+        if self.first_norm == 0 and not e.skipped:
             self.first_norm = s.grad_norm
-        has_zero = self.lowest > 0  # of its own: the loss has stayed above it
-        first = math.nan if self.first is None else self.first
+        return e
 
-        # Evidence.
-        share = abs(first) / 2 if has_zero else 0.0
-        above_start = auditing and self.conditions.every(
-            "above the start",
-            far=s.objective.value > first + max(share, 2 * self.jitter),
-            seen=seen,
-            judged=has_zero or self.calm >= 3,
-        )
-        small = self.first_norm is not None and s.grad_norm < 0.1 * self.first_norm
-        dead = auditing and self.conditions.every(
-            "dead",
-            small=small,
-            seen=seen,
-            gradient=s.has_gradient,
-            nothing_gained=s.objective.value > first - self.jitter,
-        )
-        span = 2 * abs(self.good) if has_zero else first - self.lowest
-        known = math.isfinite(self.good)
-        known = known and (span > 0 or self.noise > 0)
-        above_good = (
-            s.objective.arrived
-            and known
-            and s.objective.value > self.good + span + 6 * self.noise
-        )
-        fast_error = s.objective.noise * math.sqrt(0.1 / 1.9)
-        if self.retrying:  # strictly, by the average as well
-            share = 0.06 * span if has_zero else 0.0
-            limit = self.good + share + 2 * (self.noise if repeat else fast_error)
-            above_good = s.objective.arrived and known and s.objective.value > limit
-            above_good = above_good and (repeat or s.objective.fast > limit)
-        known = math.isfinite(self.good)
-        high = above_start or dead if auditing else above_good
-        length = 20 if self.failures else 60
-        untouched = auditing and self.left == length and self.strikes == 0
-        suspicious = not repeat and (nonfinite and not untouched or high)
-        if suspicious:
+    def try_it(self, e, opposed):
+        """Go back, and look again: the restore, the conviction, the correction."""
+        if e.repeat or not self.moved:
+            self.strikes = 0  # of the good parameters nothing is to be proven
+        elif e.bad:
             self.strikes += 1
-        elif s.objective.arrived:
-            self.strikes = max(self.strikes - 1, 0)
-        out = not repeat and self.strikes >= 3
+        elif e.seen:
+            self.strikes = max(self.strikes - 1, 0) if e.auditing else 0
+        out = self.strikes >= (2 if e.auditing else 5)
+        out = out and not (e.auditing and self.failures >= 12)
+        e.restore = out or opposed
+        if self.watched == 0:
+            self.offences = 0
 
-        # Verdict.
-        agrees = s.alignment.slow > 0.02 + s.alignment.slow_sem
-        self.agreed = self.agreed or (agrees and s.alignment.count >= 4)
-        again = failed = overshot = diverged = late = False
-        if auditing and self.failures < 12 and not repeat:
-            carries = s.step_correlation.mean > 0.25
-            opposed = self.conditions.every(
-                "opposed",
-                late=s.alignment.count >= 8,
-                clear=s.alignment.mean < -0.02 - self.strength / 4 * s.alignment.sem,
-                no_fall=s.objective.trend < 0.8,
-                no_gain=s.objective.drop < (0.5 if carries else 0.12),
+        # The check of the last restore.
+        offended = e.repeat and not e.bad and e.came
+        correction = self.sentence if offended else 0.0
+        e.convicted = correction < 0
+        # The sentence of this one.
+        if e.restore:
+            again = self.unsettled > 0
+            excused = self.conditions.every(
+                "excused",
+                first=self.offences == 0,
+                no_opposition=not opposed,
+                of_the_data=not e.auditing or e.nonfinite or again,
             )
-            early = 8 <= s.alignment.count <= 20
-            overshot = self.conditions.every(
-                "overshot",
-                early=early,
-                carries=s.step_correlation.mean > 0,
-                clear=s.alignment.mean < -0.02 - 2 * s.alignment.sem,
-            )
-            lost = self.conditions.every(
-                "agreement lost",
-                early=early,
-                agreed=self.agreed,
-                clear=s.alignment.mean < -self.strength / 6 * s.alignment.sem,
-                carries=carries,
-                no_gain=s.objective.drop < 0.5,
-            )
-            overshot = (overshot or lost) and not opposed
-            doubted = self.conditions.every(
-                "doubted",
-                high=high,
-                known=s.alignment.count > 0,
-                against=s.alignment.mean < 0,
-            )
-            again = self.conditions.every(
-                "again", doubted=doubted, first=self.doubts == 0, within=not out
-            )
-            opposed = (opposed or overshot) and not unknown_before
-            failed = not again and (out or opposed or doubted)
-            if failed and (out or doubted or high or self.strikes or self.doubts):
-                self.again_at = -math.inf
-            elif failed:
-                self.again_at = max(self.again_at, coordinate)
-        if not auditing:
-            diverged = out
-        checking = repeat and self.on_trial
-        acquitted = checking and self.conditions.every(
-            "acquitted", high=above_good, finite=not nonfinite
+            cuts = {0: 0.0, 1: FIFTH, 2: 2 * FIFTH, 3: 4 * FIFTH, 4: self.owed}
+            self.sentence = cuts.get(self.offences, 0.0)
+            if e.auditing:
+                self.sentence = FIFTH + math.log(e.share)
+            if excused:
+                self.sentence = 0.0
+            elif not e.auditing:
+                self.kinds.add(f"sentenced, {self.offences} before")
+
+        if self.back == 1 and self.sentence and not e.auditing:
+            # As far as the bounds let the rate fall.
+            self.owed = max(self.owed + self.before - e.log_scale, 0.0)
+        if e.repeat:
+            self.before = e.log_scale
+        repays = self.conditions.every(
+            "repays",
+            seen=e.seen,
+            sound=not e.bad,
+            resting=e.resting,
+            passed=not e.auditing,
         )
-        good = not (suspicious or repeat or failed or again or nonfinite)
-        if auditing and good and (s.objective.arrived or self.left > 1):
-            self.left -= 1
-            late = self.left == 0 and self.failures > 0
-        kinds = {
-            "again": again,
-            "failed": failed,
-            "failed, dead": failed and dead,
-            "failed, overshot": failed and overshot,
-            "late": late,
-            "diverged": diverged,
-            "acquitted": acquitted,
-            "convicted": checking and not acquitted,
-        }
-        self.verdicts |= {kind for kind, so in kinds.items() if so}
-        to_start = again or failed
-        restore = to_start or diverged
-        reached = math.log(share_taken)
-        jump = failed * (FAILED + reached) + diverged * DIVERGED + late * LATE
-        if (failed or diverged) and nonfinite:
-            jump += FAILED if failed else DIVERGED
-        if acquitted:
-            jump += max(self.trial_coordinate, self.trial_trusted) - coordinate
-        healthy = not (suspicious or nonfinite or repeat or restore)
-        healthy = healthy and self.strikes == 0
-        free = healthy and s.objective.arrived and not (auditing or on_the_way)
-        keep = free and self.keep_wait == 0
-        if known:
-            keep = keep and s.objective.fast <= self.good + 3 * fast_error
+        repaid = min(self.owed, 4 / (e.age + 20)) if repays else 0.0
+        self.owed = max(self.owed - repaid, 0.0)
+        if offended:
+            self.watched, self.offences = max(40, e.age / 4), self.offences + 1
+        elif e.seen and not e.bad:
+            self.watched = max(self.watched - 1, 0)
+        taken = not (e.skipped or e.repeat or e.restore)
+        self.moved = (self.moved or taken) and not e.restore
+        self.strikes = 0 if e.restore else self.strikes
+        self.back = 2 if e.restore else max(self.back - 1, 0)
+        self.restores += e.restore
+        kinds = {"convicted": e.convicted, "acquitted": e.repeat and e.bad}
+        kinds |= {"taken back": offended and correction > 0, "restored": e.restore}
+        self.kinds |= {kind for kind, so in kinds.items() if so}
+        return correction + repaid
 
-        # Retry.
-        share = 0.06 * span if has_zero else 0.0
-        begins = self.conditions.every(
-            "retry",
-            free=free,
-            known=known,
-            let=not held,
-            first=not self.retrying,
-            level=abs(s.objective.trend) < 2,
-            arrived=s.objective.long_trend < 2,
-            no_gain=s.objective.drop < 0.5,
-            low=s.objective.fast <= self.good + share + 2 * fast_error,
-            settled=s.objective.count >= 31,
-            wanted=coordinate < self.again_at,
+    def fill_the_bucket(self, e):
+        """Each batch far outside fills it, each other loss drains it."""
+        if e.far and not e.repeat:
+            self.bucket, self.skipped = self.bucket + 1, self.skipped + 1
+        elif e.seen:
+            self.bucket = max(self.bucket - self.share, 0.0)
+        if e.accepted:
+            self.unsettled = max(31, e.age / 5)
+        elif e.seen:
+            self.unsettled = max(self.unsettled - 1, 0)
+
+    def learn(self, e, healthy):
+        """Whether these parameters are the new good ones; the levels."""
+        loss = e.s.objective
+        error = loss.noise * math.sqrt(0.1 / 1.9)
+        keep = self.conditions.every(
+            "kept",
+            healthy=healthy,
+            arrived=e.arrived,
+            passed=not e.auditing,
+            resting=e.resting,
+            due=self.keep_wait == 0,
+            settled=self.unsettled == 0,
+            as_good=not e.known or loss.fast <= self.good + 3 * error,
         )
-        keep = keep or begins
-        fails = self.retrying and diverged
-        back = fails and coordinate > self.retry_from
-        if back:
-            jump = self.retry_from - coordinate
-        before = self.retrying
-        if seen:
-            self.retrying = max(self.retrying - 1, 0)
-        if begins:
-            self.retry_from = coordinate
-            self.retrying = math.ceil((self.again_at - coordinate) / 0.06) + 150
-        if checking or s.objective.drop >= 0.5:
-            self.retrying = 0
-        climb, gap = 0.0, self.again_at - coordinate
-        if self.retrying and free and not held:
-            climb = min(max(gap, 0.0), 0.06)
-            if gap <= 0.06:
-                self.again_at = -math.inf
-        over = before and not self.retrying
-        if over and not acquitted or checking and not acquitted:
-            self.again_at = -math.inf
-        retried = {
-            "begins": begins,
-            "fails": fails,
-            "acquitted": before and acquitted,
-            "succeeds": over and s.objective.drop >= 0.5,
-            "is over": over and not checking,
-        }
-        self.verdicts |= {f"retry {kind}" for kind, so in retried.items() if so}
-
-        # What is remembered.
         self.keep_wait = 19 if keep else max(self.keep_wait - 1, 0)
-        if seen and (
-            keep or unknown_before or (not known and healthy and not auditing)
-        ):
-            self.good = s.objective.fast
-            if known or unknown_before:
-                self.noise = s.objective.noise
-        if self.on_trial:
+        next_good = not e.known and healthy and not e.auditing
+        if e.seen and (keep or not e.started or next_good):
+            self.good = loss.fast
+            if e.known or not e.started:
+                self.noise = loss.noise
+        if e.accepted and not e.auditing:
             self.good = math.inf
-        if seen and auditing and not suspicious and not restore:
-            self.jitter = max(self.jitter, abs(s.objective.change))
-            self.calm += s.objective.change != 0
-        if again or failed:
-            self.left = 20 if failed or self.failures else 60
-        self.doubts = 0 if failed else self.doubts + again
-        self.failures += failed
-        self.on_trial = diverged
-        if diverged:
-            self.trial_trusted, self.trial_coordinate = self.trusted, coordinate
-            self.ceiling = self.ceiling if back else coordinate - 0.7
-        if restore:
-            self.restores += 1
-            self.agreed = False
-            self.steps_back = 2
-            self.strikes = 0
-        if (restore and not back) or late:
-            self.trusted = min(self.trusted, coordinate + jump)
-        if acquitted:
-            self.trusted, self.ceiling = self.trial_trusted, math.inf
-        return restore, repeat, keep, healthy, to_start, jump, climb
+        if e.seen and e.auditing and not e.restore and not e.bad:
+            self.jitter = max(self.jitter, abs(loss.change))
+            self.calm += loss.change != 0
+        return keep
+
+    def weigh(self, s, log_scale, nonfinite):
+        """Judge one step; the entries of a `Verdict`."""
+        e = self.look(s, nonfinite)
+        e.log_scale = log_scale
+        correction = self.try_it(e, self.opposes(e))
+        late = self.pass_the_start(e)
+        self.fill_the_bucket(e)
+        correction += late
+        if e.accepted:
+            correction += min(self.trusted - log_scale, 0.0) / 2
+        healthy = not (e.bad or e.repeat or e.restore)
+        keep = self.learn(e, healthy)
+        if (e.convicted and e.auditing) or late < 0:
+            self.trusted = min(self.trusted, log_scale + correction)
+        return (
+            e.restore,
+            e.repeat,
+            keep,
+            healthy,
+            e.restore and e.auditing,
+            e.accepted,
+            self.unsettled > 0,
+            self.watched > 0 or self.owed > 0,
+            correction,
+        )

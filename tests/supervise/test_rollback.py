@@ -17,19 +17,17 @@ from tests.supervise.driving import (
     PARAMS,
     PLAIN,
     PLAIN_STEP,
-    STEP,
     calm,
     feed,
+    restores,
     updater,
 )
 
 
 def test_a_way_back_that_ends_in_a_step_without_a_loss_is_no_step():
-    # The guard restores at 1e4; the step after it, which repeats, has no loss.
-    params, state = feed(calm(80))
-    for value in (1e4, 1e4, 1e4, None):
-        params, state = STEP(params, state, value)
-    assert int(state.recovery.judges.restoring) == 1
+    # The fifth bad batch restores; the step after it, which repeats, has no loss.
+    _, state = feed([*calm(80), *[1e4] * 5, None])
+    assert int(state.recovery.judges.trial.restoring) == 1
     chex.assert_trees_all_equal(
         state.sensor.motion.step_sketch,
         jax.tree.map(jnp.zeros_like, state.sensor.motion.step_sketch),
@@ -47,7 +45,7 @@ def test_a_copy_in_bfloat16_restores_to_its_accuracy():
     )
     step = updater(tx)
     params, state = feed(calm(80), step=step, tx=tx)
-    params, state = feed([*calm(1), 1e4, 1e4, 1e4, 2.0, 2.0], params, state, step, tx)
+    params, state = feed([*calm(1), *[1e4] * 5, 2.0, 2.0], params, state, step, tx)
     kept = state.recovery.copy.good_params
     floats = [x.dtype for x in jax.tree.leaves((kept, state.recovery.copy.good_inner))]
     assert set(map(str, floats)) == {"bfloat16", "int32"}
@@ -56,7 +54,7 @@ def test_a_copy_in_bfloat16_restores_to_its_accuracy():
     chex.assert_trees_all_close(params, back, atol=0.01, rtol=0)
     first = tx.init(PARAMS)
     assert jax.tree.map(jax.typeof, state) == jax.tree.map(jax.typeof, first)
-    assert int(state.recovery.judges.restores) == 1
+    assert restores(state) == 1
 
 
 def test_the_copy_costs_no_memory_beside_itself():
@@ -95,8 +93,8 @@ def test_what_a_bfloat16_copy_rounds_is_all_that_is_lost():
     step = updater(tx)
     lost, state = feed(calm(81), params, step=step, tx=tx)
     lost = jax.tree.map(lambda p: p + 7.0, lost)
-    lost, state = feed([1e4, 1e4, 1e4, 2.0, 2.0], lost, state, step, tx)
-    assert int(state.recovery.judges.restores) == 1
+    lost, state = feed([*[1e4] * 5, 2.0, 2.0], lost, state, step, tx)
+    assert restores(state) == 1
     rounded = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
     chex.assert_trees_all_equal(
         jax.tree.map(lambda p: p.astype(jnp.bfloat16), lost), rounded
@@ -123,10 +121,10 @@ def test_what_was_lost_is_back_to_the_bit_within_three_steps(dtype, size):
     lost = jax.tree.map(
         lambda p: (p + size * jnp.cos(9 * p.astype(jnp.float32))).astype(dtype), params
     )
-    _, state = feed([1e4] * 2, params, state, step=PLAIN_STEP, tx=PLAIN)
+    _, state = feed([1e4] * 4, params, state, step=PLAIN_STEP, tx=PLAIN)
     for value in (1e4, 2.0, 2.0):
         lost, state = PLAIN_STEP(lost, state, value, size=0.0)
-    assert int(state.recovery.judges.restores) == 1
+    assert restores(state) == 1
     chex.assert_trees_all_equal(lost, good)
 
 
@@ -157,9 +155,9 @@ def test_the_copy_keeps_parameters_of_any_container_apart(container):
     grads = structure.unflatten(
         [jnp.full_like(leaf, i + 1.0) for i, leaf in enumerate(leaves)]
     )
-    for value in [2.0, 2.1, np.nan, np.nan, np.nan, 2.0]:
+    for value in [2.0, 2.1, 1e4, 1e4, 2.0]:
         _, state = update(grads, state, params, value)
-    assert int(state.recovery.judges.restores) == 1
+    assert restores(state) == 1
     _, state = update(grads, state, params, 2.0)
     first = jax.tree.map(lambda g: 0.1 * g, grads)
     chex.assert_trees_all_close(optax.tree.get(state, "mu"), first, rtol=1e-5)

@@ -12,6 +12,7 @@ import pytest
 
 import adaptive_optax as ao
 from adaptive_optax.law import Audit, Law
+from tests.supervise.driving import failed_starts, restores
 
 
 # Training.
@@ -68,14 +69,14 @@ def test_a_rate_a_hundred_times_too_high_is_found_out_and_trains(at_a_good_rate)
     constant, _ = train(optax.sgd, 10.0, 1.0)
     assert not constant[-50:].mean() < 10 * at_a_good_rate
     values, state = train(adaptive, 10.0, 1.0, mode=6.0)
-    assert int(state.recovery.judges.audit.audit_failures) >= 1
+    assert failed_starts(state) >= 1
     assert float(state.learning_rate) < 3.0
     assert values[-50:].mean() < 2.5 * at_a_good_rate
 
 
 def test_a_good_rate_passes_the_audit_and_is_late_by_the_warm_up_only(at_a_good_rate):
     values, state = train(restoring, 0.1, 1.0)
-    assert int(state.recovery.judges.restores) == 0 and float(state.lr_scale) == 1.0
+    assert restores(state) == 0 and float(state.lr_scale) == 1.0
     assert float(values[-50:].mean()) == pytest.approx(at_a_good_rate, rel=0.02)
 
 
@@ -99,21 +100,24 @@ def test_a_rate_whose_first_steps_are_its_largest_passes_warmed_up():
     assert bare[1] > 1.5 * bare[0] and bare[-1] < 1e-3 * bare[0]
     tx = ao.adaptive_scheduler(optax.adagrad, 2.4, mode="safe", average=False)
     values, state = run(tx)
-    assert int(state.recovery.judges.restores) == 0 and float(state.lr_scale) == 1.0
+    assert restores(state) == 0 and float(state.lr_scale) == 1.0
     assert values.max() == values[0] and values[-1] < 1e-3 * values[0]
     at_once = Law(trust=math.inf, audit=Audit(warmup_steps=1))
     _, state = run(
         ao.adaptive_scheduler(optax.adagrad, 2.4, law=at_once, average=False)
     )
-    assert int(state.recovery.judges.restores) >= 1
+    assert restores(state) >= 1
 
 
-def test_a_change_of_the_data_costs_a_step_and_no_rate():
-    # The same rate is as good for targets five times as large: their loss is not.
+def test_a_change_of_the_data_costs_some_batches_and_no_rate():
+    # The same rate is as good for targets five times as large: their loss is not. They
+    # are tried for 25 batches, as many as may be skipped at this age. Their first loss
+    # may be low by luck, which costs one replay of their start.
     expected, _ = train(optax.sgd, 0.05, 5.0)
     values, state = train(adaptive, 0.05, 5.0, mode=np.inf)
     assert values[300:310].mean() > 10 * values[290:300].mean()
-    assert int(state.recovery.judges.restores) == 1
+    assert int(state.recovery.judges.skip.skipped) < 30
+    assert 1 <= restores(state) <= 2
     assert float(state.lr_scale) == pytest.approx(1.0, rel=1e-5)
     assert values[-50:].mean() < 1.2 * expected[-50:].mean()
 
@@ -129,7 +133,7 @@ def test_a_batch_size_that_changes_is_no_event():
         params, state = carry
         value, grads = jax.value_and_grad(loss)(params, batch, 1.0)
         updates, state = tx.update(grads, state, params, value=value)
-        told = state.lr_scale, state.recovery.judges.restores
+        told = state.lr_scale, state.recovery.judges.trial.restores
         return (optax.apply_updates(params, updates), state), told
 
     run = jax.jit(lambda carry, batches: jax.lax.scan(step, carry, batches))
@@ -140,7 +144,7 @@ def test_a_batch_size_that_changes_is_no_event():
         now = np.tile(rows[first : first + 150, :size], 64 // size)
         carry, (scale, restores) = run(carry, now)
         scales += scale.tolist()
-        assert restores[-1] <= (first == 300)
+        assert restores[-1] <= 2 * (first == 300)  # a first offence is free
     assert max(scales[149:]) < 5 * min(scales[149:])
 
 
@@ -184,23 +188,22 @@ def test_accumulated_gradients_are_one_step_of_the_loop():
     chex.assert_trees_all_close(other[0], one[0], rtol=1e-3, atol=1e-5)
 
 
-def test_an_explosion_does_not_blind_the_guard_for_good():
-    # Its noise was kept over the restore, and every later loss lay within it.
+@pytest.mark.parametrize("end", [7, 8], ids=["of the start", "in its check as well"])
+def test_an_explosion_does_not_blind_the_judges_for_good(end):
+    # Neither its noise nor its size is the measure of the losses after it.
     rng = np.random.default_rng(0)
     params = {"w": jnp.ones(4)}
     tx = ao.adaptive_scheduler(optax.sgd, 0.1, average=False)
     values = 1 + 0.1 * rng.normal(size=120)
-    values[5:8] = 1e14  # the start fails
-    values[100:103] = 50.0  # and much later the run diverges
+    values[5:end] = 1e14  # the start is thrown away
+    values[100:105] = 50.0  # and much later the run diverges
 
     def step(carry, value):
         params, state = carry
         updates, state = tx.update({"w": jnp.full(4, 1e-3)}, state, params, value=value)
-        return (
-            optax.apply_updates(params, updates),
-            state,
-        ), state.recovery.judges.restores
+        params = optax.apply_updates(params, updates)
+        return (params, state), state.recovery.judges.trial.restores
 
     start = params, tx.init(params)
-    _, restores = jax.jit(lambda v: jax.lax.scan(step, start, v))(np.float32(values))
-    assert restores[99] == 1 and restores[-1] == 2
+    _, count = jax.jit(lambda v: jax.lax.scan(step, start, v))(np.float32(values))
+    assert count[99] == 1 and count[-1] == 2

@@ -42,7 +42,7 @@ SCHEDULER_KEYS = {
     "strikes",
     "audit_left",
     "audit_failures",
-    "retrying",
+    "skipped",
     "average_count",
 }
 
