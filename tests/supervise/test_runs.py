@@ -145,7 +145,7 @@ def test_a_batch_size_that_changes_is_no_event():
         carry, (scale, restores) = run(carry, now)
         scales += scale.tolist()
         assert restores[-1] <= 2 * (first == 300)  # a first offence is free
-    assert max(scales[149:]) < 5 * min(scales[149:])
+    assert max(scales[149:]) < 6 * min(scales[149:])  # one cut is a fifth
 
 
 def test_accumulated_gradients_are_one_step_of_the_loop():
