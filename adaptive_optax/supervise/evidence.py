@@ -155,6 +155,7 @@ def weigh(
     first = jnp.where(accepted & ~auditing, seen.objective, first)
     lowest = jnp.minimum(levels.lowest_value, loss.value)
     norm = jnp.where(signals.has_gradient, signals.grad_norm, 0.0)
+    keeps = (levels.first_norm > 0) & ~accepted
     known = jnp.isfinite(levels.good_value)
     return Evidence(
         signals=signals,
@@ -171,7 +172,7 @@ def weigh(
         started=begun,
         first=first,
         lowest=jnp.where(read, lowest, levels.lowest_value),
-        first_norm=jnp.where(levels.first_norm > 0, levels.first_norm, norm),
+        first_norm=jnp.where(keeps, levels.first_norm, norm),
         known=known,
         good=jnp.where(known, levels.good_value, 0.0),
         fast_error=loss.noise * FAST_ERROR,

@@ -104,7 +104,7 @@ def supervised(law: Law, dtype: Any) -> Supervision:
         """
         judges, copy = state.judges, state.copy
         if not seen.has_feedback:
-            verdict, after = supervisor.proceed(judges, nonfinite=seen.nonfinite)
+            verdict, after = supervisor.proceed(judges, law, nonfinite=seen.nonfinite)
         else:
             verdict, after = supervisor.judge(
                 supervisor.reset_levels(judges, seen.new_objective, law),

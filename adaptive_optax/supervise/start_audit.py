@@ -20,7 +20,8 @@ Then the rate drops to a fifth of what the warm-up had reached, at most 12 times
 start *passes* after its last good step. If it ever failed, the rate is halved once
 more, because the largest rate that survives is still too high.
 
-When the data have changed for good (`skip`), the run starts again, from where it is.
+When the data have changed for good (`skip`), the run starts again, from where it is,
+and the audit is the warm-up alone.
 """
 
 from typing import Any, NamedTuple
@@ -36,6 +37,7 @@ class AuditState(NamedTuple):
     """State of the audit."""
 
     audit_left: jax.Array  # i32[] good steps until the audit is passed
+    audit_steps: jax.Array  # i32[] how many there are in this start
     audit_agreed: jax.Array  # bool[] gradients have agreed since this start
     audit_failures: jax.Array  # i32[]
 
@@ -53,6 +55,7 @@ def init_audit(law: Audit | None) -> AuditState:
     """The audit before the first step; without a law it is passed."""
     return AuditState(
         audit_left=jnp.asarray(law.steps if law else 0).astype(jnp.int32),
+        audit_steps=jnp.asarray(law.steps if law else 0).astype(jnp.int32),
         audit_agreed=jnp.zeros((), bool),
         audit_failures=jnp.zeros((), jnp.int32),
     )
@@ -87,13 +90,14 @@ def update(
     counts &= e.signals.objective.arrived | (old.audit_left > 1)
     failures = old.audit_failures + (e.auditing & convicted)
     again = e.auditing & (restore | convicted)
-    length = jnp.where(failures > 0, audit.again, audit.steps)
-    left = jnp.where(again, length, old.audit_left - counts)
+    begins = e.accepted & ~e.auditing & (law.audit is not None)
+    length = jnp.where(begins | (failures > 0), audit.again, old.audit_steps)
+    left = jnp.where(again | begins, length, old.audit_left - counts)
     passed_late = counts & (left == 0) & (failures > 0)
     correction = jnp.where(passed_late, audit.passed_late, 0.0)
-    begins = e.accepted & ~e.auditing & (law.audit is not None)
     return correction, AuditState(
-        audit_left=jnp.where(begins, audit.steps, left).astype(jnp.int32),
+        audit_left=left.astype(jnp.int32),
+        audit_steps=length.astype(jnp.int32),
         audit_agreed=ruling.agreed & ~again & e.auditing,
         audit_failures=jnp.where(begins, 0, failures),
     )
@@ -134,7 +138,7 @@ def proceed(
 def warming(state: AuditState, audit: Audit) -> jax.Array:
     """Whether the rate still rises, bool[]."""
     left = state.audit_left
-    return (left > 0) & (left > _steps(state, audit) - audit.warmup_steps)
+    return (left > 0) & (left > state.audit_steps - audit.warmup_steps)
 
 
 def warm_up(state: AuditState, started: jax.Array, audit: Audit) -> jax.Array:
@@ -143,11 +147,6 @@ def warm_up(state: AuditState, started: jax.Array, audit: Audit) -> jax.Array:
     Before the first loss (not ``started``) it is 1: runs without a loss skip the
     warm-up.
     """
-    taken = (_steps(state, audit) + 1 - state.audit_left).astype(jnp.float32)
+    taken = (state.audit_steps + 1 - state.audit_left).astype(jnp.float32)
     rises = (state.audit_left > 0) & started
     return jnp.where(rises, jnp.minimum(taken / audit.warmup_steps, 1.0), 1.0)
-
-
-def _steps(state: AuditState, audit: Audit) -> jax.Array:
-    """How many good steps this start's audit lasts."""
-    return jnp.where(state.audit_failures > 0, audit.again, audit.steps)

@@ -16,7 +16,7 @@ from adaptive_optax._types import Limits, Standing
 from adaptive_optax.law import Audit, Law, Skip
 from adaptive_optax.sense.stage import Seen
 from adaptive_optax.supervise import evidence, skip, start_audit, trial
-from adaptive_optax.supervise.evidence import Levels, one_less
+from adaptive_optax.supervise.evidence import Levels
 
 
 class Judges(NamedTuple):
@@ -26,7 +26,7 @@ class Judges(NamedTuple):
     audit: start_audit.AuditState
     trial: trial.TrialState
     skip: skip.SkipState
-    keep_wait: jax.Array  # i32[] steps until the next copy is due
+    keep_wait: jax.Array  # i32[] steps until the next copy is due; < 0: overdue
     trusted_log_scale: jax.Array  # f32[] 0, or less after a failed start
 
     @property
@@ -167,13 +167,15 @@ def judge(
     correction = correction.astype(jnp.float32)
     healthy = ~e.bad & ~e.repeat & ~ruled.restore
     settled = healthy & loss.arrived & ~e.auditing & e.resting
-    settled &= (state.keep_wait == 0) & (skipping.unsettled == 0)
+    settled &= (state.keep_wait <= 0) & (skipping.unsettled == 0)
+    # A loss that rises slowly leaves its level behind, but no old copy.
+    stale = settled & (state.keep_wait <= -(law.keep_every // 2))
     settled &= ~e.known | (loss.fast <= e.good + law.keep_within * e.fast_error)
     calm = e.seen & e.auditing & ~ruled.restore & ~e.bad
     verdict = Verdict(
         restore=ruled.restore,
         repeat=e.repeat,
-        keep=settled,
+        keep=settled | stale,
         healthy=healthy,
         restart=ruled.restore & e.auditing,
         forget=e.accepted,
@@ -192,13 +194,13 @@ def judge(
         trial=tried,
         skip=skipping,
         keep_wait=jnp.where(
-            settled, law.keep_every - 1, one_less(state.keep_wait)
+            settled | stale, law.keep_every - 1, _wait(state, law)
         ).astype(jnp.int32),
         trusted_log_scale=trusted,
     )
 
 
-def proceed(state: Judges, *, nonfinite: jax.Array) -> tuple[Verdict, Judges]:
+def proceed(state: Judges, law: Law, *, nonfinite: jax.Array) -> tuple[Verdict, Judges]:
     """A step without feedback: nothing is judged, a restore under way is finished.
 
     The audit counts such steps too, but only a step with a loss ends it.
@@ -208,8 +210,13 @@ def proceed(state: Judges, *, nonfinite: jax.Array) -> tuple[Verdict, Judges]:
     return verdict, state._replace(
         audit=start_audit.proceed(state.audit, nonfinite=nonfinite, repeat=repeat),
         trial=trial.proceed(state.trial, nonfinite=nonfinite),
-        keep_wait=one_less(state.keep_wait),
+        keep_wait=_wait(state, law),
     )
+
+
+def _wait(state: Judges, law: Law) -> jax.Array:
+    """Steps until the next copy is due; below 0, how long it has been due."""
+    return jnp.maximum(state.keep_wait - 1, -law.keep_every)
 
 
 def warm_up(state: Judges, law: Law) -> jax.Array:

@@ -90,8 +90,8 @@ class Judges(Start):
                 self.first = max(self.first, min(value, self.most()))
         if e.seen:
             self.lowest = min(self.lowest, value)
-        if self.first_norm == 0 and not e.skipped:
-            self.first_norm = s.grad_norm
+        if self.first_norm == 0 or e.accepted:
+            self.first_norm = 0.0 if e.skipped else s.grad_norm
         return e
 
     def try_it(self, e, opposed):
@@ -173,17 +173,18 @@ class Judges(Start):
         """Whether these parameters are the new good ones; the levels."""
         loss = e.s.objective
         error = loss.noise * math.sqrt(0.1 / 1.9)
-        keep = self.conditions.every(
+        free = self.conditions.every(
             "kept",
             healthy=healthy,
             arrived=e.arrived,
             passed=not e.auditing,
             resting=e.resting,
-            due=self.keep_wait == 0,
+            due=self.keep_wait <= 0,
             settled=self.unsettled == 0,
-            as_good=not e.known or loss.fast <= self.good + 3 * error,
         )
-        self.keep_wait = 19 if keep else max(self.keep_wait - 1, 0)
+        keep = free and (not e.known or loss.fast <= self.good + 3 * error)
+        copied = keep or (free and self.keep_wait <= -10)
+        self.keep_wait = 19 if copied else max(self.keep_wait - 1, -20)
         next_good = not e.known and healthy and not e.auditing
         if e.seen and (keep or not e.started or next_good):
             self.good = loss.fast
@@ -194,7 +195,7 @@ class Judges(Start):
         if e.seen and e.auditing and not e.restore and not e.bad:
             self.jitter = max(self.jitter, abs(loss.change))
             self.calm += loss.change != 0
-        return keep
+        return copied
 
     def weigh(self, s, log_scale, nonfinite):
         """Judge one step; the entries of a `Verdict`."""

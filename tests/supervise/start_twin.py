@@ -13,15 +13,15 @@ class Start:
     def __init__(self, audit=True, trust=6.0):
         self.trust, self.audited = trust, audit
         self.left, self.agreed, self.failures = 60 if audit else 0, False, 0
+        self.length = self.left
         self.first = None  # the first loss
         self.kinds = set()
         self.conditions = Conditions()
 
     def warm_up(self):
         """Share of the rate: over the first 20 steps of an audit it rises."""
-        length = 20 if self.failures else 60
         rises = self.left > 0 and self.first is not None
-        return min((length + 1 - self.left) / 20, 1.0) if rises else 1.0
+        return min((self.length + 1 - self.left) / 20, 1.0) if rises else 1.0
 
     def opposes(self, e):
         """Gradients oppose this start."""
@@ -66,10 +66,13 @@ class Start:
         counts = counts and (e.arrived or self.left > 1)
         self.failures += e.auditing and e.convicted
         anew = e.auditing and (e.restore or e.convicted)
-        self.left = (20 if self.failures else 60) if anew else self.left - counts
+        begins = e.accepted and not e.auditing and self.audited
+        if self.failures or begins:
+            self.length = 20
+        self.left = self.length if anew or begins else self.left - counts
         self.agreed = self.agreed and not anew and e.auditing
         late = counts and self.left == 0 and self.failures > 0
-        if e.accepted and not e.auditing and self.audited:
-            self.left, self.failures = 60, 0
+        if begins:
+            self.failures = 0
             self.kinds.add("begun again")
         return HALF if late else 0.0

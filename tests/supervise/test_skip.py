@@ -109,10 +109,10 @@ def test_where_the_bucket_is_full_these_are_the_new_data():
     chex.assert_trees_all_equal(state.recovery.copy.good_params, good)
     assert float(state.lr_scale) == 1.0
     judges = state.recovery.judges
-    assert int(judges.audit.audit_left) == LAW.audit.steps
+    assert int(judges.audit.audit_left) == LAW.audit.again
     assert float(judges.levels.first_value) == 50.0
     # Their loss is the level, and the noise of before stays until it is measured.
-    params, state = feed(calm(60, 50.0), params, state)
+    params, state = feed(calm(20, 50.0), params, state)
     assert np.isinf(levels(state).good_value)
     params, state = feed(calm(1, 50.0), params, state)
     assert float(levels(state).good_value) == pytest.approx(50.0, rel=0.01)

@@ -82,6 +82,7 @@ def test_the_judges_agree_with_their_twin(seed, offset, audited):
         "audit_jitter": twin.jitter,
         "audit_calm": twin.calm,
         "audit_left": twin.left,
+        "audit_steps": twin.length,
         "audit_agreed": twin.agreed,
         "audit_failures": twin.failures,
         "strikes": twin.strikes,

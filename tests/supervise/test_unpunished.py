@@ -147,3 +147,34 @@ def test_rewards_that_begin_late_are_no_divergence(level):
         _, state = slow_step(params, state, value=2.0, reward=level + rng.normal())
     assert restores(state) == 0
     assert abs(float(state.recovery.judges.levels.good_value) + level) < 2.0
+
+
+@pytest.mark.parametrize("ramp", [20, 300, 1200])
+def test_a_loss_that_rises_by_itself_throws_little_away(ramp):
+    # A weight that is ramped up: the parameters are at fault at no time. The good copy
+    # grew as old as the ramp, and the run was restored every fourth step for ever.
+    scales, noises = jnp.logspace(0, -2, 40), np.random.default_rng(0).normal(size=1600)
+    tx = ao.adaptive_sgd(0.05)
+
+    def sound(x):
+        return 0.5 * jnp.sum(scales * (x - 1) ** 2) / jnp.sum(scales)
+
+    def step(carry, fed):
+        x, state = carry
+        t, noise = fed
+        value, grad = jax.value_and_grad(sound)(x)
+        told = value + 0.1 + 2 * jnp.clip((t - 200) / ramp, 0, 1) + 0.01 * noise
+        updates, state = tx.update(grad, state, x, value=told)
+        return (optax.apply_updates(x, updates), state), (value, restores_of(state))
+
+    carry = jnp.zeros(40), tx.init(jnp.zeros(40))
+    fed = jnp.arange(1600), jnp.float32(noises)
+    values, back = jax.jit(lambda c: jax.lax.scan(step, c, fed)[1])(carry)
+    assert 1 <= back[-1] <= 4
+    for t in np.flatnonzero(np.diff(back)):
+        assert values[t + 4] <= values[max(t - 40, 0)]
+
+
+def restores_of(state):
+    """How often the parameters went back, traced."""
+    return state.recovery.judges.trial.restores
