@@ -2,6 +2,7 @@
 
 # First of all the versions, before a module asks an old JAX for a new name.
 from adaptive_optax import _versions, law, rules  # noqa: F401
+from adaptive_optax._arguments import NoFeedbackWarning
 from adaptive_optax._types import Rule, Signals
 from adaptive_optax.act import filters
 from adaptive_optax.act.average import average_params, eval_params
@@ -36,6 +37,7 @@ __all__ = [
     "Freeze",
     "History",
     "Law",
+    "NoFeedbackWarning",
     "Rule",
     "Signals",
     "StagedStep",

@@ -176,15 +176,20 @@ def scalar_feedback(name: str, value: Any) -> None:
       TypeError: If it is not numeric.
       ValueError: If it is not a scalar.
     """
+    call = f"update(grads, state, params, {name}="
+    if isinstance(value, tuple | list):
+        raise ValueError(
+            f"`{name}` must be a scalar, got a {type(value).__name__} of {len(value)}; "
+            f"with has_aux=True the first of it is the loss, {call}{name}[0])."
+        )
     shape = np.shape(value)
     if shape != ():
         raise ValueError(
             f"`{name}` must be a scalar, got shape {shape}; "
-            f"try update(grads, state, params, {name}=jnp.mean({name}))."
+            f"try {call}jnp.mean({name}))."
         )
     dtype = getattr(value, "dtype", np.result_type(type(value)))
     if not (jnp.issubdtype(dtype, np.floating) or jnp.issubdtype(dtype, np.integer)):
         raise TypeError(
-            f"`{name}` must be a real number, got {value!r}; "
-            f"try update(grads, state, params, {name}=loss)."
+            f"`{name}` must be a real number, got {value!r}; try {call}loss)."
         )

@@ -61,6 +61,29 @@ def leaf_norms(tree: Any, stacked: Sequence[bool] | None = None) -> jax.Array:
     return jnp.concatenate(norms) if norms else jnp.zeros((0,), jnp.float32)
 
 
+def leaf_paths(tree: Any) -> list[str]:
+    """The path of every leaf, in tree order; Flax's boxes around arrays leave none."""
+    return [_written(path) for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
+
+
+def difference(tree: Any, other: Any) -> str:
+    """How the structure of ``tree`` differs from that of ``other``, in words."""
+    theirs, ours = leaf_paths(tree), leaf_paths(other)
+    unknown = [path for path in theirs if path not in ours]
+    missing = [path for path in ours if path not in theirs]
+    if unknown:
+        return f"has {unknown[0]!r}, which `params` have not"
+    if missing:
+        return f"lacks {missing[0]!r}"
+    ours, theirs = jax.tree.structure(other), jax.tree.structure(tree)
+    return f"is a {theirs}, `params` are a {ours}"
+
+
+def gap(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The difference, and 0 where both are the same infinity (as in a mask)."""
+    return jnp.where(a == b, jnp.zeros_like(a), a - b)
+
+
 def find_states(state: Any, kind: type[StateType]) -> list[StateType]:
     """Every ``kind`` nested anywhere in ``state``, outermost only, in tree order."""
 
@@ -76,7 +99,15 @@ def scalar_of(leaf: Any) -> jax.Array:
     return jax.tree.leaves(leaf)[0]
 
 
+def strong(leaf: Any) -> Any:
+    """The same array without a weak type, which would retrace the step."""
+    if getattr(leaf, "weak_type", False):
+        return jax.lax.convert_element_type(leaf, leaf.dtype)
+    return leaf
+
+
 _ROW = 8
+LARGEST = np.finfo(np.float32).max
 LARGEST_COUNT = 2**24
 """Up to here float32 counts exactly."""
 
@@ -84,9 +115,11 @@ LARGEST_COUNT = 2**24
 def pack(tree: Any) -> jax.Array:
     """The scalars of a tree as one f32[rows, 8]; integers are exact up to 2^24.
 
-    In rows, since compilers make one kernel of eight entries and many of eighty.
+    In rows, since compilers make one kernel of eight entries and many of eighty. An
+    infinity is kept as the largest float32, so that JAX's checks for it pass a state.
     """
     flat = [jnp.asarray(x).astype(jnp.float32) for x in jax.tree.leaves(tree)]
+    flat = [jnp.clip(x, -LARGEST, LARGEST) for x in flat]
     flat += [jnp.zeros((), jnp.float32)] * (-len(flat) % _ROW)
     return jnp.stack([jnp.stack(flat[i : i + _ROW]) for i in range(0, len(flat), _ROW)])
 
@@ -94,6 +127,7 @@ def pack(tree: Any) -> jax.Array:
 def unpack(packed: jax.Array, like: Any) -> Any:
     """The tree back, in the dtypes of ``like``; leading axes of ``packed`` stay."""
     leaves, structure = jax.tree.flatten(like)
+    packed = jnp.where(jnp.abs(packed) < LARGEST, packed, packed * 2)
     return structure.unflatten(
         packed[..., i // _ROW, i % _ROW].astype(leaf.dtype)
         for i, leaf in enumerate(leaves)
@@ -118,3 +152,20 @@ def is_array(x: Any) -> bool:
 def f32(x: Any) -> jax.Array:
     """A copy in float32, so that a donated state shares no buffer with its origin."""
     return jnp.array(x, jnp.float32)
+
+
+def _written(path: Any) -> str:
+    parts = [
+        str(getattr(key, "key", getattr(key, "idx", None)))
+        if not hasattr(key, "name")
+        else key.name
+        for key in path
+    ]
+    # nnx boxes an array in a variable: its `.value` is no part of the model's path.
+    if (
+        len(parts) > 1
+        and hasattr(path[-1], "name")
+        and parts[-1] in ("value", "raw_value")
+    ):
+        parts = parts[:-1]
+    return "/".join(parts) if parts else "params"

@@ -12,47 +12,32 @@ One step follows the theory::
 Each line is a stage in a package of its own. A stage that is off has () for its state.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from adaptive_optax import _checks, _trees, options
+from adaptive_optax import _arguments, _trees
+from adaptive_optax._arguments import MISSING, Caller
 from adaptive_optax._trees import f32
 from adaptive_optax._types import Limits, Standing
 from adaptive_optax.act import injection, step
-from adaptive_optax.act import stage as acting
-from adaptive_optax.act.base_rate import BaseRate
-from adaptive_optax.act.gains import Driven
-from adaptive_optax.freeze.stage import Freezing
 from adaptive_optax.sense import sensor
 from adaptive_optax.sense import stage as sensing
 from adaptive_optax.sense.stage import Seen
+from adaptive_optax.stages import Stages
 from adaptive_optax.state import READINGS, AdaptiveSchedulerState, readings
-from adaptive_optax.supervise.stage import Supervision
 from adaptive_optax.supervise.supervisor import Verdict
 
-
-class Stages(NamedTuple):
-    """What the loop is made of. Static: nothing here changes from step to step."""
-
-    base: BaseRate
-    rate: Driven  # of the multiplier
-    momentum: Driven
-    sigma: Driven
-    supervision: Supervision
-    averaging: acting.Averaging
-    freezing: Freezing
-    shadow: acting.Shadow
-    dither: acting.Noise
-    inner: injection.Inner
-    needs_params: bool
-    fraction: float  # of the coordinates that the sketch keeps
+CALLER = Caller(
+    "adaptive_scheduler", AdaptiveSchedulerState, like="sensor.motion.step_sketch"
+)
 
 
 def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
-    """The loop of these acting."""
+    """The loop of these stages."""
+    feedback = CALLER.feedback()
 
     def init(params: optax.Params) -> AdaptiveSchedulerState:
         inner_state = parts.inner.init(params)
@@ -82,14 +67,15 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
         state: Any,
         params: optax.Params | None = None,
         *,
-        value: Any = None,
-        loss: Any = None,
-        reward: Any = None,
+        value: Any = MISSING,
+        loss: Any = MISSING,
+        reward: Any = MISSING,
         **extra_args: Any,
     ) -> tuple[optax.Updates, AdaptiveSchedulerState]:
-        value = options.feedback(value, loss, reward)
-        if parts.needs_params:
-            _checks.params_given(params, "adaptive_scheduler")
+        updates, params = CALLER.trees(
+            updates, state, params, needed=parts.needs_params
+        )
+        value, reward = feedback(value, loss, reward, extra_args)
         if value is not None:
             extra_args["value"] = value
 
@@ -113,7 +99,7 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
         )
         return steps, after._replace(readings=readings(seen.signals))
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return _arguments.transformation(init, update)
 
 
 def _supervise(

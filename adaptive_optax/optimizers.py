@@ -1,7 +1,9 @@
 """Ready-made optimizers: a filter of ours and the controller, in one call."""
 
 import functools
-from typing import Any
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import optax
 
@@ -10,8 +12,34 @@ from adaptive_optax.act import filters
 from adaptive_optax.scheduler import adaptive_scheduler
 
 Rate = float | Schedule
+Make = TypeVar("Make", bound=Callable[..., Any])
 
 
+def _takes_options(*fixed: str, average: bool = True) -> Callable[[Make], Make]:
+    """Write the scheduler's options into a signature, where ``**options`` stands.
+
+    Editors show them then, and `optax.inject_hyperparams` can call what it decorates.
+
+    Args:
+      *fixed: Options that are not passed on.
+      average: Their default of ``average``.
+    """
+
+    def decorate(make: Make) -> Make:
+        own = inspect.signature(make)
+        rest = inspect.signature(adaptive_scheduler).parameters
+        listed = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        for name, option in rest.items():
+            if option.kind is option.KEYWORD_ONLY and name not in fixed:
+                default = average if name == "average" else option.default
+                listed.append(option.replace(default=default))
+        make.__signature__ = own.replace(parameters=listed)  # type: ignore
+        return make
+
+    return decorate
+
+
+@_takes_options("momentum")
 def adaptive_sgd(
     learning_rate: Rate = 1e-2,
     momentum: float = 0.9,
@@ -46,6 +74,7 @@ def adaptive_sgd(
     return adaptive_scheduler(factory, learning_rate, momentum=momentum, **options)
 
 
+@_takes_options("momentum")
 def adaptive_adam(
     learning_rate: Rate = 1e-3,
     b1: float = 0.9,
@@ -79,6 +108,7 @@ def adaptive_adam(
     return adaptive_scheduler(factory, learning_rate, momentum=b1, **options)
 
 
+@_takes_options("momentum")
 def adaptive_adamw(
     learning_rate: Rate = 1e-3,
     b1: float = 0.9,
@@ -115,6 +145,7 @@ def adaptive_adamw(
     return adaptive_scheduler(factory, learning_rate, momentum=b1, **options)
 
 
+@_takes_options("momentum", average=False)
 def online_sgd(
     learning_rate: Rate = 1e-2, momentum: float = 0.0, **options: Any
 ) -> optax.GradientTransformationExtraArgs:
@@ -138,6 +169,7 @@ def online_sgd(
     return adaptive_sgd(learning_rate, momentum, **{"average": False, **options})
 
 
+@_takes_options("momentum", average=False)
 def online_adagrad(
     learning_rate: Rate = 1e-1,
     momentum: float = 0.0,

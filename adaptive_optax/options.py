@@ -5,11 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from adaptive_optax import _checks, _trees
 from adaptive_optax._types import Rule, Schedule
-from adaptive_optax.act import dither
+from adaptive_optax.act import dither, injection
 from adaptive_optax.act.controls import HORIZON, LINEAR
 from adaptive_optax.freeze.criterion import Freeze
 from adaptive_optax.law import LAWS, Law
@@ -24,6 +23,12 @@ def base_rate_of(
 ) -> Any:
     """The constant base rate, or 1 for a schedule and an unnamed built one."""
     example = "adaptive_scheduler(optax.adamw, learning_rate=3e-4)"
+    is_number = isinstance(inner, int | float) or _trees.is_array(inner)
+    if is_number or injection.is_built(learning_rate):
+        raise TypeError(
+            f"the optimizer comes first, then the rate: got inner={_short(inner)}, "
+            f"learning_rate={_short(learning_rate)}; try {example}."
+        )
     if lr_bounds is not None:
         _checks.bounds(
             "lr_bounds", lr_bounds, 0.0, math.inf, example="lr_bounds=(1e-6, 1e-1)"
@@ -40,7 +45,7 @@ def base_rate_of(
                 "as well; try adaptive_scheduler(optax.sgd(0.01), learning_rate=0.01, "
                 "lr_bounds=(1e-4, 0.1))."
             )
-        if not isinstance(inner, optax.GradientTransformation):
+        if not injection.is_built(inner):
             raise ValueError(
                 f"a factory needs a base `learning_rate`, got None; try {example}."
             )
@@ -88,9 +93,10 @@ def check_options(
     if not callable(dither_scale):
         _checks.one_of("dither_scale", dither_scale, dither.SCALES)
     _checks.within("sketch", sketch, 0.0, 1.0, open_low=True, example="sketch=1/64")
-    return (
-        _checks.is_traced(sigma) or float(sigma) > 0 or rules["sigma_rule"] is not None
-    )
+    # An array may be traced at the next call (`optax.inject_hyperparams`), and the
+    # state must not depend on that.
+    unknown = isinstance(sigma, jax.Array)
+    return unknown or float(sigma) > 0 or rules["sigma_rule"] is not None
 
 
 def check_horizon(
@@ -199,20 +205,6 @@ def law_of(mode: str | float, law: Law | None) -> Law:
     return law
 
 
-def feedback(value: Any, loss: Any, reward: Any) -> Any:
-    """The loss under either of its names; loss and reward are checked to be scalars.
-
-    Raises:
-      TypeError: If one is no real number.
-      ValueError: If both names are used, or one is no scalar.
-    """
-    if value is not None and loss is not None:
-        raise ValueError(
-            "`value` and `loss` are two names of one feedback, got both; call "
-            "update(grads, state, params, value=loss)."
-        )
-    value = loss if value is None else value
-    for name, given in (("value", value), ("reward", reward)):
-        if given is not None:
-            _checks.scalar_feedback(name, given)
-    return value
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 60 else f"{text[:56]} ..."

@@ -15,9 +15,9 @@ from adaptive_optax.act.gains import Driven, adapted
 from adaptive_optax.freeze.criterion import Freeze
 from adaptive_optax.freeze.stage import freezes, never
 from adaptive_optax.law import Law
-from adaptive_optax.loop import Stages
 from adaptive_optax.rules.search import prior
 from adaptive_optax.rules.success import success
+from adaptive_optax.stages import Stages
 from adaptive_optax.supervise.stage import supervised, unsupervised
 
 
@@ -37,6 +37,7 @@ def adaptive_scheduler(
     sigma_bounds: tuple[float, float] = (0.0, 1e-2),
     slew: float = math.inf,
     momentum_coordinate: str = "horizon",
+    learning_rate_arg: str | None = None,
     momentum_arg: str | None = None,
     total_steps: int | None = None,
     average: bool = True,
@@ -46,7 +47,7 @@ def adaptive_scheduler(
     freeze: Freeze | None = None,
     dither_scale: Any = "param_rms",
     seed: int = 0,
-    sketch: float = 1 / 64,
+    sketch: float | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Wrap any Optax optimizer so that its training regulates itself.
 
@@ -95,7 +96,9 @@ def adaptive_scheduler(
       sigma_bounds: (low, high) for sigma, >= 0.
       slew: Largest change of any gain's coordinate in one step, > 0.
       momentum_coordinate: ``"horizon"`` moves log 1/(1 - mu); ``"linear"`` moves mu.
-      momentum_arg: The factory's momentum argument if it has an unusual name.
+      learning_rate_arg: The factory's rate argument if it is not called
+        ``learning_rate``.
+      momentum_arg: Its momentum argument, likewise.
       total_steps: Length of the run if it is known, at least the 60 steps of the audit
         (>= 2 without ``recovery``): the control then holds over the last 30 % of it and
         the rate goes to 0 linearly. Not with a schedule that itself decays within it.
@@ -114,8 +117,8 @@ def adaptive_scheduler(
         ``"isotropic"`` or a callable. See `add_dither`.
       seed: Of the dither's noise.
       sketch: Share of the coordinates kept to measure alignment, heading and the
-        average's lag, in (0, 1]; 1 is exact. At least 1,024 are kept in all, so small
-        models are measured exactly.
+        average's lag, in (0, 1], 1/64 by default; 1 is exact. At least 1,024 are kept
+        in all, so small models are measured exactly.
 
     Returns:
       A transformation whose ``update`` takes ``value`` (or ``loss``) and ``reward``,
@@ -153,6 +156,7 @@ def adaptive_scheduler(
     """
     _checks.flag("average", average)
     _checks.flag("recovery", recovery)
+    sketch = 1 / 64 if sketch is None else sketch
     schedule = learning_rate if callable(learning_rate) else None
     base_rate = options.base_rate_of(inner, learning_rate, lr_bounds)
     low, high = lr_bounds or (base_rate / REACH, base_rate * REACH)
@@ -180,7 +184,13 @@ def adaptive_scheduler(
         options.check_dtype(recovery_dtype, recovery)
     freeze = options.freeze_of(freeze_threshold, freeze)
     adapter, start_momentum = adapted(
-        inner, base_rate, momentum, momentum_rule, mu_bounds, momentum_arg
+        inner,
+        base_rate,
+        momentum,
+        momentum_rule,
+        mu_bounds,
+        learning_rate_arg=learning_rate_arg,
+        momentum_arg=momentum_arg,
     )
     if not isinstance(seed, jax.Array):
         _checks.whole("seed", seed, example="seed=0")

@@ -12,6 +12,8 @@ from typing import Any, cast
 import jax
 import optax
 
+from adaptive_optax._arguments import MISSING
+
 try:
     from flax.training import train_state
 except ImportError as error:
@@ -46,23 +48,23 @@ class TrainState(train_state.TrainState):
         self,
         *,
         grads: Any,
-        value: jax.Array | float | None = None,
-        reward: jax.Array | float | None = None,
+        value: jax.Array | float | None = MISSING,
+        reward: jax.Array | float | None = MISSING,
         **kwargs: Any,
     ) -> "TrainState":
         """Take one step, with the loss or the reward that came with the gradients.
 
         Args:
           grads: Gradients shaped like ``params``.
-          value: The loss, a scalar; None passes nothing on.
-          reward: A scalar, higher is better; None passes nothing on.
+          value: The loss, a scalar; None says that this step has none.
+          reward: A scalar, higher is better; likewise.
           **kwargs: Fields to replace, as in Flax.
 
         Returns:
           The train state after the step.
         """
         feedback = {"value": value, "reward": reward}
-        feedback = {name: x for name, x in feedback.items() if x is not None}
+        feedback = {name: x for name, x in feedback.items() if x is not MISSING}
         update = optax.with_extra_args_support(self.tx).update
         forwarding = optax.GradientTransformation(
             self.tx.init, functools.partial(update, **feedback)

@@ -9,6 +9,7 @@ second step is absorbed: a run of 80 has no more than its last dozen to average,
 under much noise every tenth is worse in a long run too (docs/law.md).
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from adaptive_optax import _checks, _trees
+from adaptive_optax._arguments import Caller, arrays, transformation
 from adaptive_optax.law import Average
 from adaptive_optax.sense.estimators import polynomial_weight
 
@@ -25,7 +27,7 @@ DEFAULT = Average()
 class AverageState(NamedTuple):
     """State of `average_params`."""
 
-    average: optax.Params  # like params, float32 at least; zeros before the first
+    average: optax.Params  # like params, float32 at least; `_start` before the first
     average_count: jax.Array  # i32[] what sets the weights: `averaging_horizon`
     average_wait: jax.Array  # i32[] steps until the next are due
 
@@ -33,7 +35,7 @@ class AverageState(NamedTuple):
 def init_average(params: optax.Params) -> AverageState:
     """An average that has absorbed nothing; ``params`` may be abstract."""
     return AverageState(
-        average=_trees.zero_accumulators(params),
+        average=jax.tree.map(_start, params),
         average_count=jnp.zeros([], jnp.int32),
         average_wait=jnp.zeros([], jnp.int32),
     )
@@ -73,20 +75,26 @@ def absorb(
     due = jnp.asarray(healthy, bool) & (wait == 0)
 
     def take() -> tuple[optax.Params, jax.Array]:
-        finite = _all_finite(params)
+        finite = _all_sound(state.average, params)
         weight = polynomial_weight(power, count + 1)
 
         def one(mean: jax.Array, leaf: jax.Array) -> jax.Array:
             leaf = leaf.astype(mean.dtype)
-            moved = mean + weight.astype(mean.dtype) * (leaf - mean)
+            moved = mean + weight.astype(mean.dtype) * _trees.gap(leaf, mean)
             # The first replaces the old average, which may not be finite.
             return jnp.where(finite, jnp.where(count == 0, leaf, moved), mean)
 
         return jax.tree.map(one, state.average, params), finite
 
-    average, taken = jax.lax.cond(
-        due, take, lambda: (state.average, jnp.zeros([], bool))
-    )
+    def leave() -> tuple[optax.Params, jax.Array]:
+        # In `jax.shard_map` the flag varies over the devices as the parameters do.
+        taken = [
+            jnp.zeros_like(leaf, shape=(), dtype=bool)
+            for leaf in jax.tree.leaves(params)
+        ]
+        return state.average, functools.reduce(jnp.logical_or, taken, due & False)
+
+    average, taken = jax.lax.cond(due, take, leave)
     return AverageState(
         average=average,
         average_count=jnp.where(taken, _trees.next_count(count), count),
@@ -184,12 +192,36 @@ def average_params(
 
     def update(updates, state, params=None, **extra_args):
         del extra_args
-        _checks.params_given(params, "average_params")
+        fits = _fits(state, params)
+        caller = Caller(
+            "average_params", AverageState, like=None if fits else "average"
+        )
+        updates, trained = caller.trees(updates, state, params, needed=True)
+        params = arrays(params) if fits else trained
         return updates, absorb(state, params, power=power, every=every)
 
-    return optax.GradientTransformationExtraArgs(init_average, update)
+    return transformation(init_average, update)
 
 
-def _all_finite(tree: Any) -> jax.Array:
-    flags = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+def _fits(state: Any, params: Any) -> bool:
+    average = getattr(state, "average", None)
+    return jax.tree.structure(params) == jax.tree.structure(average)
+
+
+def _start(leaf: Any) -> jax.Array:
+    """Zeros like a leaf, and where it is infinite (a mask) the leaf itself."""
+    zeros = _trees.zero_accumulators(leaf)
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return zeros
+    return jnp.where(jnp.isinf(leaf), leaf.astype(zeros.dtype), zeros)
+
+
+def _all_sound(average: Any, params: Any) -> jax.Array:
+    """Whether every parameter is finite, or infinite as from the start."""
+    flags = [
+        jnp.all(jnp.isfinite(leaf) | (leaf.astype(mean.dtype) == mean))
+        for mean, leaf in zip(
+            jax.tree.leaves(average), jax.tree.leaves(params), strict=True
+        )
+    ]
     return jnp.all(jnp.stack(flags)) if flags else jnp.ones([], bool)

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from adaptive_optax import _trees
 from adaptive_optax.act import average as averaging
 from adaptive_optax.law import Average
 from adaptive_optax.sense import sketch as sketching
@@ -98,7 +99,7 @@ def absorb(
     fraction = sketching.fraction_of(grads, fraction)
     seen = sketching.take(grads, fraction)
     way = jax.tree.map(
-        jnp.subtract, sketching.take(averages.average, fraction), state.window_level
+        _trees.gap, sketching.take(averages.average, fraction), state.window_level
     )
     products = sketching.inner_products(
         [(seen, way), (seen, seen), (way, way)], sketching.scales(grads, seen)
@@ -127,7 +128,7 @@ def absorb(
     share = jnp.where(taken, polynomial_weight(law.power, count + 1), 0.0)
     first = taken & (count == 0)  # then exactly the average: no way yet
     level = jax.tree.map(
-        lambda mean, now: jnp.where(first, now, mean + share * (now - mean)),
+        lambda mean, now: jnp.where(first, now, mean + share * _trees.gap(now, mean)),
         state.window_level,
         sketching.take(averages.average, fraction),
     )

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from adaptive_optax import _checks, _trees
+from adaptive_optax._arguments import Caller, transformation
 from adaptive_optax._types import Schedule
 
 SCALES = ("isotropic", "param_rms", "update_rms")
@@ -145,8 +146,9 @@ def add_dither(
 
     def update(updates, state, params=None, **extra_args):
         del extra_args
-        if scale == "param_rms" or callable(scale):
-            _checks.params_given(params, "add_dither")
+        needed = scale == "param_rms" or callable(scale)
+        caller = Caller("add_dither", DitherState)
+        updates, params = caller.trees(updates, state, params, needed=needed)
         count = state.dither_count
         noisy = dither(
             params,
@@ -159,7 +161,7 @@ def add_dither(
         )
         return noisy, DitherState(dither_count=_trees.next_count(count))
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transformation(init, update)
 
 
 def _add(
@@ -188,7 +190,8 @@ def _add(
 
 
 def _rms(leaf: jax.Array) -> jax.Array:
-    square = _trees.abs_square(leaf.astype(_trees.accumulator_dtype(leaf)))
+    finite = jnp.where(jnp.isfinite(leaf), leaf, 0)  # a mask may hold infinities
+    square = _trees.abs_square(finite.astype(_trees.accumulator_dtype(leaf)))
     return jnp.sqrt(jnp.mean(square)).astype(jnp.float32)
 
 

@@ -35,7 +35,7 @@ def adapted(
     momentum: Any,
     momentum_rule: Rule | None,
     mu_bounds: tuple[float, float],
-    momentum_arg: str | None,
+    **args: str | None,
 ) -> tuple[injection.Inner, Any]:
     """The inner optimizer as one that takes gains, and its momentum at the start."""
     if momentum is not None:
@@ -46,7 +46,7 @@ def adapted(
             inner,
             injection.Gains(f32(base_rate), f32(1.0), f32(momentum)),
             momentum_wanted=wanted,
-            momentum_arg=momentum_arg,
+            **args,
         )
 
     wanted = momentum is not None or momentum_rule is not None

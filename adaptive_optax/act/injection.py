@@ -2,9 +2,12 @@
 
 | inner | the learning rate | the momentum |
 |---|---|---|
-| a factory, `optax.adamw` | an argument of the call at every step | likewise |
+| a factory, `optax.adamw` | an argument of the call at every step [1] | likewise |
 | built by `optax.inject_hyperparams` | written into its state | likewise |
 | built, anything else | its updates are scaled by alpha / alpha_0 | cannot be reached |
+
+[1] `optax.inject_hyperparams` takes its numbers from its state, not from the call. A
+factory made by it, or with it inside, has them written there.
 
 The gains are float32 whatever the parameters are. With them Optax would promote
 bfloat16 updates and moments, so both are cast back: the arithmetic has more precision,
@@ -20,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adaptive_optax import _checks
+from adaptive_optax import _checks, _trees
+from adaptive_optax.act import hyperparams
 
 RATE_NAMES = ("learning_rate", "max_learning_rate")
 MOMENTUM_NAMES = ("momentum", "b1", "beta1", "betas")
@@ -60,6 +64,7 @@ def adapt(
     base: Gains,
     *,
     momentum_wanted: bool,
+    learning_rate_arg: str | None = None,
     momentum_arg: str | None = None,
     example: str = "adaptive_scheduler",
 ) -> Inner:
@@ -69,6 +74,7 @@ def adapt(
       inner: A factory, or an `optax.GradientTransformation`.
       base: The gains before the first step.
       momentum_wanted: Whether the momentum is to be set at every step.
+      learning_rate_arg: Name of the factory's rate argument if it has an unusual one.
       momentum_arg: Name of the factory's momentum argument; found by itself among
         `momentum`, `b1`, `beta1` and the first of `betas`.
       example: Caller's name, for messages.
@@ -77,30 +83,36 @@ def adapt(
       TypeError: If ``inner`` is neither, or a factory that makes no transformation.
       ValueError: If a gain cannot be reached.
     """
-    if isinstance(inner, optax.GradientTransformation) or (
-        hasattr(inner, "init") and hasattr(inner, "update")
-    ):
-        if momentum_arg is not None:
-            raise ValueError(
-                f"`momentum_arg`={momentum_arg!r} names an argument of a factory, got "
-                f"a built optimizer; try {example}(optax.sgd, learning_rate=0.1, "
-                "momentum=0.9)."
-            )
+    args = {"learning_rate_arg": learning_rate_arg, "momentum_arg": momentum_arg}
+    if is_built(inner):
+        for name, arg in args.items():
+            if arg is not None:
+                raise ValueError(
+                    f"`{name}`={arg!r} names an argument of a factory, got a built "
+                    f"optimizer; try {example}(optax.sgd, learning_rate=0.1, "
+                    "momentum=0.9)."
+                )
         return _built(inner, momentum_wanted, example)
     if not callable(inner):
         raise TypeError(
             f"the inner optimizer must be a factory or a GradientTransformation, got "
             f"{inner!r}; try {example}(optax.adamw, learning_rate=3e-4)."
         )
-    return _factory(inner, base, momentum_wanted, momentum_arg, example)
+    return _factory(inner, base, momentum_wanted, example, **args)
+
+
+def is_built(inner: Any) -> bool:
+    """Whether it is a transformation (or an `optax.MultiSteps`), and no factory."""
+    return hasattr(inner, "init") and hasattr(inner, "update")
 
 
 def _factory(
     factory: Callable[..., Any],
     base: Gains,
     momentum_wanted: bool,
-    momentum_arg: str | None,
     example: str,
+    learning_rate_arg: str | None,
+    momentum_arg: str | None,
 ) -> Inner:
     name = getattr(factory, "__name__", None) or getattr(
         getattr(factory, "func", None), "__name__", repr(factory)
@@ -108,19 +120,25 @@ def _factory(
     parameters = inspect.signature(factory).parameters
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     rate = next((n for n in RATE_NAMES if n in parameters), None)
+    usual = next((n for n in MOMENTUM_NAMES if n in parameters), None)
+    for what, arg, hint in (
+        ("learning_rate_arg", learning_rate_arg, rate or RATE_NAMES[0]),
+        ("momentum_arg", momentum_arg, usual or "b1"),
+    ):
+        if arg is not None and arg not in parameters and not anything:
+            raise ValueError(
+                f"{name} has no argument {arg!r} (it takes "
+                f"{', '.join(parameters)}); try {what}={hint!r}."
+            )
+    rate = learning_rate_arg or rate
     if rate is None and anything:
         rate = RATE_NAMES[0]
     elif rate is None:
         raise ValueError(
             f"{name} has no argument `learning_rate` (it takes "
-            f"{', '.join(parameters) or 'none'}); pass the built optimizer: "
-            f"{example}({name}(...))."
-        )
-    usual = next((n for n in MOMENTUM_NAMES if n in parameters), None)
-    if momentum_arg is not None and momentum_arg not in parameters and not anything:
-        raise ValueError(
-            f"{name} has no argument {momentum_arg!r} (it takes "
-            f"{', '.join(parameters)}); try momentum_arg={usual or 'b1'!r}."
+            f"{', '.join(parameters) or 'none'}); name the one that is its rate, "
+            f"{example}({name}, learning_rate=0.1, learning_rate_arg=...), or pass the "
+            f"built optimizer: {example}({name}(...))."
         )
     arg = momentum_arg or usual
     if arg is None and momentum_wanted:
@@ -148,13 +166,20 @@ def _factory(
             )
         return optax.with_extra_args_support(made)
 
+    settable = (rate_arg, *RATE_NAMES)
+    if momentum_wanted:
+        settable += (str(arg), *MOMENTUM_NAMES)
     make(base)  # a missing argument is reported now, not in a trace
 
     def init(params):
-        return jax.tree.map(_strong, make(base).init(params))
+        return jax.tree.map(_trees.strong, make(base).init(params))
 
     def update(grads, state, params, gains, /, **extra):
-        updates, new_state = make(gains).update(grads, state, params, **extra)
+        tx = make(gains)
+        state = hyperparams.anew(
+            state, tx, grads if params is None else params, settable
+        )
+        updates, new_state = tx.update(grads, state, params, **extra)
         return _cast_like(updates, grads), _cast_like(new_state, state)
 
     momentum = _leading(default)
@@ -163,53 +188,35 @@ def _factory(
 
 
 def _built(inner: Any, momentum_wanted: bool, example: str) -> Inner:
+    if isinstance(inner, optax.MultiSteps):
+        inner = inner.gradient_transformation()
     inner = optax.with_extra_args_support(inner)
 
     def init(params):
         state = inner.init(params)
-        if momentum_wanted and not _settable(state, MOMENTUM_NAMES):
+        if momentum_wanted and not hyperparams.settable(state, MOMENTUM_NAMES):
             raise ValueError(
                 "the momentum of a built optimizer cannot be set from outside; pass "
                 f"its factory, {example}(optax.sgd, learning_rate=0.1, momentum=0.9), "
                 "or build it with optax.inject_hyperparams."
             )
-        return jax.tree.map(_strong, state)
+        return jax.tree.map(_trees.strong, state)
 
     def update(grads, state, params, gains, /, **extra):
-        rates = _settable(state, RATE_NAMES)
-        momenta = _settable(state, MOMENTUM_NAMES) if momentum_wanted else {}
+        rates = hyperparams.settable(state, RATE_NAMES)
+        momenta = hyperparams.settable(state, MOMENTUM_NAMES) if momentum_wanted else {}
         own = {**rates, **momenta}
         now = {name: gains.scale * rate for name, rate in rates.items()}
         now |= dict.fromkeys(momenta, gains.momentum)
         updates, new_state = inner.update(
-            grads, _with_hyperparams(state, now), params, **extra
+            grads, hyperparams.replaced(state, now), params, **extra
         )
-        new_state = _with_hyperparams(new_state, own)  # what the user set stays set
+        new_state = hyperparams.replaced(new_state, own)  # what the user set stays set
         if not rates:
             updates = jax.tree.map(lambda u: _scaled(u, gains.scale), updates)
         return _cast_like(updates, grads), _cast_like(new_state, state)
 
     return Inner(init, update, None, USUAL_MOMENTUM, None)
-
-
-def _settable(state: Any, names: tuple[str, ...]) -> dict[str, jax.Array]:
-    """The first injected hyperparameter of these names that no schedule overwrites."""
-    if not isinstance(state, optax.InjectStatefulHyperparamsState):
-        return {}
-    found = [n for n in names if n in state.hyperparams]
-    free = [n for n in found if n not in state.hyperparams_states]
-    return {name: jnp.asarray(state.hyperparams[name]) for name in free[:1]}
-
-
-def _with_hyperparams(state: Any, values: dict[str, jax.Array]) -> Any:
-    """The injected state with these values, in the dtypes it holds them in."""
-    if not values:
-        return state
-    cast = {
-        name: value.astype(jnp.asarray(state.hyperparams[name]).dtype)
-        for name, value in values.items()
-    }
-    return state._replace(hyperparams={**state.hyperparams, **cast})
 
 
 def _scaled(update: jax.Array, scale: jax.Array) -> jax.Array:
@@ -236,15 +243,8 @@ def _memory(momentum: Any) -> Any:
     return float(momentum) if 0 <= momentum < 1 else USUAL_MOMENTUM
 
 
-def _strong(leaf: Any) -> Any:
-    """The same array without a weak type, which would retrace the step."""
-    if getattr(leaf, "weak_type", False):
-        return jax.lax.convert_element_type(leaf, leaf.dtype)
-    return leaf
-
-
 def _cast_like(new: Any, old: Any) -> Any:
     def one(x, like):
         return x if x.dtype == like.dtype else x.astype(like.dtype)
 
-    return jax.tree.map(one, jax.tree.map(_strong, new), old)
+    return jax.tree.map(one, jax.tree.map(_trees.strong, new), old)

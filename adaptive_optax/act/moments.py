@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from adaptive_optax import _trees
+from adaptive_optax._arguments import transformation
 
 Gain = optax.ScalarOrSchedule
 """A number, an array (possibly traced) or a schedule from step count to either."""
@@ -157,7 +158,7 @@ def chain_raised(
         steps = jax.tree.map(lambda s, g: s.astype(jnp.result_type(g)), steps, updates)
         return steps, state
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transformation(init, update)
 
 
 def _average(decay: float | jax.Array, old: Any, new: Any) -> Any:

@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from adaptive_optax import _trees
+
 _PARAMETER = 1e-3  # small: weight decay adds next to nothing, and layer norms exist
 
 
@@ -79,7 +81,7 @@ def momentum_shadow(
 
     def fresh() -> optax.OptState:
         def one(momentum: jax.Array) -> optax.OptState:
-            return jax.tree.map(_strong, make(momentum).init(parameter()))
+            return jax.tree.map(_trees.strong, make(momentum).init(parameter()))
 
         return jax.vmap(one)(jnp.stack([base, base]))
 
@@ -108,7 +110,3 @@ def momentum_shadow(
         )
 
     return MomentumShadow(init, update)
-
-
-def _strong(leaf: Any) -> jax.Array:
-    return jnp.asarray(leaf, jnp.result_type(leaf))

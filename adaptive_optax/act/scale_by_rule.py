@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adaptive_optax import _checks
+from adaptive_optax import _arguments, _checks
+from adaptive_optax._arguments import MISSING, Caller
 from adaptive_optax._types import Rule, RuleState
 from adaptive_optax.act.controls import LOG, Control
 from adaptive_optax.sense import sensor as sensing
@@ -70,6 +71,10 @@ def scale_by_rule(
         _checks.positive("slew", slew, example="slew=0.1")
     _checks.within("sketch", sketch, 0.0, 1.0, open_low=True, example="sketch=1/64")
     control = Control(LOG, *bounds, slew)
+    caller = Caller(
+        "scale_by_rule", ScaleByRuleState, like="rule_sensor.motion.step_sketch"
+    )
+    feedback = caller.feedback()
 
     def init(params: optax.Params) -> ScaleByRuleState:
         return ScaleByRuleState(
@@ -83,15 +88,14 @@ def scale_by_rule(
         state: Any,
         params: optax.Params | None = None,
         *,
-        value: Any = None,
-        reward: Any = None,
+        value: Any = MISSING,
+        loss: Any = MISSING,
+        reward: Any = MISSING,
         grad: optax.Updates | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, ScaleByRuleState]:
-        del params, extra_args
-        for name, feedback in (("value", value), ("reward", reward)):
-            if feedback is not None:
-                _checks.scalar_feedback(name, feedback)
+        updates, _ = caller.trees(updates, state, params)
+        value, reward = feedback(value, loss, reward, extra_args)
         gradient = jax.tree.map(jnp.negative, updates) if grad is None else grad
         norms = sensing.gradient_norms(gradient)
         signals, _, sensor = sensing.measure(
@@ -118,4 +122,4 @@ def scale_by_rule(
         )
         return steps, ScaleByRuleState(scale, sensor, rule_state)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return _arguments.transformation(init, update)

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import optax
 
 from adaptive_optax import _trees
+from adaptive_optax._arguments import Caller, transformation
 from adaptive_optax.freeze import labels as labelling
 from adaptive_optax.freeze.backward.program import (
     UnsupportedEquation,
@@ -72,6 +73,7 @@ def hold_frozen(
     def update(updates, state, params=None, *, frozen=None, **extra_args):
         if frozen is None:
             return wrapped.update(updates, state, params, **extra_args)
+        updates, params = Caller("hold_frozen").trees(updates, state, params)
         structure = jax.tree.structure(updates)
         mask = structure.unflatten(labelling.check_mask(frozen, updates))
         steps, state = held_update(
@@ -79,7 +81,7 @@ def hold_frozen(
         )
         return zero_frozen(steps, mask), state
 
-    return optax.GradientTransformationExtraArgs(wrapped.init, update)
+    return transformation(wrapped.init, update)
 
 
 def apply_updates(params: optax.Params, updates: optax.Updates, frozen: Any) -> Any:
@@ -187,13 +189,25 @@ def _owners(inner: Any, state: Any, mask: Any) -> Any:
         owner = [next(p for p in some if p in flag_at) for some in prefixes]
         return structure.unflatten([flag_at[path] for path in owner])
 
-    return optax.tree.map_params(
-        inner,
-        flags,
-        state,
-        transform_non_params=lambda _: False,
-        is_leaf=lambda _: True,
-    )
+    try:
+        return optax.tree.map_params(
+            inner,
+            flags,
+            state,
+            transform_non_params=lambda _: False,
+            is_leaf=lambda _: True,
+        )
+    except Exception:
+        # It asks ``init`` for the state of a tree without leaves. Of an optimizer that
+        # looks at its leaves (L-BFGS) the parts shaped like the parameters are found.
+        structure = jax.tree.structure(mask)
+
+        def alike(node: Any) -> bool:
+            return jax.tree.structure(node) == structure
+
+        return jax.tree.map(
+            lambda node: flags(node) if alike(node) else False, state, is_leaf=alike
+        )
 
 
 def _hold(mask: Any, old: Any, new: Any) -> Any:

@@ -12,17 +12,13 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from adaptive_optax import _checks
+from adaptive_optax import _checks, _trees
+from adaptive_optax._trees import leaf_paths
 
 LabelFn = Callable[[str], Any]
 """From a leaf's path to its label."""
 
 NUMBERED = re.compile(r".*\d$")
-
-
-def leaf_paths(tree: Any) -> list[str]:
-    """The path of every leaf, in tree order; Flax's boxes around arrays leave none."""
-    return [_written(path) for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
 
 
 def matches(path: str, patterns: Sequence[str]) -> bool:
@@ -96,7 +92,7 @@ def resolve(labels: Any, params: Any, name: str = "labels") -> list[Any]:
     paths = leaf_paths(params)
     if labels is None:
         return paths
-    if callable(labels):
+    if _is_function(labels):
         found = [labels(path) for path in paths]
     else:
         found = like(labels, params, name, f"{name}=block_labels(params)")
@@ -118,17 +114,9 @@ def like(tree: Any, params: Any, name: str, example: str) -> list[Any]:
     leaves, structure = jax.tree.flatten(tree)
     if structure == jax.tree.structure(params):
         return leaves
-    theirs, ours = leaf_paths(tree), leaf_paths(params)
-    unknown = [path for path in theirs if path not in ours]
-    missing = [path for path in ours if path not in theirs]
-    if unknown:
-        what = f"has {unknown[0]!r}, which `params` have not"
-    elif missing:
-        what = f"lacks {missing[0]!r}"
-    else:
-        what = f"is a {structure}, `params` are a {jax.tree.structure(params)}"
     raise ValueError(
-        f"`{name}` must have the structure of `params`, but {what}; try {example}."
+        f"`{name}` must have the structure of `params`, but "
+        f"{_trees.difference(tree, params)}; try {example}."
     )
 
 
@@ -164,18 +152,6 @@ def check_mask(frozen: Any, params: Any) -> list[Any]:
     return known
 
 
-def _written(path: Any) -> str:
-    parts = [
-        str(getattr(key, "key", getattr(key, "idx", None)))
-        if not hasattr(key, "name")
-        else key.name
-        for key in path
-    ]
-    # nnx boxes an array in a variable: its `.value` is no part of the model's path.
-    if (
-        len(parts) > 1
-        and hasattr(path[-1], "name")
-        and parts[-1] in ("value", "raw_value")
-    ):
-        parts = parts[:-1]
-    return "/".join(parts) if parts else "params"
+def _is_function(labels: Any) -> bool:
+    """Whether JAX sees a leaf in it: a callable may also be a tree (Equinox)."""
+    return callable(labels) and jax.tree_util.all_leaves([labels])

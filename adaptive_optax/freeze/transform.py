@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from adaptive_optax import _trees
+from adaptive_optax._arguments import Caller, transformation
 from adaptive_optax.freeze.criterion import (
     Freeze,
     FreezeState,
@@ -24,6 +25,7 @@ from adaptive_optax.freeze.hold import hold_frozen, zero_frozen
 from adaptive_optax.freeze.layout import Layout, by_leaf, entry_norms, layout_of
 
 DEFAULT = Freeze()
+NAME = "freeze_by_grad_norm"
 
 
 class FreezeInnerState(NamedTuple):
@@ -212,12 +214,13 @@ def freeze_by_grad_norm(
         return init_freezing(params, config)
 
     def link(updates, state, params=None, *, grad=None, **extra_args):
-        del params, extra_args
+        del extra_args
+        updates, _ = Caller(NAME, FreezeState).trees(updates, state, params)
         mask, state = decide(updates, state, grad)
         return zero_frozen(updates, mask), state
 
     if inner is None:
-        return optax.GradientTransformationExtraArgs(init_state, link)
+        return transformation(init_state, link)
     held = hold_frozen(inner)
 
     def init(params):
@@ -226,10 +229,12 @@ def freeze_by_grad_norm(
         )
 
     def update(updates, state, params=None, **extra_args):
+        caller = Caller(NAME, FreezeInnerState)
+        updates, params = caller.trees(updates, state, params)
         mask, freeze_state = decide(updates, state.freeze_state, extra_args.get("grad"))
         steps, new = held.update(
             updates, state.freeze_inner, params, frozen=mask, **extra_args
         )
         return steps, FreezeInnerState(freeze_state=freeze_state, freeze_inner=new)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transformation(init, update)

@@ -1,9 +1,12 @@
 """The last good copy of parameters and optimizer state, and the way back to it."""
 
+import copy
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from adaptive_optax import _trees
 
 
 class CopyState(NamedTuple):
@@ -69,14 +72,14 @@ def go_back(state: CopyState, going: jax.Array, params: Any, steps: Any) -> Any:
     twice, and a third time with the first step after the restore. Parameters that had
     grown to 1e7 times the good ones are then back to the last bit.
     """
-    return jax.tree.map(
-        lambda good, now, u: jnp.where(
-            going, u + (good.astype(now.dtype) - now).astype(u.dtype), u
-        ),
-        state.good_params,
-        params,
-        steps,
-    )
+
+    def one(good: jax.Array, now: jax.Array, u: jax.Array) -> jax.Array:
+        if now.dtype == bool:  # never trained
+            return u
+        back = _trees.gap(good.astype(now.dtype), now).astype(u.dtype)
+        return jnp.where(going, u + back, u)
+
+    return jax.tree.map(one, state.good_params, params, steps)
 
 
 def without_names(state: Any, params: Any) -> Any:
@@ -95,7 +98,9 @@ def without_names(state: Any, params: Any) -> Any:
         if isinstance(node, list):
             return [strip(item) for item in node]
         if isinstance(node, dict):
-            return type(node)((key, strip(item)) for key, item in node.items())
+            stripped = copy.copy(node)  # a defaultdict is not made from items
+            stripped.update({key: strip(item) for key, item in node.items()})
+            return stripped
         return node
 
     return strip(state)

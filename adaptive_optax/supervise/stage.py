@@ -54,7 +54,7 @@ def init_recovery(
     """
     return RecoveryState(
         copy=rollback.init_copy(params, inner_state, dtype),
-        remembered=_trees.pack(supervisor.init_judges(law)),
+        remembered=jax.jit(lambda: _trees.pack(supervisor.init_judges(law)))(),
     )
 
 

@@ -17,6 +17,7 @@ from adaptive_optax.act.scale_by_rule import ScaleByRuleState
 from adaptive_optax.freeze.criterion import FreezeState
 from adaptive_optax.rules.blend import BlendState
 from adaptive_optax.sense.sensor import FED
+from adaptive_optax.sense.series import Bank
 from adaptive_optax.state import READINGS, AdaptiveSchedulerState
 from adaptive_optax.supervise import stage as supervision
 from adaptive_optax.supervise.stage import RecoveryState
@@ -34,14 +35,15 @@ _PIECES = (
 def snapshot(state: Any) -> dict[str, jax.Array]:
     """Read the loop's present values, from anywhere in an optimizer state.
 
-    Keys, if the state has them; the loss, the reward and what is derived from them are
-    0 before the first:
+    Keys, if the state has them:
 
     - ``learning_rate``, ``momentum``, ``sigma``: the gains of the last update, and
       ``lr_scale``, what the controller multiplies the base rate with;
     - ``loss``, ``loss_fast``, ``loss_trend``, ``loss_variance_ratio``, ``success``,
       ``reward``, ``reward_trend``, ``grad_norm``, ``grad_norm_z``, ``alignment``,
       ``alignment_mean``, ``alignment_sem``, ``dog_step_size``: see `Signals`;
+    - ``fed``, bool[]: a loss or a reward has come; until then these and what is derived
+      from them are 0;
     - ``frozen_fraction``: share of the parameters that are frozen
       (``frozen_leaves``, share of the leaves, for `freeze_by_grad_norm` by itself);
     - ``weights``, ``momentum_weights``, ``sigma_weights``: f32[n], of a blend;
@@ -149,6 +151,9 @@ def _read(fields: dict[str, jax.Array]) -> dict[str, jax.Array]:
             result |= {prefix + what: y for what, y in found.items()}
         elif name == "nonfinite":
             result |= {f"{prefix}nonfinite_{of}": x[..., i] for i, of in enumerate(FED)}
+        elif name == "series":
+            begun = x[..., Bank._fields.index("begun"), :]
+            result[f"{prefix}fed"] = jnp.any(begun > 0, axis=-1)
         elif name == "frozen_leaves":
             result[key] = jnp.mean(x.astype(jnp.float32), axis=-1)
         else:
@@ -157,7 +162,11 @@ def _read(fields: dict[str, jax.Array]) -> dict[str, jax.Array]:
 
 
 def _sensor(sensor: Any) -> dict[str, Any]:
-    return {"steps": sensor.signal_count, "nonfinite": sensor.nonfinite}
+    return {
+        "steps": sensor.signal_count,
+        "nonfinite": sensor.nonfinite,
+        "series": sensor.series,
+    }
 
 
 def _remembered(judges: Any) -> dict[str, Any]:

@@ -1,0 +1,123 @@
+"""The gain that is reported is applied, however the optimizer is given."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import adaptive_optax as ao
+from adaptive_optax.act.injection import Gains, adapt
+from tests.contract.registry import OPTIMIZERS, some_params
+
+PARAMS = some_params()
+GRADS = jax.tree.map(lambda p: 0.1 + p, PARAMS)
+FACTORIES = [name for name, one in OPTIMIZERS.items() if one.rate is not None]
+
+
+def gains(rate, scale=1.0, momentum=0.0):
+    return Gains(*map(jnp.float32, (rate, scale, momentum)))
+
+
+def first_update(inner, now, base):
+    adapter = adapt(inner, base, momentum_wanted=False)
+    state = adapter.init(PARAMS)
+    return adapter.update(GRADS, state, PARAMS, now, value=jnp.float32(1.0))[0]
+
+
+def optax_says(one, rate):
+    tx = optax.with_extra_args_support(one.build(rate))
+    return tx.update(GRADS, tx.init(PARAMS), PARAMS, value=jnp.float32(1.0))[0]
+
+
+def check(got, expected):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_a_factory_makes_the_step_of_the_gain(name):
+    one = OPTIMIZERS[name]
+    if one.draws:
+        pytest.skip("its steps are drawn")
+    rate = 0.5 * one.rate
+    got = first_update(one.factory, gains(rate, 0.5), gains(one.rate))
+    check(got, optax_says(one, rate))
+
+
+INJECTED = {
+    "the factory itself": optax.inject_hyperparams(optax.adam),
+    "inside a chain": lambda learning_rate: optax.chain(
+        optax.clip(10.0), optax.inject_hyperparams(optax.adam)(learning_rate)
+    ),
+    "at a share of the rate": lambda learning_rate: optax.inject_hyperparams(
+        optax.adam
+    )(learning_rate=0.1 * learning_rate),
+    "built": optax.inject_hyperparams(optax.adam)(learning_rate=0.1),
+}
+
+
+@pytest.mark.parametrize("name", INJECTED)
+def test_injected_hyperparams_follow_the_gain(name):
+    share = 0.1 if "share" in name else 1.0
+    got = first_update(INJECTED[name], gains(0.05, 0.5), gains(0.1))
+    check(got, optax_says(OPTIMIZERS["adam"], share * 0.05))
+
+
+def test_an_injected_factory_follows_rate_and_momentum_in_a_run():
+    def end(inner):
+        tx = ao.adaptive_scheduler(
+            inner, 0.1, momentum=0.5, average=False, recovery=False
+        )
+
+        @jax.jit
+        def step(params, state):
+            value, grads = jax.value_and_grad(lambda p: jnp.sum(p**2))(params)
+            updates, state = tx.update(grads, state, params, value=value)
+            return optax.apply_updates(params, updates), state
+
+        params = jnp.ones(3)
+        state = tx.init(params)
+        for _ in range(8):
+            params, state = step(params, state)
+        return params, state
+
+    params, state = end(optax.inject_hyperparams(optax.sgd))
+    np.testing.assert_allclose(params, end(optax.sgd)[0], rtol=1e-6)
+    assert state.inner_state.hyperparams["learning_rate"] == state.learning_rate
+    assert state.inner_state.hyperparams["momentum"] == 0.5
+
+
+def odd(eta, beta=0.9):
+    return optax.adam(eta, b1=beta)
+
+
+def test_arguments_with_other_names():
+    names = {"learning_rate_arg": "eta", "momentum_arg": "beta"}
+    base = gains(0.1, momentum=0.5)
+    adapter = adapt(odd, base, momentum_wanted=True, **names)
+    got, _ = adapter.update(GRADS, adapter.init(PARAMS), PARAMS, base)
+    check(got, optax_says(OPTIMIZERS["adam"], 0.1))
+    ao.adaptive_scheduler(odd, 0.1, momentum=0.5, **names)
+
+
+@pytest.mark.parametrize(
+    "inner, options, message",
+    [
+        (odd, {}, r"no argument `learning_rate` \(it takes eta, beta\).*rate_arg="),
+        (odd, {"learning_rate_arg": "lr"}, r"no argument 'lr'.*takes eta, beta"),
+        (optax.adam(0.1), {"learning_rate_arg": "lr"}, "got a built optimizer"),
+    ],
+)
+def test_a_name_that_is_not_there_is_said(inner, options, message):
+    with pytest.raises(ValueError, match=message):
+        ao.adaptive_scheduler(inner, 0.1, **options)
+
+
+def test_multi_steps_may_be_given_as_it_is():
+    tx = ao.adaptive_scheduler(optax.MultiSteps(optax.sgd(0.1), 2), average=False)
+    state = tx.init(PARAMS)
+    updates, state = tx.update(GRADS, state, PARAMS, value=1.0)
+    assert not any(jnp.any(u) for u in jax.tree.leaves(updates))
+    updates, _ = tx.update(GRADS, state, PARAMS, value=1.0)
+    assert all(jnp.any(u) for u in jax.tree.leaves(updates))
