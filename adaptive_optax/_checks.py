@@ -18,6 +18,20 @@ def is_traced(value: Any) -> bool:
     return isinstance(value, Tracer)
 
 
+def static(name: str, value: Any, *, example: str) -> None:
+    """Require a number that is no array, which may be traced at the next call.
+
+    Raises:
+      TypeError: If it is one: the program depends on the number.
+    """
+    if isinstance(value, jax.Array):
+        raise TypeError(
+            f"`{name}` must be known before anything is traced, got {value}; try "
+            f"{example} outside of jit and vmap, or "
+            f'optax.inject_hyperparams(..., static_args=("{name}",)).'
+        )
+
+
 def is_infinite(value: Any) -> bool:
     """Whether ``value`` is known to be positive infinity."""
     known = isinstance(value, float | np.number | np.ndarray | jax.Array)
@@ -65,7 +79,8 @@ def within(
     below = size <= low if open_low else size < low
     above = size >= high if open_high else size > high
     if below or above:
-        left, right = "(" if open_low else "[", ")" if open_high else "]"
+        left = "(" if open_low or low == -math.inf else "["
+        right = ")" if open_high or high == math.inf else "]"
         raise ValueError(
             f"`{name}` must lie in {left}{low:g}, {high:g}{right}, got {value}; "
             f"try {example}."

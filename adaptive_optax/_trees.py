@@ -106,6 +106,18 @@ def strong(leaf: Any) -> Any:
     return leaf
 
 
+def own(leaf: Any) -> Any:
+    """A first state's leaf in a buffer of its own, so that both may be donated.
+
+    DoG, Prodigy and others keep the parameters themselves as their first state.
+    """
+    leaf = strong(leaf)
+    known = isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer)
+    if known and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jnp.array(leaf, copy=True)
+    return leaf
+
+
 _ROW = 8
 LARGEST = np.finfo(np.float32).max
 LARGEST_COUNT = 2**24

@@ -92,6 +92,7 @@ def check_options(
     )
     if not callable(dither_scale):
         _checks.one_of("dither_scale", dither_scale, dither.SCALES)
+    _checks.static("sketch", sketch, example="sketch=1/64")
     _checks.within("sketch", sketch, 0.0, 1.0, open_low=True, example="sketch=1/64")
     # An array may be traced at the next call (`optax.inject_hyperparams`), and the
     # state must not depend on that.
@@ -104,11 +105,7 @@ def check_horizon(
 ) -> None:
     """Check that the horizon covers the audit and the rate is annealed only once."""
     example = "total_steps=10_000"
-    if _checks.is_traced(total_steps):
-        raise TypeError(
-            "`total_steps` must be known before anything is traced, got "
-            f"{total_steps}; try {example}, outside of jit and vmap."
-        )
+    _checks.static("total_steps", total_steps, example=example)
     _checks.whole("total_steps", total_steps, 2, example=example)
     steps = law.audit.steps if audited and law.audit else 0
     if not _checks.is_traced(steps) and total_steps < steps:

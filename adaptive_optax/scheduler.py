@@ -79,6 +79,7 @@ def adaptive_scheduler(
         built transformation it only says what its rate is (default 1).
       momentum: Momentum in [0, 1) to set at every step; None leaves the factory's own.
       sigma: Standard deviation of the dither, relative to D, >= 0; 0 draws no noise.
+        It goes to 0 with the rate at the end of ``total_steps`` or of a schedule.
       mode: How far the base rate is believed: ``"nudge"`` treats it as sound,
         ``"search"`` as a guess; ``"safe"`` only lowers it, after a divergence or a bad
         start, and may take the latter back. Or the number behind them, `Law.trust` >= 0

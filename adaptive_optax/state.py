@@ -16,7 +16,8 @@ class AdaptiveSchedulerState(NamedTuple):
 
     learning_rate: jax.Array  # f32[] alpha
     momentum: jax.Array  # f32[] mu; the inner optimizer's own where it is not set
-    sigma: jax.Array  # f32[] sigma
+    sigma: jax.Array  # f32[] sigma; it anneals as alpha does
+    sigma_level: jax.Array  # f32[] the same before annealing, which its rule moves
     lr_scale: jax.Array  # f32[] what the controller multiplies the base rate with
     frozen_fraction: jax.Array  # f32[] share of the parameters that are frozen
     readings: jax.Array  # f32[rows, 8] the last signals, in the order of `READINGS`
@@ -31,6 +32,13 @@ class AdaptiveSchedulerState(NamedTuple):
     averaging: Any  # `AverageState`, or ()
     window: Any  # `WindowState`, or ()
     inner_state: optax.OptState
+
+    def __repr__(self) -> str:
+        """The gains, and what sort of optimizer is inside; the rest is long."""
+        gains = ("learning_rate", "momentum", "sigma", "lr_scale", "frozen_fraction")
+        shown = ", ".join(f"{name}={getattr(self, name)}" for name in gains)
+        inner = type(self.inner_state).__name__
+        return f"AdaptiveSchedulerState({shown}, ..., inner_state={inner}(...))"
 
 
 READINGS: dict[str, Callable[[Signals], jax.Array]] = {

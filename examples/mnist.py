@@ -12,6 +12,7 @@ import functools
 import gzip
 import math
 import sys
+import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,19 +211,26 @@ def train(
 
     # A length that divides the run spares a second compilation for the rest.
     chunk = min(CHUNKS, key=lambda n: (len(order) % n > 0, abs(n - 50)))
-    history = ao.History()
+    history, test = ao.History(), prepare(*data.test)
+    started = time.perf_counter()
+    print(f"{name}: compiling ...", flush=True)
     with tqdm(total=len(order), desc=name, unit="step", mininterval=0.5) as bar:
         for start in range(0, len(order), chunk):
             steps = order[start : start + chunk]
             stacked = train_chunk(
                 model, optimizer, images, labels, steps, freezing=freezing
             )
+            if start == 0:
+                jax.block_until_ready(stacked)
+                bar.write(f"{name}: compiled in {time.perf_counter() - started:.1f} s")
             base = np.full(len(steps), config.learning_rate)
-            history.extend({"learning_rate": base, **stacked})
+            seen = np.full(len(steps), np.nan)
+            seen[-1] = loss_fn(model, *test)
+            told = {"learning_rate": base, "validation_loss": seen, **stacked}
+            history.extend(told)
             bar.set_postfix_str(progress(stacked), refresh=False)
             bar.update(len(steps))
 
-    test = prepare(*data.test)
     last = float(accuracy(model, *test))
     params = nnx.state(model, nnx.Param)
     nnx.update(model, ao.eval_params(optimizer.opt_state, params))
@@ -263,18 +271,22 @@ def main(config: Config) -> float:
         f"{config.mode} {rate:g}", config, data, tx, freezing
     )
     runs = {f"{config.optimizer}, {config.mode} from {rate:g}": history}
-    print(f"last iterate  {last:.4f}")
-    print(f"test accuracy {averaged:.4f}")
+    print(f"test accuracy {averaged:.4f} (of the averaged parameters)")
+    print(f"last step's   {last:.4f}")
 
     if config.compare:
         # The average only watches: this trains exactly as the optimizer alone does.
         plain = optax.chain(factory(rate), ao.average_params())
         history, mean, last = train(f"constant {rate:g}", config, data, plain)
         runs[f"{config.optimizer}, constant {rate:g}"] = history
-        print(f"constant rate {last:.4f}, its average {mean:.4f}")
-        print(f"ratio         {averaged / last:.4f}, averages {averaged / mean:.4f}")
+        print(f"constant rate {mean:.4f} (averaged), last step's {last:.4f}")
+        print(f"ratio         {averaged / mean:.4f} of the averages")
 
-    ao.plot_history(runs if config.compare else history, path=config.output)
+    title = (
+        f"MNIST, {config.optimizer} from {rate:g}: {averaged:.4f} of the test images"
+    )
+    runs = runs if config.compare else history
+    ao.plot_history(runs, title=title, path=config.output)
     print(f"the loop is drawn in {config.output}")
     return averaged
 

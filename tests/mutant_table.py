@@ -199,11 +199,26 @@ MUTANTS = (
     *of(
         "act/injection.py",
         "act/test_injection.py",
-        ("new_state = _with_hyperparams(new_state, own)", "pass"),
+        ("new_state = hyperparams.replaced(new_state, own)", "pass"),
         (
             "_memory(momentum) if arg in parameters else USUAL_MOMENTUM",
             "_memory(momentum)",
         ),
+    ),
+    *of(
+        "act/hyperparams.py",
+        "act/test_injection.py first_day/test_gains_arrive.py",
+        ("if n in names}", "}"),
+        ("free[:1]", "found[:1]"),
+        ("tx.init(params), is_leaf", "state, is_leaf"),
+    ),
+    *of(
+        "_arguments.py",
+        "first_day/test_trees.py first_day/test_feedback.py",
+        ("None if u is None else p", "p"),
+        ("asked = True", "pass"),
+        ("if isinstance(params, kind):", "if False:"),
+        ('numpy_dtype_promotion("standard")', 'numpy_dtype_promotion("strict")'),
     ),
     *of(
         "act/filters.py",

@@ -11,9 +11,10 @@ PACKAGE = Path(__file__).parent.parent / "adaptive_optax"
 # The floors of the house, from the ground up: a room may import from below its own.
 FLOORS = [
     {"_versions", "_types", "_checks", "_trees", "law"},
+    {"_arguments"},
     {"sense", "rules", "freeze"},
     {"supervise", "act"},
-    {"state", "options"},
+    {"state", "options", "stages"},
     {"loop"},
     {"scheduler"},
     {"optimizers"},

@@ -141,7 +141,7 @@ def test_the_safety_net_never_raises_the_rate():
 BAD = [
     (
         lambda: ao.adaptive_sgd(-0.1),
-        r"`learning_rate` must lie in \(0, inf\], got -0.1",
+        r"`learning_rate` must lie in \(0, inf\), got -0.1",
     ),
     (lambda: ao.adaptive_sgd(0.1, 1.0), r"`momentum` must lie in .* got 1.0"),
     (lambda: ao.adaptive_adam(0.1, -0.5), r"`momentum` must lie in .* got -0.5"),

@@ -7,7 +7,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+RECIPES = (ROOT / "docs" / "recipes.md").read_text()
+
+
+def blocks(text):
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+BLOCKS = blocks(README)
 COMMANDS = re.findall(r"^    (pip install .*)$", README, re.MULTILINE)
 
 
@@ -16,6 +23,13 @@ def test_blocks_run_one_after_another():
     for number, block in enumerate(BLOCKS):
         exec(compile(block, f"README.md, block {number}", "exec"), namespace)
     assert len(namespace["history"]) == 100
+
+
+def test_recipes_run_one_after_another():
+    namespace = {}
+    for number, block in enumerate(blocks(RECIPES)):
+        exec(compile(block, f"recipes.md, block {number}", "exec"), namespace)
+    assert namespace["told"]["loss"].shape == (100,)
 
 
 def test_the_first_example_does_what_it_says(capsys):
@@ -42,7 +56,9 @@ def test_ci_runs_the_test_command():
     assert COMMANDS[1] in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"\bao\.(\w+)", README))))
+@pytest.mark.parametrize(
+    "name", sorted(set(re.findall(r"\bao\.(\w+)", README + RECIPES)))
+)
 def test_every_name_exists(name):
     import adaptive_optax as ao
 

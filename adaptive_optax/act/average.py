@@ -145,7 +145,8 @@ def eval_params(state: Any, params: optax.Params) -> optax.Params:
                 raise ValueError(
                     "`params` are not the averaged ones: no parameter of shape "
                     f"{mean.shape} at {jax.tree_util.keystr(path)}; try "
-                    "eval_params(state, params) with the params given to init."
+                    "eval_params(state, params) with the params given to init (in Flax "
+                    "nnx nnx.state(model, nnx.Param))."
                 )
             dtype = jnp.result_type(leaf)
             if jnp.issubdtype(dtype, jnp.inexact):
@@ -196,7 +197,7 @@ def average_params(
         caller = Caller(
             "average_params", AverageState, like=None if fits else "average"
         )
-        updates, trained = caller.trees(updates, state, params, needed=True)
+        _, trained = caller.trees(updates, state, params, needed=True)
         params = arrays(params) if fits else trained
         return updates, absorb(state, params, power=power, every=every)
 

@@ -69,3 +69,8 @@ class BaseRate(NamedTuple):
             return 1.0
         left = (self.total_steps - count) / (ANNEAL * self.total_steps)
         return jnp.clip(left, 0.0, 1.0).astype(jnp.float32)
+
+    def quiet(self, count: jax.Array) -> jax.Array | float:
+        """What anneals sigma with the rate: `anneal`, and 0 where a schedule is 0."""
+        share = self.anneal(count)
+        return share if self.schedule is None else share * (self.at(count) > 0)

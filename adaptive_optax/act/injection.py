@@ -172,7 +172,7 @@ def _factory(
     make(base)  # a missing argument is reported now, not in a trace
 
     def init(params):
-        return jax.tree.map(_trees.strong, make(base).init(params))
+        return jax.tree.map(_trees.own, make(base).init(params))
 
     def update(grads, state, params, gains, /, **extra):
         tx = make(gains)
@@ -200,7 +200,7 @@ def _built(inner: Any, momentum_wanted: bool, example: str) -> Inner:
                 f"its factory, {example}(optax.sgd, learning_rate=0.1, momentum=0.9), "
                 "or build it with optax.inject_hyperparams."
             )
-        return jax.tree.map(_trees.strong, state)
+        return jax.tree.map(_trees.own, state)
 
     def update(grads, state, params, gains, /, **extra):
         rates = hyperparams.settable(state, RATE_NAMES)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adaptive_optax import _checks, _trees
+from adaptive_optax import _checks
 from adaptive_optax._types import Rule, Signals
 from adaptive_optax.rules import _answer
 
@@ -86,7 +86,7 @@ def plateau(
 
     def init() -> PlateauState:
         return PlateauState(
-            plateau_best=jnp.full((), _trees.LARGEST, jnp.float32),
+            plateau_best=jnp.asarray(jnp.finfo(jnp.float32).max),
             plateau_wait=jnp.zeros((), jnp.int32),
             plateau_rest=jnp.zeros((), jnp.int32),
         )

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette: told apart by everyone, in print too.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _INK, _GRID = "#333333", "#E6E6E6"
-_SKIPS = tuple(
-    f"nonfinite_{what}" for what in ("values", "rewards", "gradients", "steps")
+_SKIPS = (
+    "skipped",
+    *(f"nonfinite_{what}" for what in ("values", "rewards", "gradients", "steps")),
 )
 
 
@@ -24,6 +25,13 @@ def steps_of(run: dict[str, np.ndarray]) -> np.ndarray:
 def has(run: dict[str, np.ndarray], key: str) -> bool:
     """Whether a run holds a quantity."""
     return key in run and bool(np.isfinite(run[key]).any())
+
+
+def shown(run: dict[str, np.ndarray], key: str) -> bool:
+    """Whether a gain has a panel: the rate, and any other that moves."""
+    if not has(run, key):
+        return False
+    return key == "learning_rate" or np.nanmin(run[key]) < np.nanmax(run[key])
 
 
 def cycle(n: int) -> list[str]:
@@ -78,6 +86,21 @@ def draw_loss(axes: "Axes", run: dict, name: str, color: str) -> None:
         axes.plot(steps, loss, color=color, lw=0.6, alpha=0.3)
         loss = _smooth(loss)
     axes.plot(steps, loss, color=color, lw=1.8, label=name or None)
+    if has(run, "validation_loss"):
+        known = np.isfinite(run["validation_loss"])
+        label = f"{name} validation".strip()
+        at = steps[known], run["validation_loss"][known]
+        axes.plot(*at, "o", color=color, ms=4, mec="white", label=label)
+
+
+def draw_base(axes: "Axes", run: dict, color: str) -> None:
+    """What the rate would be without the controller: base, warm-up and annealing."""
+    if has(run, "learning_rate") and has(run, "lr_scale"):
+        base = run["learning_rate"] / run["lr_scale"]
+        axes.plot(
+            steps_of(run), base, color=color, lw=0.9, ls=":", label="uncontrolled"
+        )
+        _legend(axes)
 
 
 def set_scale(axes: "Axes", key: str, scale: str, runs: dict) -> None:
@@ -152,7 +175,7 @@ def mark_events(axes: "Axes", runs: dict) -> None:
         skipped |= len(steps) > 0
         restored |= len(rises(run, "restores")) > 0
     if skipped:
-        axes.plot([], [], "x", color=_INK, ms=6, label="not finite")
+        axes.plot([], [], "x", color=_INK, ms=6, label="skipped or not finite")
     if restored:
         axes.plot([], [], color=_INK, lw=0.9, ls=(0, (4, 3)), label="restored")
     _legend(axes)

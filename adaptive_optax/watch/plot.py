@@ -24,20 +24,23 @@ def plot_history(
     history: History | Mapping[str, Any],
     *,
     labels: Sequence[str] | None = None,
+    title: str | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> "Figure":
     """Draw the loss with the learning rate, momentum, sigma and freezing beneath it.
 
     One x axis, the step, for all. The loss is drawn thin, its running mean bold, on a
-    log scale where it stays positive. A dashed line marks a restore of the last good
-    parameters, a cross under the loss a step that was not finite, or whose feedback was
-    not. A panel appears where a history holds its quantity; the weights of a blend are
-    drawn where there is one.
+    log scale where it stays positive, with a ``validation_loss`` where the history has
+    one. A dashed line marks a restore of the last good parameters, a cross under the
+    loss a batch that was not learnt from or a number that was not finite. The rate has
+    a thin line beside it, what it would be without the controller. The other gains have
+    a panel if they move; the weights of a blend are drawn where there is one.
 
     Args:
       history: A `History`, its ``as_dict()``, or several of either by name, which are
         drawn over each other.
       labels: Names of the blended rules, in the blend's order; by default numbers.
+      title: Of the page.
       path: Where to save the picture (the suffix picks the format); None does not.
 
     Returns:
@@ -69,7 +72,7 @@ def plot_history(
     gains = [
         gain
         for gain in _GAINS
-        if any(panels.has(run, gain[0]) for run in runs.values())
+        if any(panels.shown(run, gain[0]) for run in runs.values())
     ]
     blends = {name: run["weights"] for name, run in runs.items() if "weights" in run}
     n_rows = 1 + len(gains) + bool(blends)
@@ -94,6 +97,8 @@ def plot_history(
                 percent = 100.0 if key == "frozen_fraction" else 1.0
                 axes.plot(panels.steps_of(run), percent * run[key], color=color, lw=1.6)
                 panels.set_scale(axes, key, scale, runs)
+            if key == "learning_rate":
+                panels.draw_base(axes, run, color)
         for step in panels.rises(run, "restores"):
             for axes in rows:
                 axes.axvline(step, color=color, lw=0.9, ls=(0, (4, 3)), alpha=0.7)
@@ -102,6 +107,8 @@ def plot_history(
     panels.mark_events(rows[0], runs)
     rows[-1].set_xlabel("step")
     figure.align_ylabels(rows)
+    if title is not None:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure

@@ -49,6 +49,18 @@ def _numbers(runs: Path) -> list[int]:
     return [int(name) for name in names if name.isdecimal()]
 
 
+def read_record(folder: Path) -> dict[str, Any]:
+    """What a run was begun with.
+
+    Raises:
+      FileNotFoundError: If the folder holds no run.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        raise FileNotFoundError(f"--resume: {folder} holds no run")
+    return json.loads(path.read_text("utf-8"))
+
+
 def open_run(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
     """Begin a run in a folder, or see that it may be resumed there.
 
@@ -69,9 +81,7 @@ def open_run(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
         partial.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
         partial.rename(path)
         return
-    if not path.is_file():
-        raise FileNotFoundError(f"--resume: {folder} holds no run")
-    old = json.loads(path.read_text("utf-8"))
+    old = read_record(folder)
     changed = [
         f"{name} was {old.get(name)!r}, now {record.get(name)!r}"
         for name in {**old, **record}

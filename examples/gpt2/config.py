@@ -111,6 +111,12 @@ def check(config: Config) -> None:
             f"--batch-size {config.batch_size} cannot be cut into --accumulate "
             f"{config.accumulate} equal parts"
         )
+    low, high = config.lr_bounds
+    if not low <= config.learning_rate <= high:
+        raise ValueError(
+            f"--learning-rate {config.learning_rate:g} lies outside --lr-bounds "
+            f"{low:g} {high:g}; give wider ones"
+        )
     if (config.train_file is None) != (config.valid_file is None):
         raise ValueError("--train-file and --valid-file need each other, got one")
     if not 0 <= config.dropout < 1:
@@ -121,7 +127,7 @@ def check(config: Config) -> None:
         )
 
 
-def record(config: Config, **facts: Any) -> dict[str, Any]:
+def as_json(config: Config, **facts: Any) -> dict[str, Any]:
     """What a continuation must agree on, as JSON has it."""
     kept = {
         field.name: getattr(config, field.name)
@@ -133,3 +139,25 @@ def record(config: Config, **facts: Any) -> dict[str, Any]:
         for name, x in kept.items()
     }
     return plain | facts
+
+
+def continued(config: Config, record: dict[str, Any], where: Path) -> Config:
+    """The configuration of a run that is resumed: its own, where no flag is given.
+
+    Raises:
+      ValueError: If a flag is given that the run was not begun with.
+    """
+    asked, begun = as_json(config), {}
+    for field in dataclasses.fields(config):
+        name = field.name
+        if name in FREE or name not in record:
+            continue
+        old, default = record[name], getattr(config, name) == field.default
+        if not default and asked[name] != old:
+            raise ValueError(
+                f"--resume: {where} is another run: {name} was {old!r}, now "
+                f"{asked[name]!r}"
+            )
+        path = name in ("train_file", "valid_file") and old is not None
+        begun[name] = Path(old) if path else tuple(old) if type(old) is list else old
+    return dataclasses.replace(config, **begun)

@@ -12,7 +12,9 @@ gets checkpoints, TensorBoard logs, plot.png and the model as a Hugging Face che
 import dataclasses
 import math
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +33,7 @@ from examples.gpt2.checkpoints import (
     new_folder,
     newest_folder,
     open_run,
+    read_record,
 )
 from examples.gpt2.config import Config
 from examples.gpt2.generate import generate
@@ -67,6 +70,10 @@ class Run:
 
     def __init__(self, config: Config):
         """Read and check everything; the folder is only touched when all is sound."""
+        newest = newest_folder if config.resume else new_folder
+        self.folder = newest(RUNS) if config.output is None else config.output
+        if config.resume:
+            config = settings.continued(config, read_record(self.folder), self.folder)
         settings.check(config)
         self.config = config
         self.mesh = sharding.make_mesh(config.mesh)
@@ -93,10 +100,8 @@ class Run:
         horizon = self.total if config.anneal else None
         self.tx = make_optimizer(config, params, horizon)
 
-        newest = newest_folder if config.resume else new_folder
-        self.folder = newest(RUNS) if config.output is None else config.output
         facts = {"train_tokens": train.digest(), "valid_tokens": self.valid.digest()}
-        record = settings.record(config, **facts)
+        record = settings.as_json(config, **facts)
         open_run(self.folder, record, resume=config.resume)
 
         state = training.init_state(params, self.tx, config.seed)
@@ -112,7 +117,6 @@ class Run:
 
     def __call__(self) -> float:
         """Train to the end; returns the last validation loss."""
-        config = self.config
         print(f"{self.folder}: {self._size() / 1e6:.1f} M parameters", flush=True)
         checkpoints, start, history = Checkpoints(self.folder), 0, ao.History()
         if (found := checkpoints.restore(self.state, self.batches)) is not None:
@@ -122,12 +126,31 @@ class Run:
             print(f"validation loss {self.validate():.3f}", flush=True)
 
         writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=start)
-        written, last = len(history), math.nan
+        try:
+            last = self.train(start, history, checkpoints, writer)
+        finally:
+            writer.close()
+            checkpoints.close()
+        return self.finish(history, last)
+
+    def train(
+        self, start: int, history: ao.History, checkpoints: Checkpoints, writer: Any
+    ) -> float:
+        """All steps from ``start`` on; returns the last validation loss."""
+        config, told = self.config, None
+        written, last, began = len(history), math.nan, time.perf_counter()
+        print("compiling ...", flush=True)
         with tqdm(total=self.total, initial=start, unit="step") as bar:
             for step in range(start + 1, self.total + 1):
                 batch = sharding.place_batch(next(self.batches), self.mesh)
+                before = told
                 self.state, told = self.step(self.state, batch)
                 history.append(told)
+                if before is None:
+                    jax.block_until_ready(told)
+                    bar.write(f"compiled in {time.perf_counter() - began:.0f} s")
+                else:  # one step is on its way while the bar tells the one before
+                    bar.set_postfix_str(f"loss {before['loss']:.3f}", refresh=False)
                 bar.update()
                 epoch, rest = divmod(step, self.per_epoch)
                 if step % config.log_every == 0:
@@ -141,9 +164,7 @@ class Run:
                 if step % config.checkpoint_every == 0 or rest == 0:
                     checkpoints.save(Progress(step, self.state, history), self.batches)
         history.write_to(writer, since=written)
-        writer.close()
-        checkpoints.close()
-        return self.finish(history, last)
+        return last
 
     def finish(self, history: ao.History, last: float) -> float:
         """Say, draw and save what has come out."""
@@ -213,7 +234,14 @@ def line(epoch: int, step: int, told: dict[str, jax.Array]) -> str:
 
 def main(config: Config) -> float:
     """Run it; returns the last validation loss."""
-    return Run(config)()
+    run = Run(config)
+    try:
+        return run()
+    except KeyboardInterrupt:
+        sys.exit(
+            f"\nstopped; go on from the last checkpoint with python -m "
+            f"examples.gpt2.finetune --resume --output {run.folder}"
+        )
 
 
 if __name__ == "__main__":

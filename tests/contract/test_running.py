@@ -121,7 +121,7 @@ def test_a_run_with_and_without_feedback_keeps_its_types(name):
 
     def step(params, state, fed):
         kinds = [
-            {},
+            {"value": None},
             {"value": fed.value},
             {"loss": fed.value},
             {"reward": fed.reward},

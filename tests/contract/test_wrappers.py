@@ -144,12 +144,26 @@ def test_a_rate_in_inject_hyperparams(maker):
     assert float(state.hyperparams["rate"]) == pytest.approx(1e-2)
 
 
-def test_the_scheduler_itself_in_inject_hyperparams():
-    static = ("inner", "average", "recovery", "sketch", "seed")
-    injected = optax.inject_hyperparams(ao.adaptive_scheduler, static_args=static)
-    params, _ = run(injected(optax.adam, learning_rate=1e-2, **LIVELY), 6)
-    plain = ao.adaptive_scheduler(optax.adam, 1e-2, **LIVELY)
+@pytest.mark.parametrize("options", [LIVELY, {}], ids=["lively", "default"])
+def test_the_scheduler_itself_in_inject_hyperparams(options):
+    injected = optax.inject_hyperparams(ao.adaptive_scheduler, static_args=("inner",))
+    params, _ = run(injected(optax.adam, learning_rate=1e-2, **options), 6)
+    plain = ao.adaptive_scheduler(optax.adam, 1e-2, **options)
     chex.assert_trees_all_close(params, run(plain, 6)[0], rtol=1e-5)
+
+
+def test_a_ready_made_optimizer_in_inject_hyperparams():
+    # Optax binds every argument, so **options must be written out in the signature.
+    injected = optax.inject_hyperparams(ao.online_sgd)(learning_rate=1e-2)
+    params, _ = run(injected, 6)
+    chex.assert_trees_all_close(params, run(ao.online_sgd(1e-2), 6)[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("option", [{"sketch": 0.5}, {"total_steps": 100}])
+def test_an_option_that_must_be_static_says_so(option):
+    injected = optax.inject_hyperparams(ao.adaptive_adam)(1e-2, **option)
+    with pytest.raises(TypeError, match=f"static_args=.*{next(iter(option))}"):
+        injected.init(some_params())
 
 
 def test_around_injected_hyperparams_the_gains_are_set():

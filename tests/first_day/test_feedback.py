@@ -10,6 +10,7 @@ import pytest
 import adaptive_optax as ao
 from adaptive_optax import NoFeedbackWarning
 
+pytestmark = pytest.mark.filterwarnings("error::adaptive_optax.NoFeedbackWarning")
 PARAMS = {"w": jnp.ones(3)}
 MAKERS = {
     "adaptive_scheduler": lambda: ao.adaptive_scheduler(

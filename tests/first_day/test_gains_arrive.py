@@ -121,3 +121,20 @@ def test_multi_steps_may_be_given_as_it_is():
     assert not any(jnp.any(u) for u in jax.tree.leaves(updates))
     updates, _ = tx.update(GRADS, state, PARAMS, value=1.0)
     assert all(jnp.any(u) for u in jax.tree.leaves(updates))
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        optax.lbfgs(0.1, linesearch=None),
+        optax.contrib.dog(1.0),
+        optax.contrib.prodigy(0.1),
+        optax.contrib.mechanize(optax.sgd(0.1)),
+    ],
+    ids=["lbfgs", "dog", "prodigy", "mechanic"],
+)
+def test_the_first_state_of_any_optimizer_may_be_donated(inner):
+    params = some_params()
+    state = ao.adaptive_scheduler(inner).init(params)
+    leaves = [leaf for leaf in jax.tree.leaves((params, state)) if leaf.size]
+    assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)

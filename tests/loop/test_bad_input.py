@@ -99,8 +99,8 @@ BAD = [
     ),
     ({"dither_scale": "rms"}, ValueError, "`dither_scale` must be .* got 'rms'"),
     # The rest.
-    ({"slew": 0.0}, ValueError, r"`slew` must lie in \(0, inf\], got 0.0"),
-    ({"slew": -1.0}, ValueError, r"`slew` must lie in \(0, inf\], got -1.0"),
+    ({"slew": 0.0}, ValueError, r"`slew` must lie in \(0, inf\), got 0.0"),
+    ({"slew": -1.0}, ValueError, r"`slew` must lie in \(0, inf\), got -1.0"),
     ({"slew": -math.inf}, ValueError, "`slew` must be finite, got -inf"),
     ({"slew": math.nan}, ValueError, "`slew` must be finite, got nan"),
     ({"total_steps": 1}, ValueError, "`total_steps` must be at least 2, got 1"),
@@ -126,7 +126,7 @@ BAD = [
     (
         {"learning_rate": lambda count: -0.1},
         ValueError,
-        r"`learning_rate\(0\)` must lie in \[0, inf\], got -0.1",
+        r"`learning_rate\(0\)` must lie in \[0, inf\), got -0.1",
     ),
     ({"recovery": "yes"}, TypeError, "`recovery` must be True or False, got 'yes'"),
     ({"average": 10}, TypeError, "`average` must be True or False, got 10"),

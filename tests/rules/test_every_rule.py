@@ -201,7 +201,7 @@ def test_a_hyperparameter_may_be_traced():
 
 
 BAD = [
-    (rules.trend, {"up": 0.9}, ValueError, r"`up` must lie in \[1, inf\], got 0.9"),
+    (rules.trend, {"up": 0.9}, ValueError, r"`up` must lie in \[1, inf\), got 0.9"),
     (rules.trend, {"up": float("nan")}, ValueError, "`up` must be finite, got nan"),
     (rules.trend, {"up": "fast"}, TypeError, "`up` must be a number, got 'fast'"),
     (rules.trend, {"down": 0.0}, ValueError, r"`down` must lie in \(0, 1\], got 0.0"),

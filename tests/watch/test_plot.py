@@ -15,8 +15,8 @@ def run(n=120, **columns):
         "steps": steps,
         "loss": 2.0 / steps,
         "learning_rate": np.full(n, 1e-3),
-        "momentum": np.full(n, 0.9),
-        "sigma": np.zeros(n),
+        "momentum": np.linspace(0.9, 0.95, n),
+        "sigma": np.linspace(0.0, 1e-3, n),
         "frozen_fraction": np.linspace(0.0, 0.5, n),
         **columns,
     }
@@ -44,6 +44,30 @@ def test_every_quantity_has_a_panel():
     assert [text.get_text() for text in legend] == ["trend", "plateau", "mine"]
     frozen = figure.axes[4].lines[0].get_ydata()
     assert frozen[-1] == pytest.approx(50.0)
+
+
+def test_gains_that_rest_have_no_panel():
+    still = {"momentum": np.full(120, 0.9), "sigma": np.zeros(120)}
+    figure = plot_history(run(**still))
+    assert panels(figure) == ["loss", "rate α", "frozen (%)"]
+
+
+def test_the_base_rate_the_validation_and_the_title_are_drawn():
+    seen = np.full(120, np.nan)
+    seen[59::60] = 0.5
+    columns = {"lr_scale": np.full(120, 2.0), "validation_loss": seen}
+    figure = plot_history(run(**columns), title="a run")
+    rate, base = (line.get_ydata() for line in figure.axes[1].lines)
+    np.testing.assert_allclose(base, rate / 2)
+    (dots,) = [x for x in figure.axes[0].lines if x.get_marker() == "o"]
+    assert list(dots.get_xdata()) == [60, 120]
+    assert figure.get_suptitle() == "a run"
+
+
+def test_a_skipped_batch_is_marked():
+    figure = plot_history(run(skipped=(np.arange(120) >= 40) * 1))
+    crosses = [x for x in figure.axes[0].lines if x.get_marker() == "x"]
+    assert [list(x.get_xdata()) for x in crosses] == [[41], []]
 
 
 def test_only_what_is_there():
@@ -94,7 +118,7 @@ def test_restores_and_skips_are_marked():
     ]
     assert list(cross.get_xdata()) == [61]
     texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert texts == ["not finite", "restored"]
+    assert texts == ["skipped or not finite", "restored"]
 
 
 def test_a_spike_and_a_nan_do_not_hide_the_rest():

@@ -34,6 +34,7 @@ SCHEDULER_KEYS = {
     "alignment_sem",
     "dog_step_size",
     "steps",
+    "fed",
     "nonfinite_values",
     "nonfinite_rewards",
     "nonfinite_gradients",

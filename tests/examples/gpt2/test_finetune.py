@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from examples.gpt2 import config as settings
 from examples.gpt2 import finetune, weights
 from examples.gpt2.config import Config
 from examples.gpt2.model import GPT2Config
@@ -150,7 +151,7 @@ def test_a_run_killed_at_any_step_ends_as_if_it_had_not_been(config, tmp_path, c
         ({"prompt": ""}, "--prompt must hold text, got ''"),
         ({"mesh": "9,1"}, "needs 9 devices"),
         ({"dropout": 1.0}, r"--dropout must lie in \[0, 1\), got 1.0"),
-        ({"learning_rate": 1.0}, "`learning_rate` must"),
+        ({"learning_rate": 1.0}, "rate 1 lies outside --lr-bounds 1e-06 0.05; give"),
         ({"resume": True}, "--resume: .* holds no run"),
     ],
 )
@@ -159,6 +160,26 @@ def test_bad_input_is_one_line_and_touches_nothing(config, changes, message):
         finetune.main(dataclasses.replace(config, **changes))
     assert "\n" not in str(caught.value)
     assert not config.output.exists()
+
+
+def test_a_run_is_resumed_without_repeating_its_flags(config, tmp_path):
+    record = settings.as_json(config, train_tokens="a digest")
+    bare = Config(resume=True, output=config.output, log_every=7)
+    found = settings.continued(bare, record, tmp_path)
+    assert settings.as_json(found) == settings.as_json(config)
+    assert found.resume and found.log_every == 7
+    assert found.train_file == config.train_file
+    with pytest.raises(ValueError, match="another run: epochs was 3, now 4"):
+        settings.continued(dataclasses.replace(bare, epochs=4), record, tmp_path)
+
+
+def test_ctrl_c_says_how_to_go_on(config, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finetune.Run, "train", interrupted)
+    with pytest.raises(SystemExit, match="--resume --output .*run"):
+        finetune.main(config)
 
 
 def test_a_checkpoint_whose_vocabulary_is_too_small(config, tmp_path):

@@ -1,0 +1,69 @@
+"""Where an optimizer meets Optax's own targets, it meets them under the loop too."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.contract.registry import OPTIMIZERS, wrap
+from tests.helpers import few
+
+# The problems, starts and tolerance of Optax's tests of its aliases.
+PROBLEMS = {
+    "parabola": (
+        lambda p: jnp.sum((p - jnp.array([1.0, -1.0, 1.0])) ** 2),
+        jnp.array([-1.0, 10.0, 1.0]),
+        jnp.array([1.0, -1.0, 1.0]),
+    ),
+    "rosenbrock": (
+        lambda p: (1.0 - p[0]) ** 2 + 100.0 * (p[1] - p[0] ** 2) ** 2,
+        jnp.zeros(2),
+        jnp.ones(2),
+    ),
+}
+TOLERANCE = 3e-2
+STEPS = 10_000
+CASES = [
+    (name, problem)
+    for name, one in OPTIMIZERS.items()
+    for problem in PROBLEMS
+    if one.rate is not None
+]
+
+
+def miss(tx, problem, fed):
+    """How far from the minimum a run ends."""
+    loss, start, minimum = PROBLEMS[problem]
+    tx = optax.with_extra_args_support(tx)
+
+    @jax.jit
+    def run():
+        def step(carry, _):
+            params, state = carry
+            value, grads = jax.value_and_grad(loss)(params)
+            feedback = {"value": value if fed else None}
+            updates, state = tx.update(grads, state, params, **feedback)
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, (start, tx.init(start)), length=STEPS)[0][0]
+
+    return float(jnp.max(jnp.abs(run() - minimum)))
+
+
+@pytest.mark.parametrize("name, problem", few(CASES, [("sgd", "parabola")]))
+def test_targets_are_met_with_feedback(name, problem):
+    one = OPTIMIZERS[name]
+    alone = miss(one.build(), problem, fed=True)
+    ours = miss(wrap(one, "factory"), problem, fed=True)
+    assert ours <= max(TOLERANCE, 1.1 * alone), (ours, alone)
+
+
+@pytest.mark.parametrize("name, problem", few(CASES, [("sgd", "parabola")]))
+def test_targets_are_met_without_feedback(name, problem):
+    one = OPTIMIZERS[name]
+    if one.needs_value:
+        pytest.skip("it needs the loss")
+    alone = miss(one.build(), problem, fed=False)
+    ours = miss(wrap(one, "factory"), problem, fed=False)
+    np.testing.assert_allclose(ours, alone, rtol=1e-3, atol=1e-4)
