@@ -64,13 +64,16 @@ def within(
     example: str,
     open_low: bool = False,
     open_high: bool = False,
+    or_inf: bool = False,
 ) -> None:
-    """Require a finite number in ``[low, high]``, or with an open end.
+    """Require a finite number in ``[low, high]``, or with an open end, or infinity.
 
     Raises:
       TypeError: If ``value`` is not a real scalar.
       ValueError: If it is not finite or lies outside.
     """
+    if or_inf and is_infinite(value):
+        return
     number(name, value, example=example)
     if is_traced(value) or is_traced(low) or is_traced(high):
         return
@@ -80,7 +83,7 @@ def within(
     above = size >= high if open_high else size > high
     if below or above:
         left = "(" if open_low or low == -math.inf else "["
-        right = ")" if open_high or high == math.inf else "]"
+        right = ")" if open_high or (high == math.inf and not or_inf) else "]"
         raise ValueError(
             f"`{name}` must lie in {left}{low:g}, {high:g}{right}, got {value}; "
             f"try {example}."
@@ -94,13 +97,12 @@ def evidence(name: str, value: Any, *, example: str) -> None:
       TypeError: If ``value`` is not a real scalar.
       ValueError: If it is negative or NaN.
     """
-    if not is_infinite(value):
-        within(name, value, 0.0, example=example)
+    within(name, value, 0.0, example=example, or_inf=True)
 
 
-def positive(name: str, value: Any, *, example: str) -> None:
-    """Require a finite number above 0 (see `within` for what it raises)."""
-    within(name, value, 0.0, open_low=True, example=example)
+def positive(name: str, value: Any, *, example: str, or_inf: bool = False) -> None:
+    """Require a finite number above 0, or infinity (`within` says what it raises)."""
+    within(name, value, 0.0, open_low=True, example=example, or_inf=or_inf)
 
 
 def whole(name: str, value: Any, low: int = 0, *, example: str) -> None:

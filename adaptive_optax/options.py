@@ -85,8 +85,7 @@ def check_options(
         "sigma_bounds", sigma_bounds, 0.0, math.inf, example="sigma_bounds=(0, 0.01)"
     )
     _checks.within("sigma", sigma, *sigma_bounds, example="sigma=1e-3")
-    if not _checks.is_infinite(slew):
-        _checks.positive("slew", slew, example="slew=0.1")
+    _checks.positive("slew", slew, example="slew=0.1", or_inf=True)
     _checks.one_of(
         "momentum_coordinate", momentum_coordinate, tuple(MOMENTUM_COORDINATES)
     )

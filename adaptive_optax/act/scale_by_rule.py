@@ -67,8 +67,7 @@ def scale_by_rule(
     _checks.bounds("bounds", bounds, 0.0, math.inf, example="bounds=(1e-4, 1e4)")
     _checks.positive("bounds[0]", bounds[0], example="bounds=(1e-4, 1e4)")
     _checks.within("the scale's start", 1.0, *bounds, example="bounds=(1e-4, 1e4)")
-    if not _checks.is_infinite(slew):
-        _checks.positive("slew", slew, example="slew=0.1")
+    _checks.positive("slew", slew, example="slew=0.1", or_inf=True)
     _checks.within("sketch", sketch, 0.0, 1.0, open_low=True, example="sketch=1/64")
     control = Control(LOG, *bounds, slew)
     caller = Caller(

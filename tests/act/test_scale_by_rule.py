@@ -117,8 +117,8 @@ BAD = [
     ({"bounds": (0.0, 1.0)}, ValueError, r"`bounds\[0\]` must lie in .* got 0.0"),
     ({"bounds": (2.0, 4.0)}, ValueError, r"start` must lie in \[2, 4\], got 1.0"),
     ({"bounds": 3.0}, TypeError, r"`bounds` must be a pair \(low, high\), got 3.0"),
-    ({"slew": 0.0}, ValueError, r"`slew` must lie in \(0, inf\), got 0.0"),
-    ({"slew": -1}, ValueError, r"`slew` must lie in \(0, inf\), got -1"),
+    ({"slew": 0.0}, ValueError, r"`slew` must lie in \(0, inf\], got 0.0"),
+    ({"slew": -1}, ValueError, r"`slew` must lie in \(0, inf\], got -1"),
     ({"sketch": 0.0}, ValueError, r"`sketch` must lie in \(0, 1\], got 0.0"),
     ({"sketch": 2}, ValueError, r"`sketch` must lie in \(0, 1\], got 2"),
 ]

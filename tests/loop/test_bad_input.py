@@ -99,8 +99,8 @@ BAD = [
     ),
     ({"dither_scale": "rms"}, ValueError, "`dither_scale` must be .* got 'rms'"),
     # The rest.
-    ({"slew": 0.0}, ValueError, r"`slew` must lie in \(0, inf\), got 0.0"),
-    ({"slew": -1.0}, ValueError, r"`slew` must lie in \(0, inf\), got -1.0"),
+    ({"slew": 0.0}, ValueError, r"`slew` must lie in \(0, inf\], got 0.0"),
+    ({"slew": -1.0}, ValueError, r"`slew` must lie in \(0, inf\], got -1.0"),
     ({"slew": -math.inf}, ValueError, "`slew` must be finite, got -inf"),
     ({"slew": math.nan}, ValueError, "`slew` must be finite, got nan"),
     ({"total_steps": 1}, ValueError, "`total_steps` must be at least 2, got 1"),
