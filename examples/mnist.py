@@ -149,6 +149,9 @@ def loss_fn(model: MLP, images: jax.Array, labels: jax.Array) -> jax.Array:
     return losses.mean()
 
 
+validation = nnx.jit(loss_fn)
+
+
 @nnx.jit
 def accuracy(model: MLP, images: jax.Array, labels: jax.Array) -> jax.Array:
     """Share of images told right."""
@@ -225,7 +228,7 @@ def train(
                 bar.write(f"{name}: compiled in {time.perf_counter() - started:.1f} s")
             base = np.full(len(steps), config.learning_rate)
             seen = np.full(len(steps), np.nan)
-            seen[-1] = loss_fn(model, *test)
+            seen[-1] = validation(model, *test)
             told = {"learning_rate": base, "validation_loss": seen, **stacked}
             history.extend(told)
             bar.set_postfix_str(progress(stacked), refresh=False)

@@ -94,12 +94,15 @@ def draw_loss(axes: "Axes", run: dict, name: str, color: str) -> None:
 
 
 def draw_base(axes: "Axes", run: dict, color: str) -> None:
-    """What the rate would be without the controller: base, warm-up and annealing."""
+    """What the rate would be without the controller, and where it was cut at once."""
     if has(run, "learning_rate") and has(run, "lr_scale"):
         base = run["learning_rate"] / run["lr_scale"]
-        axes.plot(
-            steps_of(run), base, color=color, lw=0.9, ls=":", label="uncontrolled"
-        )
+        steps, scale = steps_of(run), run["lr_scale"]
+        axes.plot(steps, base, color=color, lw=0.9, ls=":", label="uncontrolled")
+        cuts = 1 + np.flatnonzero(scale[1:] < scale[:-1] / 1.3)
+        if len(cuts):
+            at = steps[cuts], run["learning_rate"][cuts]
+            axes.plot(*at, "v", color=color, ms=6, label="cut by the supervisor")
         _legend(axes)
 
 
@@ -108,7 +111,7 @@ def set_scale(axes: "Axes", key: str, scale: str, runs: dict) -> None:
     values = np.concatenate([np.ravel(r[key]) for r in runs.values() if key in r])
     values = values[np.isfinite(values)]
     if scale == "log" and values.min() > 0:
-        _log_axis(axes)
+        _log_axis(axes, values.max() / values.min())
         if values.max() < 2 * values.min():
             axes.set_ylim(values.min() / 2, values.max() * 2)
     elif key == "frozen_fraction":
@@ -120,12 +123,13 @@ def set_scale(axes: "Axes", key: str, scale: str, runs: dict) -> None:
         )
 
 
-def _log_axis(axes: "Axes") -> None:
-    """Plain numbers at 1, 2 and 5 in place of powers of ten."""
+def _log_axis(axes: "Axes", span: float = 1.0) -> None:
+    """Plain numbers at 1, 2 and 5, or at 1 alone where there are many decades."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+    subs = (1.0, 2.0, 5.0) if span < 100.0 else (1.0,)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
     axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
 

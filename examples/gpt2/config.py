@@ -29,15 +29,15 @@ class Config:
     epochs: int = 2
     """Passes over the training text."""
 
-    optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "muon"] = "adamw"
     """The inner optimizer."""
-    learning_rate: float = 5e-4
+    learning_rate: float = 2e-3
     """Its base rate; the loop starts there."""
     momentum: float = 0.9
     """Its base momentum."""
     weight_decay: float = 0.01
     """Of the blocks' kernels under adamw and muon; sgd has none."""
-    mode: Literal["nudge", "search", "safe"] = "search"
+    mode: Literal["nudge", "search", "safe"] = "nudge"
     """How far to believe the base rate; search takes it for a guess."""
     momentum_rule: Literal["hold", "alignment", "trend"] = "hold"
     """What moves the momentum."""
@@ -51,9 +51,9 @@ class Config:
     """Of sigma."""
     ema_decay: float = 0.9
     """Of the gradient norms that freezing looks at."""
-    freeze_threshold: float = 1e-4
-    """Gradient norm under which a block freezes; 0 freezes nothing."""
-    freeze_relative_to: Literal["absolute", "initial", "largest"] = "absolute"
+    freeze_threshold: float = 0.0
+    """Gradient norm under which a block freezes, such as 0.3; 0 freezes nothing."""
+    freeze_relative_to: Literal["absolute", "initial", "largest"] = "initial"
     """What the threshold multiplies: 1, the block's own first norm, or the largest."""
     anneal: bool = True
     """Let the rate fall to 0 over the last 30 % of the run."""

@@ -145,7 +145,6 @@ class Run:
                 batch = sharding.place_batch(next(self.batches), self.mesh)
                 before = told
                 self.state, told = self.step(self.state, batch)
-                history.append(told)
                 if before is None:
                     jax.block_until_ready(told)
                     bar.write(f"compiled in {time.perf_counter() - began:.0f} s")
@@ -153,14 +152,14 @@ class Run:
                     bar.set_postfix_str(f"loss {before['loss']:.3f}", refresh=False)
                 bar.update()
                 epoch, rest = divmod(step, self.per_epoch)
+                if rest == 0:
+                    last = self.validate()
+                    bar.write(f"epoch {epoch}: validation loss {last:.3f}")
+                history.append(told if rest else {**told, "validation_loss": last})
                 if step % config.log_every == 0:
                     bar.write(line(1 + (step - 1) // self.per_epoch, step, told))
                     history.write_to(writer, since=written)
                     written = len(history)
-                if rest == 0:
-                    last = self.validate()
-                    writer.add_scalar("validation_loss", last, step)
-                    bar.write(f"epoch {epoch}: validation loss {last:.3f}")
                 if step % config.checkpoint_every == 0 or rest == 0:
                     checkpoints.save(Progress(step, self.state, history), self.batches)
         history.write_to(writer, since=written)
@@ -172,7 +171,8 @@ class Run:
         print(f"final loss {last!r}, perplexity {math.exp(last):.2f}")
         if self.config.sample_tokens:
             print(f"sample: {self.sample()}")
-        ao.plot_history(history, path=self.folder / "plot.png")
+        title = f"GPT-2, {self.config.optimizer}: validation loss {last:.3f}"
+        ao.plot_history(history, title=title, path=self.folder / "plot.png")
         if not (target := self.folder / "model").exists():
             params = jax.device_get(self.evaluated())
             weights.save_checkpoint(target, self.model, params, self.tokenizer)
@@ -238,10 +238,8 @@ def main(config: Config) -> float:
     try:
         return run()
     except KeyboardInterrupt:
-        sys.exit(
-            f"\nstopped; go on from the last checkpoint with python -m "
-            f"examples.gpt2.finetune --resume --output {run.folder}"
-        )
+        again = f"python -m examples.gpt2.finetune --resume --output {run.folder}"
+        sys.exit(f"\nstopped; go on from the last checkpoint with {again}")
 
 
 if __name__ == "__main__":

@@ -64,6 +64,13 @@ def test_the_base_rate_the_validation_and_the_title_are_drawn():
     assert figure.get_suptitle() == "a run"
 
 
+def test_a_cut_of_the_rate_is_marked():
+    scale = np.where(np.arange(120) < 50, 3.0, 1.0)
+    figure = plot_history(run(lr_scale=scale, learning_rate=1e-3 * scale))
+    (mark,) = [x for x in figure.axes[1].lines if x.get_marker() == "v"]
+    assert list(mark.get_xdata()) == [51]
+
+
 def test_a_skipped_batch_is_marked():
     figure = plot_history(run(skipped=(np.arange(120) >= 40) * 1))
     crosses = [x for x in figure.axes[0].lines if x.get_marker() == "x"]
