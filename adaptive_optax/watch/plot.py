@@ -34,7 +34,8 @@ def plot_history(
     one. A dashed line marks a restore of the last good parameters, a cross under the
     loss a batch that was not learnt from or a number that was not finite. The rate has
     a thin line beside it, what it would be without the controller, and a mark where it
-    was cut at once. The other gains have a panel if they move; the weights of a blend are drawn where there is one.
+    was cut at once. The other gains have a panel if they move; the weights of a blend
+    are drawn where there is one.
 
     Args:
       history: A `History`, its ``as_dict()``, or several of either by name, which are
