@@ -58,6 +58,17 @@ def transformation(init: Any, update: Any) -> optax.GradientTransformationExtraA
     )
 
 
+def heard(update: Any, extra: dict[str, Any]) -> dict[str, Any]:
+    """The extra arguments that an optimizer's ``update`` has a place for.
+
+    Some of Optax (`optax.contrib.sam`) say that they take any, and take none.
+    """
+    parameters = inspect.signature(update).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return extra
+    return {name: x for name, x in extra.items() if name in parameters}
+
+
 class Caller(NamedTuple):
     """A transformation, as its messages name it."""
 

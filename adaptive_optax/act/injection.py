@@ -9,9 +9,8 @@
 [1] `optax.inject_hyperparams` takes its numbers from its state, not from the call. A
 factory made by it, or with it inside, has them written there.
 
-The gains are float32 whatever the parameters are. With them Optax would promote
-bfloat16 updates and moments, so both are cast back: the arithmetic has more precision,
-and the types stay.
+The gains are float32, and would promote bfloat16 updates and moments. So both are cast
+back: the arithmetic has more precision, and the types stay.
 """
 
 import inspect
@@ -24,6 +23,7 @@ import numpy as np
 import optax
 
 from adaptive_optax import _checks, _trees
+from adaptive_optax._arguments import heard
 from adaptive_optax.act import hyperparams
 
 RATE_NAMES = ("learning_rate", "max_learning_rate")
@@ -179,7 +179,7 @@ def _factory(
         state = hyperparams.anew(
             state, tx, grads if params is None else params, settable
         )
-        updates, new_state = tx.update(grads, state, params, **extra)
+        updates, new_state = tx.update(grads, state, params, **heard(tx.update, extra))
         return _cast_like(updates, grads), _cast_like(new_state, state)
 
     momentum = _leading(default)
@@ -208,9 +208,9 @@ def _built(inner: Any, momentum_wanted: bool, example: str) -> Inner:
         own = {**rates, **momenta}
         now = {name: gains.scale * rate for name, rate in rates.items()}
         now |= dict.fromkeys(momenta, gains.momentum)
-        updates, new_state = inner.update(
-            grads, hyperparams.replaced(state, now), params, **extra
-        )
+        state_now = hyperparams.replaced(state, now)
+        known = heard(inner.update, extra)
+        updates, new_state = inner.update(grads, state_now, params, **known)
         new_state = hyperparams.replaced(new_state, own)  # what the user set stays set
         if not rates:
             updates = jax.tree.map(lambda u: _scaled(u, gains.scale), updates)

@@ -138,3 +138,13 @@ def test_the_first_state_of_any_optimizer_may_be_donated(inner):
     state = ao.adaptive_scheduler(inner).init(params)
     leaves = [leaf for leaf in jax.tree.leaves((params, state)) if leaf.size]
     assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
+
+
+def test_an_optimizer_without_a_place_for_the_loss():
+    # It says that it takes extra arguments, and has none.
+    adversary = optax.chain(optax.contrib.normalize(), optax.sgd(0.05))
+    sam = optax.contrib.sam(optax.sgd(0.05), adversary)
+    for inner in (sam, lambda learning_rate: sam):
+        tx = ao.adaptive_scheduler(inner, 0.05, average=False, recovery=False)
+        updates, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS, value=1.0)
+        assert jnp.any(updates["w"] != 0)
