@@ -148,3 +148,11 @@ def test_an_optimizer_without_a_place_for_the_loss():
         tx = ao.adaptive_scheduler(inner, 0.05, average=False, recovery=False)
         updates, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS, value=1.0)
         assert jnp.any(updates["w"] != 0)
+
+
+def test_what_a_user_sets_in_an_injected_state_stays():
+    base = gains(0.1)
+    adapter = adapt(optax.inject_hyperparams(optax.adamw), base, momentum_wanted=False)
+    state = optax.tree.set(adapter.init(PARAMS), weight_decay=jnp.float32(0.5))
+    _, state = adapter.update(GRADS, state, PARAMS, base)
+    assert state.hyperparams["weight_decay"] == 0.5
