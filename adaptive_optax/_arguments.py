@@ -93,8 +93,7 @@ class Caller(NamedTuple):
           TypeError: If the state is of another kind.
           ValueError: If the trees do not fit, or parameters are missing.
         """
-        if self.state is not None:
-            _check_state(self.name, self.state, state, params)
+        self.check_state(state, params)
         if needed:
             _checks.params_given(params, self.name)
         updates = arrays(updates)
@@ -111,6 +110,25 @@ class Caller(NamedTuple):
                 )
         return updates, arrays(params)
 
+    def check_state(self, state: Any, params: Any) -> None:
+        """Require the state that ``init`` made, and not the parameters in its place.
+
+        Raises:
+          TypeError: If it is something else.
+        """
+        if self.state is None or isinstance(state, self.state):
+            return
+        if isinstance(params, self.state):
+            raise TypeError(
+                "`state` and `params` are swapped: got the state as the third "
+                "argument; call update(grads, state, params, ...)."
+            )
+        raise TypeError(
+            f"`state` must be the {self.state.__name__} that {self.name} made, got "
+            f"{type(state).__name__}; call update(grads, state, params, ...) with the "
+            "state of tx.init(params), and restore a checkpoint into its structure."
+        )
+
     def feedback(self) -> Callable[..., tuple[Any, Any]]:
         """How one transformation reads ``value``, ``loss`` and ``reward``.
 
@@ -125,7 +143,7 @@ class Caller(NamedTuple):
         def read(value: Any, loss: Any, reward: Any, others: dict[str, Any]):
             nonlocal asked
             fed = {"value": value, "loss": loss, "reward": reward}
-            if not asked and all(x is MISSING for x in fed.values()):
+            if not asked:
                 _warn(self.name, fed, others)
             asked = True
             value, loss, reward = (None if x is MISSING else x for x in fed.values())
@@ -143,24 +161,10 @@ class Caller(NamedTuple):
         return read
 
 
-def _check_state(caller: str, kind: type, state: Any, params: Any) -> None:
-    if isinstance(params, kind):
-        raise TypeError(
-            "`state` and `params` are swapped: got the state as the third argument; "
-            "call update(grads, state, params, ...)."
-        )
-    if not isinstance(state, kind):
-        raise TypeError(
-            f"`state` must be the {kind.__name__} that {caller} made, got "
-            f"{type(state).__name__}; call update(grads, state, params, ...) with the "
-            "state of tx.init(params), and restore a checkpoint into its structure."
-        )
-
-
 def _trained(caller: str, updates: Any, params: Any) -> Any:
     """The parameters, None where there is no gradient."""
     try:
-        return jax.tree.map(
+        trained = jax.tree.map(
             lambda u, p: None if u is None else p,
             updates,
             params,
@@ -172,17 +176,29 @@ def _trained(caller: str, updates: Any, params: Any) -> Any:
             f"{_trees.difference(updates, params)}; call {caller}'s update(grads, "
             "state, params, ...) with gradients taken at these parameters."
         ) from error
+    paths = _trees.leaf_paths(updates)
+    leaves = jax.tree.leaves(updates), jax.tree.leaves(trained)
+    for path, u, p in zip(paths, *leaves, strict=False):
+        if np.shape(u) != np.shape(p):
+            raise ValueError(
+                f"the gradient at {path!r} has shape {np.shape(u)}, its parameter "
+                f"{np.shape(p)}; call {caller}'s update(grads, state, params, ...) "
+                "with gradients taken at these parameters."
+            )
+    return trained
 
 
 def _warn(caller: str, known: dict[str, Any], others: dict[str, Any]) -> None:
-    near = {name: get_close_matches(name, known, 1, 0.8) for name in others}
+    near = {name: get_close_matches(name.lower(), known, 1, 0.8) for name in others}
     meant = [f"`{name}` for `{like[0]}`" for name, like in near.items() if like]
+    if not meant and any(x is not MISSING for x in known.values()):
+        return
     got = f" ({', '.join(meant)}?)" if meant else ""
     warnings.warn(
-        f"{caller} was given no loss{got} and moves no gain without one: call "
+        f"{caller} was given no loss or reward{got} and moves no gain without: call "
         "tx.update(grads, state, params, value=loss), in Flax linen "
         "adaptive_optax.train_state.TrainState, in nnx optimizer.update(model, grads, "
         "value=loss). A step without a loss says value=None.",
         NoFeedbackWarning,
-        stacklevel=4,
+        stacklevel=5,  # past `feedback`, `update` and what `transformation` wraps
     )

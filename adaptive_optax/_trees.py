@@ -84,6 +84,11 @@ def gap(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where(a == b, jnp.zeros_like(a), a - b)
 
 
+def toward(mean: jax.Array, x: jax.Array, weight: jax.Array) -> jax.Array:
+    """The mean moved by its share of the way to x; an infinite one becomes x."""
+    return jnp.where(jnp.isfinite(mean), mean + weight * (x - mean), x)
+
+
 def find_states(state: Any, kind: type[StateType]) -> list[StateType]:
     """Every ``kind`` nested anywhere in ``state``, outermost only, in tree order."""
 

@@ -46,7 +46,7 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
             learning_rate=f32(parts.base.at(jnp.zeros((), jnp.int32))),
             momentum=f32(parts.momentum.start),
             sigma=f32(parts.sigma.start),
-            sigma_level=f32(parts.sigma.start),
+            sigma_annealed=f32(parts.sigma.start),
             lr_scale=jnp.ones((), jnp.float32),
             sensor=sensor.init_sensor(params, parts.fraction),
             readings=_trees.pack([0.0] * len(READINGS)),
@@ -149,7 +149,7 @@ def _decide(
     """Move the gains; also returns the inner optimizer's rate and multiplier."""
     count = seen.signals.count
     hold = ~seen.read | verdict.hold | parts.base.ending(count)
-    scale, momentum, sigma = state.lr_scale, state.momentum, state.sigma_level
+    scale, momentum, sigma = state.lr_scale, state.momentum, state.sigma
     laws = state.lr_rule, state.momentum_rule, state.sigma_rule
     if seen.has_feedback:
         of_rate, of_others = (
@@ -180,8 +180,8 @@ def _decide(
         learning_rate=alpha,
         lr_scale=scale,
         momentum=momentum,
-        sigma=sigma * parts.base.quiet(count),
-        sigma_level=sigma,
+        sigma=sigma,
+        sigma_annealed=sigma * parts.base.quiet(count),
         lr_rule=laws[0],
         momentum_rule=laws[1],
         sigma_rule=laws[2],
@@ -227,7 +227,7 @@ def _act(
         verdict.restore | verdict.repeat | verdict.forget,
         fraction=parts.fraction,
     )
-    sigma = jnp.where(taken, state.sigma, 0.0)
+    sigma = jnp.where(taken, state.sigma_annealed, 0.0)
     noisy = parts.dither(params, steps, sigma, seen.signals.count)
     return freezing.only_live(mask, steps, noisy), state._replace(
         sensor=recorded,

@@ -24,7 +24,8 @@ def base_rate_of(
     """The constant base rate, or 1 for a schedule and an unnamed built one."""
     example = "adaptive_scheduler(optax.adamw, learning_rate=3e-4)"
     is_number = isinstance(inner, int | float) or _trees.is_array(inner)
-    if is_number or injection.is_built(learning_rate):
+    first = learning_rate(jnp.zeros((), jnp.int32)) if callable(learning_rate) else None
+    if is_number or injection.is_built(learning_rate) or injection.is_built(first):
         raise TypeError(
             f"the optimizer comes first, then the rate: got inner={_short(inner)}, "
             f"learning_rate={_short(learning_rate)}; try {example}."
@@ -35,7 +36,6 @@ def base_rate_of(
         )
         _checks.positive("lr_bounds[0]", lr_bounds[0], example="lr_bounds=(1e-6, 0.1)")
     if callable(learning_rate):
-        first = learning_rate(jnp.zeros((), jnp.int32))
         _checks.within("learning_rate(0)", first, 0.0, example=SCHEDULED)
         return 1.0
     if learning_rate is None:

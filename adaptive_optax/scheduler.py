@@ -26,7 +26,7 @@ def adaptive_scheduler(
     learning_rate: float | jax.Array | Schedule | None = None,
     *,
     momentum: float | jax.Array | None = None,
-    sigma: float = 0.0,
+    sigma: float | None = None,
     mode: str | float = "nudge",
     law: Law | None = None,
     rule: Rule | None = None,
@@ -78,8 +78,9 @@ def adaptive_scheduler(
         multiplies; while it rises the multiplier holds. Required for a factory; for a
         built transformation it only says what its rate is (default 1).
       momentum: Momentum in [0, 1) to set at every step; None leaves the factory's own.
-      sigma: Standard deviation of the dither, relative to D, >= 0; 0 draws no noise.
-        It goes to 0 with the rate at the end of ``total_steps`` or of a schedule.
+      sigma: Standard deviation of the dither, relative to D, >= 0; None or 0 draws no
+        noise. It goes to 0 with the rate over the end of ``total_steps``, and is 0
+        where a schedule is 0.
       mode: How far the base rate is believed: ``"nudge"`` treats it as sound,
         ``"search"`` as a guess; ``"safe"`` only lowers it, after a divergence or a bad
         start, and may take the latter back. Or the number behind them, `Law.trust` >= 0
@@ -158,6 +159,7 @@ def adaptive_scheduler(
     _checks.flag("average", average)
     _checks.flag("recovery", recovery)
     sketch = 1 / 64 if sketch is None else sketch
+    sigma = 0.0 if sigma is None else sigma
     schedule = learning_rate if callable(learning_rate) else None
     base_rate = options.base_rate_of(inner, learning_rate, lr_bounds)
     low, high = lr_bounds or (base_rate / REACH, base_rate * REACH)

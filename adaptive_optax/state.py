@@ -16,8 +16,8 @@ class AdaptiveSchedulerState(NamedTuple):
 
     learning_rate: jax.Array  # f32[] alpha
     momentum: jax.Array  # f32[] mu; the inner optimizer's own where it is not set
-    sigma: jax.Array  # f32[] sigma; it anneals as alpha does
-    sigma_level: jax.Array  # f32[] the same before annealing, which its rule moves
+    sigma: jax.Array  # f32[] sigma before annealing, which its rule moves
+    sigma_annealed: jax.Array  # f32[] the same as it was applied
     lr_scale: jax.Array  # f32[] what the controller multiplies the base rate with
     frozen_fraction: jax.Array  # f32[] share of the parameters that are frozen
     readings: jax.Array  # f32[rows, 8] the last signals, in the order of `READINGS`

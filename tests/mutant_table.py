@@ -170,7 +170,7 @@ MUTANTS = (
     *of(
         "loop.py",
         "contract/test_not_finite.py",
-        ("jnp.where(taken, state.sigma, 0.0)", "state.sigma"),
+        ("jnp.where(taken, state.sigma_annealed, 0.0)", "state.sigma_annealed"),
     ),
     *of(
         "act/averaging_horizon.py",
@@ -208,16 +208,16 @@ MUTANTS = (
     *of(
         "act/hyperparams.py",
         "act/test_injection.py first_day/test_gains_arrive.py",
-        ("if n in names}", "}"),
+        ("if moved[n] and n not in", "if n not in"),
         ("free[:1]", "found[:1]"),
-        ("tx.init(params), is_leaf", "state, is_leaf"),
+        ("(one, *_all(one.inner_state))", "(one,)"),
     ),
     *of(
         "_arguments.py",
         "first_day/test_trees.py first_day/test_feedback.py",
         ("None if u is None else p", "p"),
         ("asked = True", "pass"),
-        ("if isinstance(params, kind):", "if False:"),
+        ("if isinstance(params, self.state):", "if False:"),
         ('numpy_dtype_promotion("standard")', 'numpy_dtype_promotion("strict")'),
     ),
     *of(

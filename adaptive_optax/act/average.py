@@ -27,7 +27,7 @@ DEFAULT = Average()
 class AverageState(NamedTuple):
     """State of `average_params`."""
 
-    average: optax.Params  # like params, float32 at least; `_start` before the first
+    average: optax.Params  # like params, float32 at least; zeros before the first
     average_count: jax.Array  # i32[] what sets the weights: `averaging_horizon`
     average_wait: jax.Array  # i32[] steps until the next are due
 
@@ -35,7 +35,7 @@ class AverageState(NamedTuple):
 def init_average(params: optax.Params) -> AverageState:
     """An average that has absorbed nothing; ``params`` may be abstract."""
     return AverageState(
-        average=jax.tree.map(_start, params),
+        average=_trees.zero_accumulators(params),
         average_count=jnp.zeros([], jnp.int32),
         average_wait=jnp.zeros([], jnp.int32),
     )
@@ -75,12 +75,12 @@ def absorb(
     due = jnp.asarray(healthy, bool) & (wait == 0)
 
     def take() -> tuple[optax.Params, jax.Array]:
-        finite = _all_sound(state.average, params)
+        finite = _all_sound(state.average, params, first=count == 0)
         weight = polynomial_weight(power, count + 1)
 
         def one(mean: jax.Array, leaf: jax.Array) -> jax.Array:
             leaf = leaf.astype(mean.dtype)
-            moved = mean + weight.astype(mean.dtype) * _trees.gap(leaf, mean)
+            moved = _trees.toward(mean, leaf, weight.astype(mean.dtype))
             # The first replaces the old average, which may not be finite.
             return jnp.where(finite, jnp.where(count == 0, leaf, moved), mean)
 
@@ -193,12 +193,10 @@ def average_params(
 
     def update(updates, state, params=None, **extra_args):
         del extra_args
-        fits = _fits(state, params)
-        caller = Caller(
-            "average_params", AverageState, like=None if fits else "average"
-        )
-        _, trained = caller.trees(updates, state, params, needed=True)
-        params = arrays(params) if fits else trained
+        if not _fits(state, params):
+            caller = Caller("average_params", AverageState, like="average")
+            params = caller.trees(updates, state, params, needed=True)[1]
+        params = arrays(params)
         return updates, absorb(state, params, power=power, every=every)
 
     return transformation(init_average, update)
@@ -209,20 +207,12 @@ def _fits(state: Any, params: Any) -> bool:
     return jax.tree.structure(params) == jax.tree.structure(average)
 
 
-def _start(leaf: Any) -> jax.Array:
-    """Zeros like a leaf, and where it is infinite (a mask) the leaf itself."""
-    zeros = _trees.zero_accumulators(leaf)
-    if isinstance(leaf, jax.ShapeDtypeStruct):
-        return zeros
-    return jnp.where(jnp.isinf(leaf), leaf.astype(zeros.dtype), zeros)
+def _all_sound(average: Any, params: Any, *, first: jax.Array) -> jax.Array:
+    """Whether every parameter is finite, or infinite as from the first on (a mask)."""
 
+    def one(mean: jax.Array, leaf: jax.Array) -> jax.Array:
+        same = (leaf.astype(mean.dtype) == mean) | (first & jnp.isinf(leaf))
+        return jnp.all(jnp.isfinite(leaf) | same)
 
-def _all_sound(average: Any, params: Any) -> jax.Array:
-    """Whether every parameter is finite, or infinite as from the start."""
-    flags = [
-        jnp.all(jnp.isfinite(leaf) | (leaf.astype(mean.dtype) == mean))
-        for mean, leaf in zip(
-            jax.tree.leaves(average), jax.tree.leaves(params), strict=True
-        )
-    ]
+    flags = jax.tree.leaves(jax.tree.map(one, average, params))
     return jnp.all(jnp.stack(flags)) if flags else jnp.ones([], bool)

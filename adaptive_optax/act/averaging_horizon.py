@@ -128,7 +128,7 @@ def absorb(
     share = jnp.where(taken, polynomial_weight(law.power, count + 1), 0.0)
     first = taken & (count == 0)  # then exactly the average: no way yet
     level = jax.tree.map(
-        lambda mean, now: jnp.where(first, now, mean + share * _trees.gap(now, mean)),
+        lambda mean, now: jnp.where(first, now, _trees.toward(mean, now, share)),
         state.window_level,
         sketching.take(averages.average, fraction),
     )

@@ -1,31 +1,66 @@
 """Gains in the state that `optax.inject_hyperparams` keeps, where it reads them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.extend.core as jex
 import jax.numpy as jnp
 import optax
 
 from adaptive_optax import _trees
+from adaptive_optax.freeze.backward.program import opened
 
 KIND = optax.InjectStatefulHyperparamsState
 
 
-def anew(state: Any, tx: Any, params: Any, names: tuple[str, ...]) -> Any:
-    """The state, with the injected gains of these names as ``tx`` is made with."""
+def anew(state: Any, make: Callable[[Any], Any], gains: Any, params: Any) -> Any:
+    """The state, with every injected number that depends on the gains as they are now.
+
+    Args:
+      state: Of the optimizer that ``make`` makes.
+      make: gains -> optimizer.
+      gains: Of this step.
+      params: To initialise the optimizer with; nothing else of that is used.
+    """
     if not _trees.find_states(state, KIND):
         return state
 
-    def one(old: Any, new: Any) -> Any:
-        if not isinstance(old, KIND):
-            return old
-        free = [n for n in old.hyperparams if n not in old.hyperparams_states]
-        now = {n: jnp.asarray(new.hyperparams[n]) for n in free if n in names}
-        return replaced(old, now)
+    def written(gains: Any) -> list[dict[str, jax.Array]]:
+        return [one.hyperparams for one in _all(make(gains).init(params))]
 
-    return jax.tree.map(
-        one, state, tx.init(params), is_leaf=lambda node: isinstance(node, KIND)
-    )
+    closed, shape = jax.make_jaxpr(written, return_shape=True)(gains)
+    moves = jax.tree.structure(shape).unflatten(_dependent(closed))
+    todo = iter(zip(written(gains), moves, strict=True))
+
+    def visit(node: Any) -> Any:
+        if not isinstance(node, KIND):
+            return node
+        now, moved = next(todo)
+        free = [n for n in now if moved[n] and n not in node.hyperparams_states]
+        node = replaced(node, {n: jnp.asarray(now[n]) for n in free})
+        return node._replace(inner_state=walk(node.inner_state))
+
+    def walk(tree: Any) -> Any:
+        return jax.tree.map(visit, tree, is_leaf=lambda node: isinstance(node, KIND))
+
+    return walk(state)
+
+
+def _all(state: Any) -> list[Any]:
+    """Every injected state, those inside of others after them."""
+    found = _trees.find_states(state, KIND)
+    return [node for one in found for node in (one, *_all(one.inner_state))]
+
+
+def _dependent(closed: Any) -> list[bool]:
+    """Which outputs of a program its inputs may reach."""
+    jaxpr, _ = opened(closed)
+    reached = set(jaxpr.invars)
+    for eqn in jaxpr.eqns:
+        if any(isinstance(x, jex.Var) and x in reached for x in eqn.invars):
+            reached.update(eqn.outvars)
+    return [isinstance(x, jex.Var) and x in reached for x in jaxpr.outvars]
 
 
 def settable(state: Any, names: tuple[str, ...]) -> dict[str, jax.Array]:

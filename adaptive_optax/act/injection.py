@@ -166,9 +166,6 @@ def _factory(
             )
         return optax.with_extra_args_support(made)
 
-    settable = (rate_arg, *RATE_NAMES)
-    if momentum_wanted:
-        settable += (str(arg), *MOMENTUM_NAMES)
     make(base)  # a missing argument is reported now, not in a trace
 
     def init(params):
@@ -176,9 +173,8 @@ def _factory(
 
     def update(grads, state, params, gains, /, **extra):
         tx = make(gains)
-        state = hyperparams.anew(
-            state, tx, grads if params is None else params, settable
-        )
+        like = grads if params is None else params
+        state = hyperparams.anew(state, make, gains, like)
         updates, new_state = tx.update(grads, state, params, **heard(tx.update, extra))
         return _cast_like(updates, grads), _cast_like(new_state, state)
 

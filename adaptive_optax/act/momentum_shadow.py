@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from adaptive_optax import _trees
+from adaptive_optax.act import hyperparams
 
 _PARAMETER = 1e-3  # small: weight decay adds next to nothing, and layer norms exist
 
@@ -93,6 +94,7 @@ def momentum_shadow(
     ) -> tuple[jax.Array, MomentumShadowState]:
         def one(momentum: jax.Array, inner: optax.OptState):
             tx = optax.with_extra_args_support(make(momentum))
+            inner = hyperparams.anew(inner, make, momentum, parameter())
             gradient = jnp.ones((1,), jnp.float32)
             step, new = tx.update(gradient, inner, parameter(), **extra_args)
             new = jax.tree.map(lambda n, o: jnp.asarray(n, o.dtype), new, inner)

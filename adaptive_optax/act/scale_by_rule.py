@@ -93,7 +93,8 @@ def scale_by_rule(
         grad: optax.Updates | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, ScaleByRuleState]:
-        updates, _ = caller.trees(updates, state, params)
+        caller.check_state(state, params)
+        updates, _ = caller.trees(updates, state, None)
         value, reward = feedback(value, loss, reward, extra_args)
         gradient = jax.tree.map(jnp.negative, updates) if grad is None else grad
         norms = sensing.gradient_norms(gradient)

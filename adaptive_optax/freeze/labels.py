@@ -154,4 +154,5 @@ def check_mask(frozen: Any, params: Any) -> list[Any]:
 
 def _is_function(labels: Any) -> bool:
     """Whether JAX sees a leaf in it: a callable may also be a tree (Equinox)."""
-    return callable(labels) and jax.tree_util.all_leaves([labels])
+    is_partial = isinstance(labels, jax.tree_util.Partial)
+    return is_partial or callable(labels) and jax.tree_util.all_leaves([labels])

@@ -215,7 +215,9 @@ def freeze_by_grad_norm(
 
     def link(updates, state, params=None, *, grad=None, **extra_args):
         del extra_args
-        updates, _ = Caller(NAME, FreezeState).trees(updates, state, params)
+        caller = Caller(NAME, FreezeState)
+        caller.check_state(state, params)
+        updates, _ = caller.trees(updates, state, None)
         mask, state = decide(updates, state, grad)
         return zero_frozen(updates, mask), state
 

@@ -93,22 +93,34 @@ def draw_loss(axes: "Axes", run: dict, name: str, color: str) -> None:
         axes.plot(*at, "o", color=color, ms=4, mec="white", label=label)
 
 
-def draw_base(axes: "Axes", run: dict, color: str) -> None:
+def draw_base(axes: "Axes", run: dict, color: str, first: bool) -> None:
     """What the rate would be without the controller, and where it was cut at once."""
     if has(run, "learning_rate") and has(run, "lr_scale"):
         base = run["learning_rate"] / run["lr_scale"]
         steps, scale = steps_of(run), run["lr_scale"]
-        axes.plot(steps, base, color=color, lw=0.9, ls=":", label="uncontrolled")
+        axes.plot(
+            steps,
+            base,
+            color=color,
+            lw=0.9,
+            ls=":",
+            label="uncontrolled" if first else None,
+        )
         cuts = 1 + np.flatnonzero(scale[1:] < scale[:-1] / 1.3)
         if len(cuts):
             at = steps[cuts], run["learning_rate"][cuts]
-            axes.plot(*at, "v", color=color, ms=6, label="cut by the supervisor")
+            axes.plot(
+                *at, "v", color=color, ms=6, label="cut at once" if first else None
+            )
         _legend(axes)
 
 
 def set_scale(axes: "Axes", key: str, scale: str, runs: dict) -> None:
     """A log axis where every value allows one, and room around a flat line."""
     values = np.concatenate([np.ravel(r[key]) for r in runs.values() if key in r])
+    if key == "learning_rate":
+        bases = [r[key] / r["lr_scale"] for r in runs.values() if "lr_scale" in r]
+        values = np.concatenate([values, *bases])
     values = values[np.isfinite(values)]
     if scale == "log" and values.min() > 0:
         _log_axis(axes, values.max() / values.min())

@@ -99,7 +99,9 @@ def plot_history(
                 axes.plot(panels.steps_of(run), percent * run[key], color=color, lw=1.6)
                 panels.set_scale(axes, key, scale, runs)
             if key == "learning_rate":
-                panels.draw_base(axes, run, color)
+                panels.draw_base(
+                    axes, run, color, first=run is next(iter(runs.values()))
+                )
         for step in panels.rises(run, "restores"):
             for axes in rows:
                 axes.axvline(step, color=color, lw=0.9, ls=(0, (4, 3)), alpha=0.7)

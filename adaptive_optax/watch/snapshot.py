@@ -103,7 +103,7 @@ def _fields(node: Any) -> dict[str, Any]:
         fields: dict[str, Any] = {
             "learning_rate": node.learning_rate,
             "momentum": node.momentum,
-            "sigma": node.sigma,
+            "sigma": node.sigma_annealed,
             "frozen_fraction": node.frozen_fraction,
             "lr_scale": node.lr_scale,
             "nonfinite_steps": node.nonfinite_steps,

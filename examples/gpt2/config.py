@@ -142,7 +142,7 @@ def as_json(config: Config, **facts: Any) -> dict[str, Any]:
 
 
 def continued(config: Config, record: dict[str, Any], where: Path) -> Config:
-    """The configuration of a run that is resumed: its own, where no flag is given.
+    """The configuration of a run that is resumed: its own, where flags have defaults.
 
     Raises:
       ValueError: If a flag is given that the run was not begun with.

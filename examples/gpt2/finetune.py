@@ -11,6 +11,7 @@ gets checkpoints, TensorBoard logs, plot.png and the model as a Hugging Face che
 
 import dataclasses
 import math
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -75,7 +76,7 @@ class Run:
         if config.resume:
             config = settings.continued(config, read_record(self.folder), self.folder)
         settings.check(config)
-        self.config = config
+        self.config, self.done = config, 0  # steps
         self.mesh = sharding.make_mesh(config.mesh)
         self.model, self.tokenizer, source = load_model(config)
         size = (config.batch_size, config.accumulate)
@@ -151,6 +152,7 @@ class Run:
                 else:  # one step is on its way while the bar tells the one before
                     bar.set_postfix_str(f"loss {before['loss']:.3f}", refresh=False)
                 bar.update()
+                self.done = step
                 epoch, rest = divmod(step, self.per_epoch)
                 if rest == 0:
                     last = self.validate()
@@ -234,12 +236,14 @@ def line(epoch: int, step: int, told: dict[str, jax.Array]) -> str:
 
 def main(config: Config) -> float:
     """Run it; returns the last validation loss."""
-    run = Run(config)
+    run = None
     try:
+        run = Run(config)
         return run()
     except KeyboardInterrupt:
-        again = f"python -m examples.gpt2.finetune --resume --output {run.folder}"
-        sys.exit(f"\nstopped; go on from the last checkpoint with {again}")
+        at = f"at step {run.done}" if run else "before the first step"
+        again = f"--resume --output {shlex.quote(str(run.folder))}" if run else ""
+        sys.exit(f"\nstopped {at}; go on with python -m examples.gpt2.finetune {again}")
 
 
 if __name__ == "__main__":

@@ -51,6 +51,18 @@ def test_a_run_with_feedback_is_not_disturbed(tx, fed):
     steps(tx, fed, {}, {"other": 1.0})
 
 
+@pytest.mark.parametrize("name, meant", [("rewrad", "reward"), ("Loss", "loss")])
+def test_a_misspelt_feedback_beside_another_is_named(tx, name, meant):
+    with pytest.warns(NoFeedbackWarning, match=f"`{name}` for `{meant}`"):
+        steps(tx, {"value": 1.0, name: 1.0})
+
+
+def test_the_warning_points_at_the_call(tx):
+    with pytest.warns(NoFeedbackWarning) as told:
+        steps(tx, {})
+    assert told[0].filename == __file__
+
+
 def test_none_says_that_there_is_no_loss(tx):
     steps(tx, {"value": None}, {})
 

@@ -8,6 +8,7 @@ import pytest
 
 import adaptive_optax as ao
 from adaptive_optax.act.injection import Gains, adapt
+from adaptive_optax.act.momentum_shadow import momentum_shadow
 from tests.contract.registry import OPTIMIZERS, some_params
 
 PARAMS = some_params()
@@ -53,6 +54,13 @@ INJECTED = {
     "at a share of the rate": lambda learning_rate: optax.inject_hyperparams(
         optax.adam
     )(learning_rate=0.1 * learning_rate),
+    "under another name": lambda learning_rate: optax.chain(
+        optax.scale_by_adam(),
+        optax.inject_hyperparams(optax.scale)(step_size=-learning_rate),
+    ),
+    "inside of another": lambda learning_rate: optax.inject_hyperparams(
+        lambda rate: optax.inject_hyperparams(optax.adam)(learning_rate=rate)
+    )(rate=learning_rate),
     "built": optax.inject_hyperparams(optax.adam)(learning_rate=0.1),
 }
 
@@ -156,3 +164,28 @@ def test_what_a_user_sets_in_an_injected_state_stays():
     state = optax.tree.set(adapter.init(PARAMS), weight_decay=jnp.float32(0.5))
     _, state = adapter.update(GRADS, state, PARAMS, base)
     assert state.hyperparams["weight_decay"] == 0.5
+
+
+def test_a_rate_of_its_own_in_a_part_stays():
+    def by_part(learning_rate):
+        sgd = optax.inject_hyperparams(optax.sgd)
+        parts = {"w": sgd(learning_rate), "b": sgd(learning_rate=0.5)}
+        return optax.partition(parts, {"w": "w", "b": "b"})
+
+    adapter = adapt(by_part, gains(0.1), momentum_wanted=False)
+    updates, _ = adapter.update(GRADS, adapter.init(PARAMS), PARAMS, gains(0.01))
+    check(updates, {"w": -0.01 * GRADS["w"], "b": -0.5 * GRADS["b"]})
+
+
+def test_the_step_is_corrected_for_a_momentum_that_moves():
+    def ratios(factory):
+        shadow = momentum_shadow(lambda mu: factory(1.0, b1=mu), 0.9)
+        state, seen = shadow.init(), []
+        for mu in (0.9, 0.9, 0.99, 0.99):
+            ratio, state = shadow.update(mu, state)
+            seen.append(float(ratio))
+        return seen
+
+    injected = ratios(optax.inject_hyperparams(optax.adam))
+    np.testing.assert_allclose(injected, ratios(optax.adam), rtol=1e-4)
+    assert injected[-1] < 0.5

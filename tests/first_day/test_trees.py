@@ -157,6 +157,15 @@ class TestInfinities:
         np.testing.assert_array_equal(mean["mask"], self.params["mask"])
         assert (mean["w"] < 1).all() and (mean["w"] > params["w"]).all()
 
+    def test_what_becomes_finite_is_averaged_from_there(self):
+        tx = ao.average_params(every=1)
+        for start in (jnp.inf, -jnp.inf):
+            state = tx.init({"best": jnp.array([0.0])})
+            for value in (start, start, 2.0, 2.0):
+                params = {"best": jnp.array([value])}
+                _, state = tx.update(params, state, params)
+            np.testing.assert_array_equal(ao.eval_params(state, params)["best"], 2.0)
+
     def test_the_average_still_waits_for_what_diverges(self):
         tx = ao.average_params()
         state = tx.init({"w": jnp.ones(2)})
@@ -190,6 +199,14 @@ WRONG = {
     "no gradient for what was to be trained": (
         lambda: TX.update({"w": P["w"], "b": None}, S, P),
         "lacks 'b'.*tx.init",
+    ),
+    "a gradient of another shape": (
+        lambda: TX.update({**P, "w": jnp.ones(4)}, S, P),
+        r"'w' has shape \(4,\), its parameter \(3,\)",
+    ),
+    "a schedule before the optimizer": (
+        lambda: ao.adaptive_scheduler(optax.constant_schedule(1e-3), optax.adam),
+        "optimizer comes first",
     ),
     "state and params swapped": (lambda: TX.update(P, P, S), "swapped"),
     "a state restored into a dict": (

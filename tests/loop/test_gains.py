@@ -195,6 +195,33 @@ class TestGains:
         assert float(states[-1].sigma) == pytest.approx(8e-3, rel=1e-5)
         assert float(jnp.std(updates["w"])) == pytest.approx(8e-3, rel=0.05)
 
+    def test_sigma_goes_to_zero_with_the_rate(self):
+        params = {"w": jnp.ones(3)}
+        tx = ao.adaptive_scheduler(
+            optax.sgd, 0.1, sigma=1e-3, total_steps=10, average=False, recovery=False
+        )
+        state = tx.init(params)
+        for _ in range(12):
+            updates, state = tx.update(params, state, params, value=None)
+        assert state.sigma == jnp.float32(1e-3)
+        assert ao.snapshot(state)["sigma"] == 0.0
+        assert not jnp.any(updates["w"])
+
+    def test_no_noise_where_a_schedule_is_zero(self):
+        params = {"w": jnp.ones(3)}
+        schedule = optax.linear_schedule(0.1, 0.0, 3)
+        tx = ao.adaptive_scheduler(
+            optax.sgd, schedule, sigma=1e-3, average=False, recovery=False
+        )
+        state = tx.init(params)
+        for _ in range(5):
+            updates, state = tx.update(params, state, params, value=None)
+        assert not jnp.any(updates["w"])
+
+    def test_the_state_is_told_in_a_line(self):
+        state = ao.adaptive_adam(0.1).init(jnp.ones(3))
+        assert len(repr(state)) < 200 and "learning_rate=0.1" in repr(state)
+
     def test_no_sigma_draws_no_random_bits(self):
         def program(**options):
             tx = ao.adaptive_scheduler(optax.sgd, 0.1, **options)

@@ -182,7 +182,7 @@ def test_ctrl_c_says_how_to_go_on(config, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(finetune.Run, "train", interrupted)
-    with pytest.raises(SystemExit, match="--resume --output .*run"):
+    with pytest.raises(SystemExit, match="at step 0; .*--resume --output .*run"):
         finetune.main(config)
 
 
