@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 
 StateType = TypeVar("StateType")
 
@@ -117,7 +118,7 @@ def own(leaf: Any) -> Any:
     DoG, Prodigy and others keep the parameters themselves as their first state.
     """
     leaf = strong(leaf)
-    known = isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer)
+    known = isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer)
     if known and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jnp.array(leaf, copy=True)
     return leaf

@@ -35,7 +35,9 @@ def adapted(
     momentum: Any,
     momentum_rule: Rule | None,
     mu_bounds: tuple[float, float],
-    **args: str | None,
+    *,
+    learning_rate_arg: str | None = None,
+    momentum_arg: str | None = None,
 ) -> tuple[injection.Inner, Any]:
     """The inner optimizer as one that takes gains, and its momentum at the start."""
     if momentum is not None:
@@ -46,7 +48,8 @@ def adapted(
             inner,
             injection.Gains(f32(base_rate), f32(1.0), f32(momentum)),
             momentum_wanted=wanted,
-            **args,
+            learning_rate_arg=learning_rate_arg,
+            momentum_arg=momentum_arg,
         )
 
     wanted = momentum is not None or momentum_rule is not None
