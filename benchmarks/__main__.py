@@ -1,7 +1,7 @@
 """The judge's command line.
 
     python -m benchmarks run --suite quick      development draws, ten minutes
-    python -m benchmarks run --suite full       fresh draws and all peers, 90 minutes
+    python -m benchmarks run --suite full       fresh draws and all peers, 100 minutes
     python -m benchmarks report --suite full    REPORT.md and its figures
     python -m benchmarks report --readme        the README's table
     python -m benchmarks compare A B            two configurations of ours

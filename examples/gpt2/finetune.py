@@ -159,7 +159,9 @@ class Run:
                     bar.write(f"epoch {epoch}: validation loss {last:.3f}")
                 history.append(told if rest else {**told, "validation_loss": last})
                 if step % config.log_every == 0:
-                    bar.write(line(1 + (step - 1) // self.per_epoch, step, told))
+                    bar.write(
+                        training.line(1 + (step - 1) // self.per_epoch, step, told)
+                    )
                     history.write_to(writer, since=written)
                     written = len(history)
                 if step % config.checkpoint_every == 0 or rest == 0:
@@ -223,15 +225,6 @@ class Run:
 
     def _size(self) -> int:
         return sum(x.size for x in jax.tree.leaves(self.state.params))
-
-
-def line(epoch: int, step: int, told: dict[str, jax.Array]) -> str:
-    """One step, in a line."""
-    now = {key: float(x) for key, x in told.items() if x.ndim == 0}
-    return (
-        "epoch {epoch} step {step} loss {loss:.4f} lr {learning_rate:.2e} "
-        "mu {momentum:.3f} sigma {sigma:.1e} frozen {frozen_fraction:.0%}"
-    ).format(epoch=epoch, step=step, **now)
 
 
 def main(config: Config) -> float:

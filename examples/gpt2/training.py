@@ -126,6 +126,15 @@ def controls(opt_state: optax.OptState) -> dict[str, jax.Array]:
         return {}
 
 
+def line(epoch: int, step: int, told: dict[str, jax.Array]) -> str:
+    """One step, in a line."""
+    now = {key: float(x) for key, x in told.items() if x.ndim == 0}
+    return (
+        "epoch {epoch} step {step} loss {loss:.4f} lr {learning_rate:.2e} "
+        "mu {momentum:.3f} sigma {sigma:.1e} frozen {frozen_fraction:.0%}"
+    ).format(epoch=epoch, step=step, **now)
+
+
 def make_evaluation(config: GPT2Config) -> Callable[[Any, Iterable[Batch]], float]:
     """(parameters, batches) to the mean cross-entropy of a token, in nats."""
     graph = template(config)
