@@ -68,7 +68,7 @@ def test_the_controller_sees_one_loss_a_step(params):
     seen = ao.snapshot(state.opt_state)
     np.testing.assert_allclose(seen["loss"], mean, rtol=1e-6)
     assert seen["steps"] == 1
-    assert told["learning_rate"] == np.float32(5e-4)
+    assert told["learning_rate"] == np.float32(options.learning_rate)
 
 
 def test_padding_is_out_of_the_loss(params):
