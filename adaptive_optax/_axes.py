@@ -46,6 +46,7 @@ def vary(tree: Any, names: frozenset[str]) -> Any:
             return x
         if hasattr(jax.lax, "pcast"):
             return jax.lax.pcast(x, missing, to="varying")
-        return jax.lax.pvary(x, missing)  # before JAX 0.8.2
+        old: Any = jax.lax  # before JAX 0.8.2
+        return old.pvary(x, missing)
 
     return jax.tree.map(one, tree) if names else tree

@@ -188,7 +188,8 @@ MUTANTS = (
         "act/average.py",
         "act/test_average.py",
         ("jnp.where(count == 0, leaf, moved)", "moved"),
-        ("jnp.where(count > 0, mean.astype(dtype), leaf)", "mean.astype(dtype)"),
+        ("jnp.where(known, mean.astype(dtype), leaf)", "mean.astype(dtype)"),
+        ("jnp.isfinite(leaf) | ~jnp.isfinite(mean), moved", "True, moved"),
     ),
     *of(
         "act/controls.py",
