@@ -42,11 +42,10 @@ def compared(names: Any, every: int) -> Agreement:
 
     def update(state: AdaptiveSchedulerState, params: Any) -> AdaptiveSchedulerState:
         own = [name for name in names if _axes.typed(name)]
-        shared = [x for x in jax.tree.leaves(params) if not _axes.varying(x) & {*own}]
         scalars = _scalars(state)
 
         def compare() -> tuple[Any, jax.Array]:
-            sums = jnp.stack([_checksum(scalars), _checksum(shared)])
+            sums = jnp.stack([_checksum(scalars), _checksum(params)])
             ends = jax.lax.pmax(_differing(jnp.stack([sums, ~sums]), own), names)
             differ = jnp.any(ends[0] != ~ends[1])
             agreed = jax.lax.cond(differ, lambda: _first(scalars, names, own), same)

@@ -11,6 +11,7 @@ on all devices is its own mean, so what was reduced before may come again; where
 prove it equal (``check_vma=True``) nothing is sent.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -30,32 +31,33 @@ def mean(
     Args:
       names: The axes; () reduces nothing, None that all must be reduced already.
       updates: The gradients.
-      params: The parameters, or anything that differs over the axes as they do. A leaf
-        that differs by its type is a shard: its gradient belongs to this device alone.
+      params: The parameters, or anything that differs over the axes as they do.
       value: Scalar loss, or None.
       reward: Scalar reward, or None.
 
     Raises:
-      ValueError: If an axis is not bound; without ``names``, if something is not
-        reduced over a bound axis, or nothing proves that it is.
+      ValueError: If an axis is not bound, or parameters differ over it by their type;
+        if something is not reduced over another bound axis, or, without ``names``,
+        nothing proves that it is.
     """
     if names is None:
-        _refuse_unreduced(updates, params, value, reward)
+        _refuse_unreduced(_axes.bound(), updates, params, value, reward)
     if not names:
         return updates, value, reward
     telling = {name for name in names if _is_typed(name)}
+    _refuse_shards(telling, params)
+    others = [n for n in _axes.bound() if n not in names and _axes.typed(n)]
+    _refuse_unreduced(others, updates, params, value, reward)
 
     def differs(x: Any) -> tuple[str, ...]:
         return tuple(n for n in names if n not in telling or n in _axes.varying(x))
 
-    def average(gradient: Any, param: Any) -> Any:
-        if not jnp.issubdtype(jnp.result_type(gradient), jnp.inexact):
-            return gradient
-        shards = telling & _axes.varying(param)
-        over = tuple(name for name in differs(gradient) if name not in shards)
+    def average(gradient: Any) -> Any:
+        inexact = jnp.issubdtype(jnp.result_type(gradient), jnp.inexact)
+        over = differs(gradient) if inexact else ()
         return jax.lax.pmean(gradient, over) if over else gradient
 
-    updates = jax.tree.map(average, updates, params)
+    updates = jax.tree.map(average, updates)
     fed = [x for x in (value, reward) if x is not None]
     over = tuple(name for name in names if any(name in differs(x) for x in fed))
     if not over:
@@ -92,9 +94,24 @@ def _is_typed(name: str) -> bool:
         ) from error
 
 
-def _refuse_unreduced(updates: Any, params: Any, value: Any, reward: Any) -> None:
+def _refuse_shards(names: set[str], params: Any) -> None:
+    """Fail where a device holds parameters that others do not."""
+    paths = _trees.leaf_paths(params)
+    for path, leaf in zip(paths, jax.tree.leaves(params), strict=True):
+        for name in names & _axes.varying(leaf):
+            raise ValueError(
+                f"the parameter at {path!r} differs over the axis {name!r}, but "
+                "axis_name is for replicas. Train shards under jax.jit without "
+                "jax.shard_map, where XLA reduces by itself; where each device trains "
+                "by itself try axis_name=()."
+            )
+
+
+def _refuse_unreduced(
+    names: Iterable[str], updates: Any, params: Any, value: Any, reward: Any
+) -> None:
     """Fail where replicas would decide each for themselves."""
-    for name in _axes.bound():
+    for name in names:
         if jax.lax.axis_size(name) == 1:
             continue
         if not _axes.typed(name):
@@ -104,16 +121,19 @@ def _refuse_unreduced(updates: Any, params: Any, value: Any, reward: Any) -> Non
                 f"{OPTION}{name!r}), which takes their means over it, or axis_name=() "
                 "if all are reduced, or each device trains by itself."
             )
-        if name in _axes.of_every(params):  # each device trains by itself
-            continue
         named = {"the loss": value, "the reward": reward}
+        if name in _axes.of_every(params):  # each device trains by itself, or a shard
+            fed = [x for x in named.values() if x is not None]
+            if fed and not any(name in _axes.varying(x) for x in fed):
+                _refuse_shards({name}, params)
+            continue
         paths = _trees.leaf_paths(updates)
         for path, gradient in zip(paths, jax.tree.leaves(updates), strict=True):
             named[f"the gradient at {path!r}"] = gradient
         for what, x in named.items():
             if x is not None and name in _axes.varying(x):
                 raise ValueError(
-                    f"{what} differs over the axis {name!r}, and parameters do not: "
-                    "each device would move them in its own way. Try "
+                    f"{what} differs over the axis {name!r}, but not all parameters "
+                    "do: each device would move them in its own way. Try "
                     f"{OPTION}{name!r}), which takes the means over it."
                 )

@@ -11,10 +11,8 @@ from jax.sharding import PartitionSpec as P
 import adaptive_optax as ao
 from adaptive_optax.agreement import _checksum
 from tests.scale.mapped import (
-    DEVICES,
     batches,
     loss_fn,
-    mesh_of,
     params,
     run_mapped,
     steps_of,
@@ -129,20 +127,3 @@ def test_a_single_bit_is_seen_in_any_dtype():
         changes += [(name, leaf[::-1]), (name, leaf.at[:1].set(other))]
     for name, leaf in changes:
         assert _checksum(trees | {name: leaf}) != _checksum(trees), (name, leaf)
-
-
-def test_shards_are_not_compared_where_types_tell_them():
-    tx = scheduler(recovery=False, average=False)
-
-    def body(x, y):
-        device = jax.lax.axis_index("data")
-        first = {"w": jnp.ones(3) + device}
-        state = tx.init(first)
-        grads = jax.tree.map(jnp.zeros_like, first)
-        return tx.update(grads, state, first, value=jnp.float32(1.0))[1].agreement
-
-    mesh = mesh_of(DEVICES)
-    spec = P(None, "data")
-    mapped = functools.partial(jax.shard_map, mesh=mesh, in_specs=(spec, spec))
-    agreement = mapped(body, out_specs=P())(*batches(1))
-    assert int(agreement.replica_mismatches) == 0

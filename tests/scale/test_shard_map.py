@@ -191,6 +191,48 @@ def test_a_gradient_of_one_device_is_refused_with_its_name():
         run_mapped(body, *batches(1), check_vma=True)
 
 
+def mixed_step(options):
+    """A body with a shard over "model" beside what is replicated."""
+
+    def body(x, y):
+        first = params()
+        first["w"] = first["w"] + jax.lax.axis_index("model")
+        grads = jax.tree.map(jnp.ones_like, first)
+        tx = scheduler(**options)
+        return tx.update(grads, tx.init(first), first, value=1.0)[0]
+
+    return body
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({}, "gradient at 'w' differs over the axis 'model', but not all"),
+        ({"axis_name": "data"}, "gradient at 'w' differs over the axis 'model'"),
+        ({"axis_name": ("data", "model")}, "parameter at 'w' .*under jax.jit without"),
+    ],
+)
+def test_shards_are_not_for_shard_map(options, message):
+    body, specs = mixed_step(options), P(("data", "model"))
+    with pytest.raises(ValueError, match=message):
+        run_mapped(
+            body, *batches(1), check_vma=True, mesh=mesh_of(4, 2), out_specs=specs
+        )
+
+
+def test_parameters_that_all_differ_under_one_loss_are_shards():
+    def loss_of(p, x, y):
+        return jax.lax.pmean(loss_fn(p, x, y), "data")
+
+    def body(x, y):
+        first, tx = different(), scheduler()
+        loss, grads = jax.value_and_grad(loss_of)(first, x[0], y[0])
+        return tx.update(grads, tx.init(first), first, value=loss)
+
+    with pytest.raises(ValueError, match="under jax.jit without"):
+        run_mapped(body, *batches(1), check_vma=True)
+
+
 def test_an_axis_that_is_not_bound():
     with pytest.raises(ValueError, match=r"'data', but no such axis .*leave axis_name"):
         run_alone(scheduler(axis_name="data"), *batches(1))
