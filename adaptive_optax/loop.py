@@ -23,7 +23,7 @@ from adaptive_optax._arguments import MISSING, Caller
 from adaptive_optax._trees import f32
 from adaptive_optax._types import Limits, Standing
 from adaptive_optax.act import injection, step
-from adaptive_optax.sense import sensor
+from adaptive_optax.sense import replicas, sensor
 from adaptive_optax.sense import stage as sensing
 from adaptive_optax.sense.stage import Seen
 from adaptive_optax.stages import Stages
@@ -42,7 +42,7 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
     def init(params: optax.Params) -> AdaptiveSchedulerState:
         inner_state = parts.inner.init(params)
         averaging, window = parts.averaging.init(params)
-        return AdaptiveSchedulerState(
+        first = AdaptiveSchedulerState(
             learning_rate=f32(parts.base.at(jnp.zeros((), jnp.int32))),
             momentum=f32(parts.momentum.start),
             sigma=f32(parts.sigma.start),
@@ -60,8 +60,10 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
             recovery=parts.supervision.init(params, inner_state),
             averaging=averaging,
             window=window,
+            agreement=parts.agreement.init(),
             inner_state=inner_state,
         )
+        return replicas.typed(parts.axes, first, params)
 
     def update(
         updates: optax.Updates,
@@ -77,9 +79,12 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
             updates, state, params, needed=parts.needs_params
         )
         value, reward = feedback(value, loss, reward, extra_args)
+        like = state.sensor.motion.step_sketch if params is None else params
+        updates, value, reward = replicas.mean(parts.axes, updates, like, value, reward)
         if value is not None:
             extra_args["value"] = value
 
+        state = parts.agreement.update(state, params)
         limits = parts.supervision.limits(state.recovery, state.sensor.signal_count)
         seen, measured = sensing.sense(
             parts.freezing,
@@ -98,7 +103,8 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
         steps, after = _act(
             parts, seen, verdict, rates, state, after, params, extra_args
         )
-        return steps, after._replace(readings=readings(seen.signals))
+        after = after._replace(readings=readings(seen.signals))
+        return steps, replicas.typed(parts.axes, after, like)
 
     return _arguments.transformation(init, update)
 

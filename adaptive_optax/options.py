@@ -162,6 +162,26 @@ def freeze_of(threshold: Any, freeze: Freeze | None) -> Freeze | None:
     return freeze.checked()
 
 
+def axes_of(axis_name: Any, check_replicas: Any) -> tuple[str, ...] | None:
+    """The names in a tuple, or None if nothing is said of axes."""
+    example = 'axis_name="data"'
+    names = (axis_name,) if isinstance(axis_name, str) else axis_name
+    listed = isinstance(names, tuple | list)
+    if names is not None and not (listed and all(isinstance(n, str) for n in names)):
+        raise TypeError(
+            "`axis_name` must be the name of a mapped axis or a tuple of names, got "
+            f"{axis_name!r}; try {example}."
+        )
+    if check_replicas is not None:
+        _checks.whole("check_replicas", check_replicas, 1, example="check_replicas=100")
+        if not names:
+            raise ValueError(
+                f"`check_replicas`={check_replicas} compares the devices of an axis, "
+                f"got axis_name={axis_name!r}; try {example}, inside jax.shard_map."
+            )
+    return None if names is None else tuple(names)
+
+
 def law_of(mode: str | float, law: Law | None) -> Law:
     """The law that ``mode`` names, or the one that is given.
 

@@ -12,6 +12,7 @@ from adaptive_optax.act import stage as acting
 from adaptive_optax.act.base_rate import REACH, BaseRate
 from adaptive_optax.act.controls import LOG, Control
 from adaptive_optax.act.gains import Driven, adapted
+from adaptive_optax.agreement import compared, uncompared
 from adaptive_optax.freeze.criterion import Freeze
 from adaptive_optax.freeze.stage import freezes, never
 from adaptive_optax.law import Law
@@ -48,6 +49,8 @@ def adaptive_scheduler(
     dither_scale: Any = "param_rms",
     seed: int = 0,
     sketch: float | None = None,
+    axis_name: str | tuple[str, ...] | None = None,
+    check_replicas: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Wrap any Optax optimizer so that its training regulates itself.
 
@@ -121,6 +124,11 @@ def adaptive_scheduler(
       sketch: Share of the coordinates kept to measure alignment, heading and the
         average's lag, in (0, 1], 1/64 by default; 1 is exact. At least 1,024 are kept
         in all, so small models are measured exactly.
+      axis_name: For `jax.shard_map` and `jax.pmap`: the axis, or axes, over which loss,
+        reward and gradients are averaged before they are read (`sense.replicas`). ()
+        says that all are reduced, or that each device trains by itself.
+      check_replicas: Compare the devices of ``axis_name`` at every so many steps
+        (`agreement`), >= 1; None never does.
 
     Returns:
       A transformation whose ``update`` takes ``value`` (or ``loss``) and ``reward``,
@@ -186,6 +194,7 @@ def adaptive_scheduler(
     if recovery_dtype is not None:
         options.check_dtype(recovery_dtype, recovery)
     freeze = options.freeze_of(freeze_threshold, freeze)
+    axes = options.axes_of(axis_name, check_replicas)
     adapter, start_momentum = adapted(
         inner,
         base_rate,
@@ -197,7 +206,6 @@ def adaptive_scheduler(
     )
     if not isinstance(seed, jax.Array):
         _checks.whole("seed", seed, example="seed=0")
-
     if rule is None:
         rule = prior(law, adapter.memory if momentum is None else momentum)
     if sigma_rule is None and dithers:
@@ -232,5 +240,7 @@ def adaptive_scheduler(
         inner=adapter,
         needs_params=bool(averages) or recovery or dithers,
         fraction=sketch,
+        axes=axes,
+        agreement=compared(axes, check_replicas) if check_replicas else uncompared(),
     )
     return loop.transformation(parts)

@@ -6,6 +6,7 @@ from adaptive_optax.act import injection
 from adaptive_optax.act import stage as acting
 from adaptive_optax.act.base_rate import BaseRate
 from adaptive_optax.act.gains import Driven
+from adaptive_optax.agreement import Agreement
 from adaptive_optax.freeze.stage import Freezing
 from adaptive_optax.supervise.stage import Supervision
 
@@ -25,3 +26,5 @@ class Stages(NamedTuple):
     inner: injection.Inner
     needs_params: bool
     fraction: float  # of the coordinates that the sketch keeps
+    axes: tuple[str, ...] | None  # over which devices are averaged; None: not said
+    agreement: Agreement

@@ -31,6 +31,7 @@ class AdaptiveSchedulerState(NamedTuple):
     recovery: Any  # `RecoveryState`, or ()
     averaging: Any  # `AverageState`, or ()
     window: Any  # `WindowState`, or ()
+    agreement: Any  # `AgreementState`, or ()
     inner_state: optax.OptState
 
     def __repr__(self) -> str:

@@ -130,6 +130,31 @@ MUTANTS = (
         ("told & limits.room", "told"),
     ),
     *of(
+        "_axes.py",
+        "scale/test_shard_map.py",
+        ("frozenset.intersection(*found)", "frozenset.union(*found)"),
+        ("return name in varying(jax.lax.axis_index(name))", "return True"),
+    ),
+    *of(
+        "sense/replicas.py",
+        "scale/test_shard_map.py",
+        (
+            "return jax.lax.pmean(gradient, over) if over else gradient",
+            "return gradient",
+        ),
+        ("    _refuse_shards(telling, params)\n", ""),
+        ("if jax.lax.axis_size(name) == 1:", "if True:"),
+        ("if fed and not any(", "if False and not any("),
+    ),
+    *of(
+        "agreement.py",
+        "scale/test_agreement.py",
+        ("jax.lax.axis_index(names) == 0", "jax.lax.axis_index(names) == 5"),
+        ("odd = 2 *", "odd = 0 *"),
+        ("% every == 0", "% every == 1"),
+        ("[_checksum(scalars), _checksum(params)]", "[_checksum(scalars)]"),
+    ),
+    *of(
         "sense/series.py",
         "sense/test_sensor.py",
         ("age = jnp.maximum(n - 1, 0.0)", "age = n"),
@@ -188,7 +213,8 @@ MUTANTS = (
         "act/average.py",
         "act/test_average.py",
         ("jnp.where(count == 0, leaf, moved)", "moved"),
-        ("jnp.where(count > 0, mean.astype(dtype), leaf)", "mean.astype(dtype)"),
+        ("jnp.where(known, mean.astype(dtype), leaf)", "mean.astype(dtype)"),
+        ("jnp.isfinite(leaf) | ~jnp.isfinite(mean), moved", "True, moved"),
     ),
     *of(
         "act/controls.py",
@@ -530,7 +556,7 @@ MUTANTS = (
         "sense/stage.py",
         "loop",
         ("return ~(self.nonfinite | self.far)", "return ~self.far"),
-        ("    grads = _zero_unless(norms.finite, updates)\n", "    grads = updates\n"),
+        ("grads=_zero_unless(norms.finite, updates),", "grads=updates,"),
     ),
     *of(
         "options.py",

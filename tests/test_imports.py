@@ -10,11 +10,13 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "adaptive_optax"
 # The floors of the house, from the ground up: a room may import from below its own.
 FLOORS = [
-    {"_versions", "_types", "_checks", "_trees", "law"},
+    {"_versions", "_types", "_checks", "_trees", "_axes", "law"},
     {"_arguments"},
     {"sense", "rules", "freeze"},
     {"supervise", "act"},
-    {"state", "options", "stages"},
+    {"state", "options"},
+    {"agreement"},
+    {"stages"},
     {"loop"},
     {"scheduler"},
     {"optimizers"},

@@ -9,7 +9,6 @@ second step is absorbed: a run of 80 has no more than its last dozen to average,
 under much noise every tenth is worse in a long run too (docs/law.md).
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -60,8 +59,9 @@ def absorb(
     Args:
       state: From `init_average` or the step before.
       params: θ_t.
-      healthy: bool[], False absorbs nothing at this step. Neither do parameters that
-        are not finite; due parameters then wait for the next good step.
+      healthy: bool[], False absorbs nothing at this step; due parameters then wait for
+        the next good one. An entry that is not finite is left out by itself: to decide
+        for the whole tree would take a pass over it, and a collective on a mesh.
       reset: bool[], forget everything first; with ``healthy``, restart from ``params``.
       power: p ≥ 0.
       every: Steps between two absorptions, at least 1.
@@ -74,31 +74,22 @@ def absorb(
     wait = jnp.where(restart, 0, state.average_wait)
     due = jnp.asarray(healthy, bool) & (wait == 0)
 
-    def take() -> tuple[optax.Params, jax.Array]:
-        finite = _all_sound(state.average, params, first=count == 0)
+    def take() -> optax.Params:
         weight = polynomial_weight(power, count + 1)
 
         def one(mean: jax.Array, leaf: jax.Array) -> jax.Array:
             leaf = leaf.astype(mean.dtype)
             moved = _trees.toward(mean, leaf, weight.astype(mean.dtype))
+            moved = jnp.where(jnp.isfinite(leaf) | ~jnp.isfinite(mean), moved, mean)
             # The first replaces the old average, which may not be finite.
-            return jnp.where(finite, jnp.where(count == 0, leaf, moved), mean)
+            return jnp.where(count == 0, leaf, moved)
 
-        return jax.tree.map(one, state.average, params), finite
+        return jax.tree.map(one, state.average, params)
 
-    def leave() -> tuple[optax.Params, jax.Array]:
-        # In `jax.shard_map` the flag varies over the devices as the parameters do.
-        taken = [
-            jnp.zeros_like(leaf, shape=(), dtype=bool)
-            for leaf in jax.tree.leaves(params)
-        ]
-        return state.average, functools.reduce(jnp.logical_or, taken, due & False)
-
-    average, taken = jax.lax.cond(due, take, leave)
     return AverageState(
-        average=average,
-        average_count=jnp.where(taken, _trees.next_count(count), count),
-        average_wait=jnp.where(taken, every - 1, jnp.maximum(wait - 1, 0)),
+        average=jax.lax.cond(due, take, lambda: state.average),
+        average_count=jnp.where(due, _trees.next_count(count), count),
+        average_wait=jnp.where(due, every - 1, jnp.maximum(wait - 1, 0)),
     )
 
 
@@ -106,8 +97,9 @@ def eval_params(state: Any, params: optax.Params) -> optax.Params:
     """The averaged parameters, to evaluate or to ship.
 
     They are up to ``every`` steps old: the mean of what was absorbed, without today's
-    parameters. Before anything is absorbed, and for leaves that the average does not
-    cover (`optax.masked`, `optax.partition`, integer leaves), ``params`` come back.
+    parameters. Before anything is absorbed, for leaves that the average does not cover
+    (`optax.masked`, `optax.partition`, integer leaves), and for entries that were never
+    finite, ``params`` come back.
     Where several averages cover a leaf, the last one in the state is taken.
 
     Args:
@@ -150,7 +142,8 @@ def eval_params(state: Any, params: optax.Params) -> optax.Params:
                 )
             dtype = jnp.result_type(leaf)
             if jnp.issubdtype(dtype, jnp.inexact):
-                result[path] = jnp.where(count > 0, mean.astype(dtype), leaf)
+                known = (count > 0) & jnp.isfinite(mean)
+                result[path] = jnp.where(known, mean.astype(dtype), leaf)
     return structure.unflatten(result.values())
 
 
@@ -163,8 +156,8 @@ def average_params(
         \bar\theta_{t+1} = \bar\theta_t
         + \frac{p + 1}{t + p + 1}(\theta_t - \bar\theta_t)
 
-    at every ``every``-th step, t counting the parameters absorbed. Parameters that are
-    not finite are left out.
+    at every ``every``-th step, t counting the parameters absorbed. Entries that are not
+    finite are left out.
 
     Args:
       power: p ≥ 0; larger forgets faster.
@@ -205,14 +198,3 @@ def average_params(
 def _fits(state: Any, params: Any) -> bool:
     average = getattr(state, "average", None)
     return jax.tree.structure(params) == jax.tree.structure(average)
-
-
-def _all_sound(average: Any, params: Any, *, first: jax.Array) -> jax.Array:
-    """Whether every parameter is finite, or infinite as from the first on (a mask)."""
-
-    def one(mean: jax.Array, leaf: jax.Array) -> jax.Array:
-        same = (leaf.astype(mean.dtype) == mean) | (first & jnp.isinf(leaf))
-        return jnp.all(jnp.isfinite(leaf) | same)
-
-    flags = jax.tree.leaves(jax.tree.map(one, average, params))
-    return jnp.all(jnp.stack(flags)) if flags else jnp.ones([], bool)

@@ -29,11 +29,13 @@ def take(
     """
     fits = _finite_after(params, steps)
     looked_at = sketch.take(fits, sketch.fraction_of(fits, fraction), bool)
-    spoilt = [jnp.any(~leaf) for leaf in jax.tree.leaves(looked_at)]
+    # A sum: it is of the same kind as the other reductions after a step, and on a mesh
+    # one collective carries them all.
+    spoilt = [jnp.sum(~leaf, dtype=jnp.float32) for leaf in jax.tree.leaves(looked_at)]
     steps = jax.tree.map(
         lambda u, ok: jnp.where(taken & ok, u, jnp.zeros_like(u)), steps, fits
     )
-    return steps, taken & sum(spoilt, False)
+    return steps, taken & (sum(spoilt, jnp.float32(0)) > 0)
 
 
 def _finite_after(params: Any, steps: Any) -> Any:

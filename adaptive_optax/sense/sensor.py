@@ -75,7 +75,7 @@ def measure(
 
     Args:
       state: The sensor.
-      grads: Gradients, finite (a non-finite one arrives here as zeros).
+      grads: Gradients, finite or not.
       norms: Their `gradient_norms`, with ``finite`` False where they were not finite.
       value: Scalar loss of any dtype, or None.
       reward: Scalar reward, higher is better, or None.

@@ -18,7 +18,7 @@ class Seen(NamedTuple):
     far: jax.Array  # bool[] the batch is far outside the limits: it is not learnt from
     new_objective: jax.Array  # bool[] the first reward came
     grads: Any  # finite; zero if the step is not taken
-    live_grads: Any  # the same without frozen leaves
+    live_grads: Any  # as they came, finite or not, without frozen leaves
     objective: jax.Array  # f32[] as it came; NaN: it did not
     norm: jax.Array  # f32[] of the gradient
     leaf_norms: jax.Array  # f32[n]
@@ -59,9 +59,9 @@ def sense(
     """
     stacked, ignored = freezing.entries(updates, freeze_state)
     norms = sensing.gradient_norms(updates, stacked, ignored)
-    # A gradient that is not finite goes no further than its norm.
-    grads = _zero_unless(norms.finite, updates)
-    live = freezing.live(grads, freeze_state)
+    # Not yet zeroed where they are not finite: sums over the sketch that waited for the
+    # norm would be one more collective on a mesh. Such sums are not looked at.
+    live = freezing.live(updates, freeze_state)
     signals, batch, after = sensing.measure(
         sensor,
         live,
@@ -79,7 +79,8 @@ def sense(
         objective=batch.objective,
         norm=jnp.sqrt(norms.square),
         new_objective=sensing.first_reward(after, sensor),
-        grads=grads,
+        # A gradient that is not finite goes no further.
+        grads=_zero_unless(norms.finite, updates),
         live_grads=live,
         leaf_norms=norms.leaf_norms,
     ), after

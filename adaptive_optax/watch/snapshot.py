@@ -14,6 +14,7 @@ from adaptive_optax import _trees
 from adaptive_optax.act.average import AverageState
 from adaptive_optax.act.dither import DitherState
 from adaptive_optax.act.scale_by_rule import ScaleByRuleState
+from adaptive_optax.agreement import AgreementState
 from adaptive_optax.freeze.criterion import FreezeState
 from adaptive_optax.rules.blend import BlendState
 from adaptive_optax.sense.sensor import FED
@@ -52,6 +53,7 @@ def snapshot(state: Any) -> dict[str, jax.Array]:
       made non-finite entries from a finite gradient (as far as the sketch shows it);
     - ``restores``, ``strikes``, ``audit_left``, ``audit_failures``, ``skipped``: see
       `supervise`;
+    - ``replica_mismatches``: checks at which replicas differed (``check_replicas``);
     - ``average_count``: parameters that the evaluation average reaches back to;
     - ``dither_count``: steps of `add_dither` by itself.
 
@@ -116,7 +118,7 @@ def _fields(node: Any) -> dict[str, Any]:
             ("sigma_", node.sigma_rule),
         ):
             fields |= _weights(rule, prefix)
-        for part in (node.recovery, node.averaging):
+        for part in (node.recovery, node.averaging, node.agreement):
             fields |= _fields(part)
         return fields
     if isinstance(node, ScaleByRuleState):
@@ -131,6 +133,8 @@ def _fields(node: Any) -> dict[str, Any]:
         return {"average_count": node.average_count}
     if isinstance(node, RecoveryState):
         return {"remembered": node.remembered}
+    if isinstance(node, AgreementState):
+        return node._asdict()
     if isinstance(node, DitherState):
         return {"dither_count": node.dither_count}
     return {}

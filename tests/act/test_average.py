@@ -13,9 +13,12 @@ from adaptive_optax.act.average import absorb, average_params, eval_params, init
 def twin(values, power=8.0, every=10):
     mean, t, wait = np.nan, 0, 0
     for theta in values:
-        if wait == 0 and np.isfinite(theta):
+        if wait == 0:
             weight = (power + 1) / (t + power + 1)
-            mean = theta if t == 0 else mean + weight * (theta - mean)
+            if not np.isfinite(mean):
+                mean = theta
+            elif np.isfinite(theta):
+                mean = mean + weight * (theta - mean)
             t, wait = t + 1, every
         wait = max(wait - 1, 0)
     return mean, t
@@ -62,19 +65,22 @@ def test_reset_restarts_from_the_parameters():
     assert again.average_wait == 1
     # Nothing of the old average survives, healthy or not.
     empty = absorb(state, jnp.float32(jnp.nan), reset=jnp.asarray(True))
-    assert empty.average_count == 0
     assert eval_params(empty, jnp.float32(7.0)) == 7.0
     far = absorb(state, jnp.float32(1e30), reset=jnp.asarray(True))
     back = absorb(far, jnp.float32(1.5), reset=jnp.asarray(True))
     assert back.average == 1.5  # 1e30 + (1.5 - 1e30) would be 0
 
 
-def test_one_bad_leaf_keeps_the_whole_tree_out():
-    state = init_average({"a": jnp.zeros(2), "b": jnp.zeros(2)})
-    bad = {"a": jnp.ones(2), "b": jnp.asarray([1.0, jnp.nan])}
-    state = absorb(state, bad)
-    assert state.average_count == 0
-    np.testing.assert_array_equal(state.average["a"], 0.0)
+def test_an_entry_that_is_not_finite_is_left_out_by_itself():
+    # It kept the whole tree out: one bad entry, and nothing was ever averaged again.
+    state, bad = init_average(jnp.zeros(3)), jnp.nan
+    for values in ([1.0, bad, -jnp.inf], [3.0, bad, -jnp.inf], [bad, 4.0, -jnp.inf]):
+        state = absorb(state, jnp.asarray(values), power=0.0, every=1)
+        shown = eval_params(state, jnp.asarray([9.0, 9.0, -jnp.inf]))
+    np.testing.assert_array_equal(state.average, [2.0, 4.0, -jnp.inf])
+    np.testing.assert_array_equal(shown, [2.0, 4.0, -jnp.inf])
+    first = absorb(init_average(jnp.zeros(2)), jnp.asarray([1.0, bad]))
+    np.testing.assert_array_equal(eval_params(first, jnp.full(2, 9.0)), [1.0, 9.0])
 
 
 def test_only_the_condition_touches_the_tree():
