@@ -24,6 +24,8 @@ from adaptive_optax.optimizers import (
     restore_on_divergence,
 )
 from adaptive_optax.rules.blend import blend
+from adaptive_optax.scale.memory import state_bytes
+from adaptive_optax.scale.shardings import state_shardings
 from adaptive_optax.scheduler import adaptive_scheduler
 from adaptive_optax.state import AdaptiveSchedulerState
 from adaptive_optax.watch.history import History
@@ -65,4 +67,6 @@ __all__ = [
     "scale_by_rule",
     "skip_mask",
     "snapshot",
+    "state_bytes",
+    "state_shardings",
 ]
