@@ -28,6 +28,7 @@ from adaptive_optax.scale.memory import state_bytes
 from adaptive_optax.scale.shardings import state_shardings
 from adaptive_optax.scheduler import adaptive_scheduler
 from adaptive_optax.state import AdaptiveSchedulerState
+from adaptive_optax.supervise.recovery import Recovery
 from adaptive_optax.watch.history import History
 from adaptive_optax.watch.plot import plot_history
 from adaptive_optax.watch.snapshot import snapshot
@@ -40,6 +41,7 @@ __all__ = [
     "History",
     "Law",
     "NoFeedbackWarning",
+    "Recovery",
     "Rule",
     "Signals",
     "StagedStep",

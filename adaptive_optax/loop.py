@@ -201,7 +201,9 @@ def _act(
 ) -> tuple[Any, AdaptiveSchedulerState]:
     """Filter the gradient, go back if needed, add dither, and record the step."""
     supervision, freezing = parts.supervision, parts.freezing
-    inner_state = supervision.inner(before.recovery, state.recovery, state.inner_state)
+    inner_state = supervision.inner(
+        before.recovery, state.recovery, params, state.inner_state
+    )
     mask, frozen_fraction, frozen = freezing.update(
         seen.leaf_norms, seen.grads, state.freezing
     )

@@ -10,6 +10,7 @@ from adaptive_optax._types import Limits, Standing
 from adaptive_optax.law import Law
 from adaptive_optax.sense.stage import Seen
 from adaptive_optax.supervise import rollback, supervisor
+from adaptive_optax.supervise.recovery import Recovery
 from adaptive_optax.supervise.supervisor import SOUND, Verdict
 
 
@@ -37,12 +38,16 @@ class Supervision(NamedTuple):
     limits: Callable[..., Limits]  # (state, count) -> what a batch must keep
     update: Callable[..., tuple[Verdict, Standing, Any]]
     share: Callable[[Any], Any]  # state -> share of the rate that the step takes
-    inner: Callable[..., Any]  # (before, after, inner_state) -> the one to go on from
+    # (before, after, params, inner_state) -> the one to go on from
+    inner: Callable[..., Any]
     finish: Callable[..., Any]  # (before, after, verdict, params, steps) -> steps
 
 
 def init_recovery(
-    params: Any, inner_state: Any, law: Law, *, dtype: Any = None
+    params: Any,
+    inner_state: Any,
+    law: Law,
+    config: Recovery = Recovery(),  # noqa: B008
 ) -> RecoveryState:
     """The state before the first step.
 
@@ -50,10 +55,10 @@ def init_recovery(
       params: Parameters, or their `jax.ShapeDtypeStruct`s.
       inner_state: The inner optimizer's first state.
       law: Says which parts there are.
-      dtype: Of the copies of floating-point arrays; None copies them as they are.
+      config: What is copied, and where to.
     """
     return RecoveryState(
-        copy=rollback.init_copy(params, inner_state, dtype),
+        copy=rollback.init_copy(params, inner_state, config),
         remembered=jax.jit(lambda: _trees.pack(supervisor.init_judges(law)))(),
     )
 
@@ -70,17 +75,20 @@ def unsupervised() -> Supervision:
         limits=lambda state, count: Limits(),
         update=update,
         share=lambda state: 1.0,
-        inner=lambda before, after, inner_state: inner_state,
+        inner=lambda before, after, params, inner_state: inner_state,
         finish=lambda before, after, verdict, params, steps: steps,
     )
 
 
-def supervised(law: Law, dtype: Any) -> Supervision:
+def supervised(
+    law: Law, config: Recovery, init_inner: Callable[[Any], Any]
+) -> Supervision:
     """The audit, the trial, the budget and the copy that a restore goes back to.
 
     Args:
       law: The numbers, and which parts there are.
-      dtype: Of the copy, or None.
+      config: What is copied, and where to.
+      init_inner: The inner optimizer's ``init``, for a copy without its state.
     """
 
     def update(
@@ -113,7 +121,7 @@ def supervised(law: Law, dtype: Any) -> Supervision:
                 log_scale,
                 law,
             )
-            copy = rollback.keep_copy(copy, verdict.keep, params, inner_state)
+            copy = rollback.keep_copy(copy, verdict.keep, params, inner_state, config)
         known = supervisor.standing(
             judges, law, verdict.restore | verdict.repeat | verdict.forget
         )
@@ -121,17 +129,21 @@ def supervised(law: Law, dtype: Any) -> Supervision:
 
     def finish(before, after, verdict, params, steps):
         going = verdict.restore | (before.judges.trial.restoring > 0)
-        return rollback.go_back(after.copy, going, params, steps)
+        return rollback.go_back(after.copy, going, params, steps, config)
 
     return Supervision(
         init=lambda params, inner_state: init_recovery(
-            params, inner_state, law, dtype=dtype
+            params, inner_state, law, config
         ),
         limits=lambda state, count: supervisor.limits(state.judges, law, count),
         update=update,
         share=lambda state: supervisor.warm_up(state.judges, law),
-        inner=lambda before, after, inner_state: rollback.good_inner(
-            after.copy, before.judges.trial.restoring, inner_state
+        inner=lambda before, after, params, inner_state: rollback.good_inner(
+            after.copy,
+            before.judges.trial.restoring,
+            inner_state,
+            config,
+            fresh=lambda: init_inner(params),
         ),
         finish=finish,
     )
