@@ -27,8 +27,11 @@ class Recovery(NamedTuple):
         optimizer counts by itself (a schedule built into it) starts again.
       memory: ``"device"``, or ``"pinned_host"``: the host's memory, by JAX's memory
         kinds. Arrays move only in the steps that keep a copy, some one in twenty, and
-        in the two steps of a restore. Under `jax.vmap` they cannot: there a condition
-        takes both sides.
+        in the two steps of a restore. `jax.vmap` refuses it, because there a condition
+        takes both sides. A jitted step that donates must return what it donates in the
+        same order, ``params, state``, or have ``out_shardings`` for all it returns, on
+        a mesh (`state_shardings`): JAX otherwise pairs them by shape alone, and XLA
+        ends the process where host meets device.
 
     Example:
       >>> import jax.numpy as jnp

@@ -76,6 +76,39 @@ def test_a_copy_on_the_host_goes_through_scan_and_a_mesh():
     chex.assert_trees_all_close(*map(on_device, (alone, spread)), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("placed", [False, True])
+def test_a_step_that_donates_keeps_the_copy_on_the_host(placed):
+    tx, _ = one(HOST)
+    params = jax.tree.map(jnp.copy, PARAMS)
+    give, out = (0, 1), None
+
+    def step(params, state):
+        updates, state = tx.update(params, state, params, value=1.0)
+        return (updates if placed else optax.apply_updates(params, updates)), state
+
+    if placed:  # by its shardings: any order, and the state alone
+        mesh = jax.make_mesh((1,), ("x",), axis_types=(AxisType.Auto,))
+        params = jax.device_put(params, NamedSharding(mesh, P()))
+        places = ao.state_shardings(tx, params)
+        give, out = (1,), (NamedSharding(mesh, P()), places)
+        state = jax.jit(tx.init, out_shardings=places)(params)
+    else:
+        state = tx.init(params)
+    run = jax.jit(step, donate_argnums=give, out_shardings=out)
+    for _ in range(3):
+        after, state = run(params, state)
+        params = params if placed else after
+    assert kinds(state.recovery.copy) == {"pinned_host"}
+
+
+def test_a_copy_on_the_host_is_refused_under_vmap():
+    # JAX's own words: a condition would become a select over both memories.
+    tx, _ = one(HOST)
+    params = jax.tree.map(lambda p: jnp.stack([p, p]), PARAMS)
+    with pytest.raises(ValueError, match="memory"):
+        jax.vmap(lambda p: tx.update(p, tx.init(p), p, value=1.0))(params)
+
+
 def test_a_copy_that_was_read_back_to_the_device_goes_to_the_host_again():
     tx, step = one(HOST)
     params, state = feed(calm(3), step=step, tx=tx)
