@@ -30,6 +30,15 @@ def to_host(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jax.device_put(leaf, _Space.Host), tree)
 
 
+def from_host(tree: Any) -> Any:
+    """The same arrays, those in host memory moved to the device."""
+
+    def one(leaf: Any) -> Any:
+        return to_device(leaf) if on_host(jax.typeof(leaf)) else leaf
+
+    return jax.tree.map(one, tree)
+
+
 def to_device(tree: Any) -> Any:
     """The arrays of a tree in device memory."""
     return jax.tree.map(lambda leaf: jax.device_put(leaf, _Space.Device), tree)

@@ -12,6 +12,7 @@ One step follows the theory::
 Each line is a stage in a package of its own. A stage that is off has () for its state.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -27,7 +28,13 @@ from adaptive_optax.sense import sensor
 from adaptive_optax.sense import stage as sensing
 from adaptive_optax.sense.stage import Seen
 from adaptive_optax.stages import Stages
-from adaptive_optax.state import READINGS, AdaptiveSchedulerState, readings
+from adaptive_optax.state import (
+    READINGS,
+    STATE_VERSION,
+    AdaptiveSchedulerState,
+    check_options,
+    readings,
+)
 from adaptive_optax.supervise.supervisor import Verdict
 
 CALLER = Caller(
@@ -38,6 +45,7 @@ CALLER = Caller(
 def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
     """The loop of these stages."""
     feedback = CALLER.feedback()
+    structures = functools.cache(parts.structures)
 
     def init(params: optax.Params) -> AdaptiveSchedulerState:
         inner_state = parts.inner.init(params)
@@ -61,6 +69,7 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
             averaging=averaging,
             window=window,
             inner_state=inner_state,
+            state_version=jnp.asarray(STATE_VERSION, jnp.int32),
         )
 
     def update(
@@ -76,6 +85,7 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
         updates, params = CALLER.trees(
             updates, state, params, needed=parts.needs_params
         )
+        check_options(state, parts.kept, structures())
         value, reward = feedback(value, loss, reward, extra_args)
         if value is not None:
             extra_args["value"] = value

@@ -17,7 +17,7 @@ from adaptive_optax.freeze.stage import freezes, never
 from adaptive_optax.law import Law
 from adaptive_optax.rules.search import prior
 from adaptive_optax.rules.success import success
-from adaptive_optax.stages import Stages
+from adaptive_optax.stages import Stages, kept
 from adaptive_optax.supervise.recovery import Recovery
 from adaptive_optax.supervise.stage import supervised, unsupervised
 
@@ -229,6 +229,7 @@ def adaptive_scheduler(
         dither=(acting.dithered(seed, dither_scale) if dithers else acting.undithered),
         inner=adapter,
         needs_params=bool(averages) or bool(copies) or dithers,
+        kept=kept(averages, copies, freeze),
         fraction=sketch,
     )
     return loop.transformation(parts)

@@ -31,6 +31,22 @@ def init_copy(
     return _memory.to_host(copy) if config.on_host else copy
 
 
+def check_copy(state: CopyState, inner_state: Any, config: Recovery) -> None:
+    """Require a copy that was made under the same setting of ``inner``.
+
+    Raises:
+      ValueError: If it was not.
+    """
+    held = len(jax.tree.leaves(state.good_inner))
+    if held != (len(jax.tree.leaves(inner_state)) if config.inner else 0):
+        raise ValueError(
+            f"the state was made with recovery.inner={not config.inner}, this "
+            f"transformation with {config.inner}; build it with "
+            f"recovery=ao.Recovery(inner={not config.inner}), or begin with "
+            "tx.init(params)."
+        )
+
+
 def keep_copy(
     state: CopyState,
     keep: jax.Array,

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from adaptive_optax import _trees
 from adaptive_optax._types import Limits, Standing
 from adaptive_optax.law import Law
 from adaptive_optax.sense.stage import Seen
-from adaptive_optax.supervise import rollback, supervisor
+from adaptive_optax.supervise import lost, rollback, supervisor
 from adaptive_optax.supervise.recovery import Recovery
 from adaptive_optax.supervise.supervisor import SOUND, Verdict
 
@@ -19,6 +20,8 @@ class RecoveryState(NamedTuple):
 
     copy: rollback.CopyState
     remembered: jax.Array  # f32[rows, 8], see `supervisor.Judges`
+    lost_entries: jax.Array  # i32[leaves] finite no more, as far as was seen
+    constant_nonfinite: jax.Array  # i32[leaves] not finite from the start
 
     @property
     def judges(self) -> supervisor.Judges:
@@ -57,9 +60,12 @@ def init_recovery(
       law: Says which parts there are.
       config: What is copied, and where to.
     """
+    constant = lost.nonfinite(params)
     return RecoveryState(
         copy=rollback.init_copy(params, inner_state, config),
         remembered=jax.jit(lambda: _trees.pack(supervisor.init_judges(law)))(),
+        lost_entries=jnp.zeros_like(constant),
+        constant_nonfinite=constant,
     )
 
 
@@ -110,7 +116,8 @@ def supervised(
           params: The parameters.
           inner_state: The inner optimizer's state.
         """
-        judges, copy = state.judges, state.copy
+        judges, copy, gone = state.judges, state.copy, state.lost_entries
+        rollback.check_copy(copy, inner_state, config)
         if not seen.has_feedback:
             verdict, after = supervisor.proceed(judges, law, nonfinite=seen.nonfinite)
         else:
@@ -121,11 +128,18 @@ def supervised(
                 log_scale,
                 law,
             )
+            look = verdict.keep | verdict.restore | jnp.any(gone > 0)
+            gone = lost.entries(params, state.constant_nonfinite, look)
+            verdict, after = supervisor.stay(verdict, after, judges, jnp.any(gone > 0))
             copy = rollback.keep_copy(copy, verdict.keep, params, inner_state, config)
         known = supervisor.standing(
             judges, law, verdict.restore | verdict.repeat | verdict.forget
         )
-        return verdict, known, RecoveryState(copy, _trees.pack(after))
+        return (
+            verdict,
+            known,
+            state._replace(copy=copy, remembered=_trees.pack(after), lost_entries=gone),
+        )
 
     def finish(before, after, verdict, params, steps):
         going = verdict.restore | (before.judges.trial.restoring > 0)
