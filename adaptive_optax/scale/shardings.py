@@ -74,11 +74,11 @@ def abstract_state(tx: Any, params: Any) -> tuple[Any, Any]:
 
 def _checked(params: Any, shardings: Any, structure: Any) -> list[Sharding]:
     """One sharding for each parameter, in tree order."""
-    count = structure.num_leaves
+    given: list[Any]
     if shardings is None:
         given = [getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(params)]
     elif isinstance(shardings, Sharding):
-        given = [shardings] * count
+        given = [shardings] * structure.num_leaves
     else:
         given, theirs = jax.tree.flatten(
             shardings, is_leaf=lambda node: isinstance(node, PartitionSpec)
