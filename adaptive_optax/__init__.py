@@ -24,8 +24,13 @@ from adaptive_optax.optimizers import (
     restore_on_divergence,
 )
 from adaptive_optax.rules.blend import blend
+from adaptive_optax.scale.checkpoint import load_state, state_arrays
+from adaptive_optax.scale.memory import state_bytes
+from adaptive_optax.scale.shardings import state_shardings
 from adaptive_optax.scheduler import adaptive_scheduler
 from adaptive_optax.state import AdaptiveSchedulerState
+from adaptive_optax.supervise.recovery import Recovery
+from adaptive_optax.supervise.repair import LostParametersWarning, repair
 from adaptive_optax.watch.history import History
 from adaptive_optax.watch.plot import plot_history
 from adaptive_optax.watch.snapshot import snapshot
@@ -37,7 +42,9 @@ __all__ = [
     "Freeze",
     "History",
     "Law",
+    "LostParametersWarning",
     "NoFeedbackWarning",
+    "Recovery",
     "Rule",
     "Signals",
     "StagedStep",
@@ -57,12 +64,17 @@ __all__ = [
     "frozen_value_and_grad",
     "hold_frozen",
     "law",
+    "load_state",
     "online_adagrad",
     "online_sgd",
     "plot_history",
+    "repair",
     "restore_on_divergence",
     "rules",
     "scale_by_rule",
     "skip_mask",
     "snapshot",
+    "state_arrays",
+    "state_bytes",
+    "state_shardings",
 ]

@@ -12,6 +12,7 @@ One step follows the theory::
 Each line is a stage in a package of its own. A stage that is off has () for its state.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -27,7 +28,13 @@ from adaptive_optax.sense import replicas, sensor
 from adaptive_optax.sense import stage as sensing
 from adaptive_optax.sense.stage import Seen
 from adaptive_optax.stages import Stages
-from adaptive_optax.state import READINGS, AdaptiveSchedulerState, readings
+from adaptive_optax.state import (
+    READINGS,
+    STATE_VERSION,
+    AdaptiveSchedulerState,
+    check_options,
+    readings,
+)
 from adaptive_optax.supervise.supervisor import Verdict
 
 CALLER = Caller(
@@ -38,6 +45,7 @@ CALLER = Caller(
 def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
     """The loop of these stages."""
     feedback = CALLER.feedback()
+    structures = functools.cache(parts.structures)
 
     def init(params: optax.Params) -> AdaptiveSchedulerState:
         inner_state = parts.inner.init(params)
@@ -62,6 +70,7 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
             window=window,
             agreement=parts.agreement.init(),
             inner_state=inner_state,
+            state_version=jnp.asarray(STATE_VERSION, jnp.int32),
         )
         return replicas.typed(parts.axes, first, params)
 
@@ -78,6 +87,7 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
         updates, params = CALLER.trees(
             updates, state, params, needed=parts.needs_params
         )
+        check_options(state, parts.kept, structures())
         value, reward = feedback(value, loss, reward, extra_args)
         like = state.sensor.motion.step_sketch if params is None else params
         updates, value, reward = replicas.mean(parts.axes, updates, like, value, reward)
@@ -207,7 +217,9 @@ def _act(
 ) -> tuple[Any, AdaptiveSchedulerState]:
     """Filter the gradient, go back if needed, add dither, and record the step."""
     supervision, freezing = parts.supervision, parts.freezing
-    inner_state = supervision.inner(before.recovery, state.recovery, state.inner_state)
+    inner_state = supervision.inner(
+        before.recovery, state.recovery, params, state.inner_state
+    )
     mask, frozen_fraction, frozen = freezing.update(
         seen.leaf_norms, seen.grads, state.freezing
     )

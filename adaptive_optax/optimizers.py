@@ -221,7 +221,8 @@ def restore_on_divergence(
     Args:
       inner: A built transformation, or a factory with ``learning_rate=`` among the
         options.
-      **options: Of `adaptive_scheduler`, but ``mode``, ``law`` and ``recovery``.
+      **options: Of `adaptive_scheduler`, but ``mode`` and ``law``; ``recovery`` is True
+        or a `Recovery`.
 
     Returns:
       A transformation; feed it with ``update(grads, state, params, value=loss)``.
@@ -233,5 +234,5 @@ def restore_on_divergence(
     Example:
       >>> tx = restore_on_divergence(optax.adam(1e-3))
     """
-    fixed = {"mode": "safe", "recovery": True}
+    fixed = {"mode": "safe", "recovery": options.get("recovery") or True}
     return adaptive_scheduler(inner, **{"average": False, **options, **fixed})

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adaptive_optax import _checks, _trees
 from adaptive_optax._types import Rule, Schedule
@@ -12,6 +13,7 @@ from adaptive_optax.act import dither, injection
 from adaptive_optax.act.controls import HORIZON, LINEAR
 from adaptive_optax.freeze.criterion import Freeze
 from adaptive_optax.law import LAWS, Law
+from adaptive_optax.supervise.recovery import Recovery
 
 SCHEDULED = "learning_rate=optax.warmup_constant_schedule(0.0, 3e-4, 1000)"
 
@@ -130,18 +132,18 @@ def check_horizon(
         )
 
 
-def check_dtype(dtype: Any, recovery: bool) -> None:
-    """Check that there is a copy to have this dtype, and that it is a floating one."""
-    if not recovery:
-        raise ValueError(
-            f"`recovery_dtype`={dtype!r} is of a copy that recovery=False does not "
-            "keep; leave one of them out."
+def recovery_of(recovery: Any, law: Law) -> Recovery | None:
+    """The checked settings of the copy, or None if there is nothing to go back for."""
+    if isinstance(recovery, Recovery):
+        recovery.checked()
+    elif not isinstance(recovery, bool | np.bool_):
+        raise TypeError(
+            f"`recovery` must be True, False or a Recovery, got {recovery!r}; try "
+            "recovery=ao.Recovery(dtype=jnp.bfloat16)."
         )
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise ValueError(
-            f"`recovery_dtype` must be a floating-point dtype, got {dtype!r}; try "
-            "recovery_dtype=jnp.bfloat16."
-        )
+    if not recovery or not any((law.audit, law.skip, law.trial)):
+        return None
+    return recovery if isinstance(recovery, Recovery) else Recovery()
 
 
 def freeze_of(threshold: Any, freeze: Freeze | None) -> Freeze | None:

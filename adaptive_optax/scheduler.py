@@ -18,7 +18,8 @@ from adaptive_optax.freeze.stage import freezes, never
 from adaptive_optax.law import Law
 from adaptive_optax.rules.search import prior
 from adaptive_optax.rules.success import success
-from adaptive_optax.stages import Stages
+from adaptive_optax.stages import Stages, kept
+from adaptive_optax.supervise.recovery import Recovery
 from adaptive_optax.supervise.stage import supervised, unsupervised
 
 
@@ -42,8 +43,7 @@ def adaptive_scheduler(
     momentum_arg: str | None = None,
     total_steps: int | None = None,
     average: bool = True,
-    recovery: bool = True,
-    recovery_dtype: Any = None,
+    recovery: bool | Recovery = True,
     freeze_threshold: float | None = None,
     freeze: Freeze | None = None,
     dither_scale: Any = "param_rms",
@@ -110,9 +110,8 @@ def adaptive_scheduler(
       average: Keep the polynomial average for `eval_params` (one copy of the
         parameters, float32 at least).
       recovery: Watch for divergence and go back to a last good copy (one copy of the
-        parameters and of the inner state).
-      recovery_dtype: Floating-point dtype of that copy, such as ``jnp.bfloat16`` for
-        half its memory; by default it is kept as it is, and a restore is exact.
+        parameters and of the inner state). A `Recovery` makes the copy smaller or keeps
+        it in host memory.
       freeze_threshold: L2 gradient norm of a leaf below which it freezes, >= 0; None
         never freezes. See `freeze_by_grad_norm`. The time of the optimizer falls with
         the frozen share; `frozen_value_and_grad` saves that of the backward pass.
@@ -135,12 +134,12 @@ def adaptive_scheduler(
       scalars below 1e37 in size, and passes all extra arguments on to the inner
       optimizer. Updates have the gradients' dtypes; every controller scalar is float32.
 
-      A step whose gradient is not finite, or (with ``recovery=True``) whose loss is far
+      A step whose gradient is not finite, or (with ``recovery``) whose loss is far
       outside the run's noise, is counted and not taken: the update is zero, the gains
       and the inner optimizer's state hold. See `supervise.skip` and `supervise.trial`.
       A loss or reward that is not finite beside a finite gradient is no reading: the
       step is taken, and nothing is judged. Entries of the inner optimizer's own step
-      that are not finite are 0. With ``recovery=True`` differentiate through it in
+      that are not finite are 0. With ``recovery`` differentiate through it in
       forward mode only where no divergence is expected.
 
     Raises:
@@ -165,7 +164,6 @@ def adaptive_scheduler(
       docs/theory.md maps every equation to its module.
     """
     _checks.flag("average", average)
-    _checks.flag("recovery", recovery)
     sketch = 1 / 64 if sketch is None else sketch
     sigma = 0.0 if sigma is None else sigma
     schedule = learning_rate if callable(learning_rate) else None
@@ -188,11 +186,9 @@ def adaptive_scheduler(
     )
     law = options.law_of(mode, law)
     averages = law.average if average else None
-    recovery = recovery and any((law.audit, law.skip, law.trial))
+    copies = options.recovery_of(recovery, law)
     if total_steps is not None:
-        options.check_horizon(total_steps, schedule, law, audited=recovery)
-    if recovery_dtype is not None:
-        options.check_dtype(recovery_dtype, recovery)
+        options.check_horizon(total_steps, schedule, law, audited=copies is not None)
     freeze = options.freeze_of(freeze_threshold, freeze)
     axes = options.axes_of(axis_name, check_replicas)
     adapter, start_momentum = adapted(
@@ -226,7 +222,9 @@ def adaptive_scheduler(
             Control(coordinate, *mu_bounds, slew), momentum_rule, start_momentum
         ),
         sigma=Driven(Control(LOG, *sigma_bounds, slew), sigma_rule, sigma),
-        supervision=(supervised(law, recovery_dtype) if recovery else unsupervised()),
+        supervision=(
+            supervised(law, copies, adapter.init) if copies else unsupervised()
+        ),
         averaging=(
             acting.averaged(averages, sketch) if averages else acting.unaveraged()
         ),
@@ -238,7 +236,8 @@ def adaptive_scheduler(
         ),
         dither=(acting.dithered(seed, dither_scale) if dithers else acting.undithered),
         inner=adapter,
-        needs_params=bool(averages) or recovery or dithers,
+        needs_params=bool(averages) or bool(copies) or dithers,
+        kept=kept(averages, copies, freeze),
         fraction=sketch,
         axes=axes,
         agreement=compared(axes, check_replicas) if check_replicas else uncompared(),

@@ -1,6 +1,8 @@
 """What the loop is made of: one stage for each line of its law."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import jax
 
 from adaptive_optax.act import injection
 from adaptive_optax.act import stage as acting
@@ -25,6 +27,29 @@ class Stages(NamedTuple):
     dither: acting.Noise
     inner: injection.Inner
     needs_params: bool
+    kept: dict[str, bool]  # which fields of the state are more than ()
     fraction: float  # of the coordinates that the sketch keeps
     axes: tuple[str, ...] | None  # over which devices are averaged; None: not said
     agreement: Agreement
+
+    def structures(self) -> dict[str, Any]:
+        """The trees of what no parameter gives its structure, by field."""
+        makers = {
+            "lr_rule": self.rate.init,
+            "momentum_rule": self.momentum.init,
+            "sigma_rule": self.sigma.init,
+            "shadow": self.shadow.init,
+        }
+        return {
+            field: jax.tree.structure(jax.eval_shape(make))
+            for field, make in makers.items()
+        }
+
+
+def kept(averaging: Any, recovery: Any, freezing: Any) -> dict[str, bool]:
+    """Which fields of the state hold something, by whether their options are on."""
+    return {
+        "averaging": bool(averaging),
+        "recovery": bool(recovery),
+        "freezing": bool(freezing),
+    }

@@ -10,6 +10,23 @@ from adaptive_optax import _trees
 from adaptive_optax._types import RuleState, Signals
 from adaptive_optax.sense.sensor import SensorState
 
+STATE_VERSION = 1
+"""Of `AdaptiveSchedulerState` and all in it; `load_state` reads the older ones."""
+
+OPTIONS = {
+    "averaging": "average",
+    "window": "average",
+    "recovery": "recovery",
+    "freezing": "freeze",
+    "shadow": "momentum_rule",
+    "lr_rule": "rule",
+    "momentum_rule": "momentum_rule",
+    "sigma_rule": "sigma_rule",
+    "inner_state": "inner",
+    "sensor": "sketch",
+}
+"""Which option of `adaptive_scheduler` gives a field its structure."""
+
 
 class AdaptiveSchedulerState(NamedTuple):
     """State of `adaptive_scheduler`. The gains are those of the last update."""
@@ -33,6 +50,7 @@ class AdaptiveSchedulerState(NamedTuple):
     window: Any  # `WindowState`, or ()
     agreement: Any  # `AgreementState`, or ()
     inner_state: optax.OptState
+    state_version: jax.Array  # i32[] `STATE_VERSION` of the package that made it
 
     def __repr__(self) -> str:
         """The gains, and what sort of optimizer is inside; the rest is long."""
@@ -41,6 +59,37 @@ class AdaptiveSchedulerState(NamedTuple):
         inner = type(self.inner_state).__name__
         return f"AdaptiveSchedulerState({shown}, ..., inner_state={inner}(...))"
 
+
+def check_options(state: Any, kept: dict[str, bool], like: dict[str, Any]) -> None:
+    """Require a state that was made under the same options.
+
+    Args:
+      state: An `AdaptiveSchedulerState`.
+      kept: Whether the options keep a field; where they do not, it is ().
+      like: What the structure of a field must be.
+
+    Raises:
+      ValueError: If it was made under others; the message names the option.
+    """
+    for field, keeps in kept.items():
+        if (jax.tree.structure(getattr(state, field)) != _NOTHING) != keeps:
+            option, had = OPTIONS[field], not keeps
+            raise ValueError(
+                f"the state was made with {option}={had}, this transformation with "
+                f"{option}={keeps}: `{field}` is{'' if had else ' not'} in it; build "
+                f"adaptive_scheduler(..., {option}={had}), or begin with "
+                "tx.init(params)."
+            )
+    for field, structure in like.items():
+        if jax.tree.structure(getattr(state, field)) != structure:
+            raise ValueError(
+                f"the state was made with another `{OPTIONS[field]}`: its `{field}` is "
+                f"{jax.tree.structure(getattr(state, field))}, that of this "
+                f"transformation {structure}; build it with the same one."
+            )
+
+
+_NOTHING = jax.tree.structure(())
 
 READINGS: dict[str, Callable[[Signals], jax.Array]] = {
     "loss": lambda s: s.loss.value,

@@ -9,6 +9,7 @@
     python -m benchmarks ablate                 each part of the law taken out once
     python -m benchmarks apart                  two larger runs on data of yours
     python -m benchmarks cost                   step time, state bytes, compile time
+    python -m benchmarks copies                 what a smaller copy costs in loss
     python -m benchmarks freezing               what frozen parameters save
     python -m benchmarks replay                 gains of 32 runs, before and after
 
@@ -36,6 +37,7 @@ from benchmarks import apart as aparts
 from benchmarks import compare as comparing
 from benchmarks import oracles as tuning
 from benchmarks import report as reporting
+from benchmarks.copies import copies
 from benchmarks.cost import cost
 from benchmarks.faults.command import faults
 from benchmarks.freezing.report import freezing
@@ -225,6 +227,7 @@ def oracles(
 
 
 app.command(replay)
+app.command(copies)
 app.command(cost)
 app.command(freezing)
 app.command(faults)

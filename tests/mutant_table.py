@@ -282,7 +282,7 @@ MUTANTS = (
             "eps=eps, weight_decay=weight_decay, mask=mask",
             "eps=eps, weight_decay=weight_decay",
         ),
-        ('{"mode": "safe", "recovery": True}', '{"mode": "nudge", "recovery": True}'),
+        ('"mode": "safe", "recovery": options', '"mode": "nudge", "recovery": options'),
     ),
     *of(
         "rules/blend.py",
@@ -595,5 +595,56 @@ MUTANTS = (
         "state.py",
         "watch/test_snapshot.py",
         ("lambda s: s.loss.success", "lambda s: s.reward.success"),
+    ),
+    *of(
+        "supervise/repair.py",
+        "supervise/test_lost.py",
+        ("bad = ~jnp.isfinite(leaf) &", "bad = jnp.isfinite(leaf) &"),
+    ),
+    *of(
+        "supervise/lost.py",
+        "supervise/test_lost.py",
+        ("jnp.maximum(count - constant, 0)", "jnp.maximum(count, 0)"),
+    ),
+    *of(
+        "supervise/supervisor.py",
+        "supervise/test_lost.py",
+        ("keep=verdict.keep & ~lost", "keep=verdict.keep"),
+        ("restore=verdict.restore & ~lost", "restore=verdict.restore"),
+    ),
+    *of(
+        "supervise/recovery.py",
+        "supervise/test_recovery.py",
+        ('return self.memory == "pinned_host"', "return False"),
+    ),
+    *of(
+        "_memory.py",
+        "supervise/test_recovery.py",
+        ("device_put(leaf, _Space.Host)", "device_put(leaf, _Space.Device)"),
+    ),
+    *of(
+        "stages.py",
+        "scale/test_checkpoint.py",
+        ('"freezing": bool(freezing)', '"freezing": bool(recovery)'),
+    ),
+    *of(
+        "state.py",
+        "scale/test_checkpoint.py",
+        ("!= _NOTHING) != keeps", "!= _NOTHING) is None"),
+    ),
+    *of(
+        "scale/memory.py",
+        "scale/test_memory.py",
+        ('"inner" if name == "inner_state" else part', "part"),
+    ),
+    *of(
+        "scale/shardings.py",
+        "scale/test_shardings.py",
+        ("extent % _parts(sharding, names) == 0", "extent > 0"),
+    ),
+    *of(
+        "scale/checkpoint.py",
+        "scale/test_checkpoint.py",
+        ("MIGRATIONS[version:]", "MIGRATIONS[version + 1 :]"),
     ),
 )

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "adaptive_optax"
 # The floors of the house, from the ground up: a room may import from below its own.
 FLOORS = [
-    {"_versions", "_types", "_checks", "_trees", "_axes", "law"},
+    {"_versions", "_types", "_checks", "_trees", "_axes", "_memory", "law"},
     {"_arguments"},
     {"sense", "rules", "freeze"},
     {"supervise", "act"},
@@ -20,7 +20,7 @@ FLOORS = [
     {"loop"},
     {"scheduler"},
     {"optimizers"},
-    {"watch", "train_state"},
+    {"watch", "train_state", "scale"},
     {"__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

@@ -1,31 +1,58 @@
 """The last good copy of parameters and optimizer state, and the way back to it."""
 
 import copy
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from adaptive_optax import _trees
+from adaptive_optax import _memory, _trees
+from adaptive_optax.supervise.recovery import Recovery
 
 
 class CopyState(NamedTuple):
     """What a restore goes back to."""
 
     good_params: Any  # like params
-    good_inner: Any  # the inner optimizer's state of the same step, names dropped
+    good_inner: Any  # the inner optimizer's state of the same step, or ()
 
 
-def init_copy(params: Any, inner_state: Any, dtype: Any = None) -> CopyState:
-    """The first parameters and state, floating-point arrays in ``dtype`` if given."""
-    return CopyState(
-        good_params=_copies(params, dtype),
-        good_inner=_copies(without_names(inner_state, params), dtype),
+def init_copy(
+    params: Any,
+    inner_state: Any,
+    config: Recovery = Recovery(),  # noqa: B008
+) -> CopyState:
+    """The first parameters and, if it is kept, the first state."""
+    copy = CopyState(
+        good_params=_copies(params, config.dtype),
+        good_inner=_copies(_kept(inner_state, params, config), config.dtype),
     )
+    return _memory.to_host(copy) if config.on_host else copy
+
+
+def check_copy(state: CopyState, inner_state: Any, config: Recovery) -> None:
+    """Require a copy that was made under the same setting of ``inner``.
+
+    Raises:
+      ValueError: If it was not.
+    """
+    held = len(jax.tree.leaves(state.good_inner))
+    if held != (len(jax.tree.leaves(inner_state)) if config.inner else 0):
+        raise ValueError(
+            f"the state was made with recovery.inner={not config.inner}, this "
+            f"transformation with {config.inner}; build it with "
+            f"recovery=ao.Recovery(inner={not config.inner}), or begin with "
+            "tx.init(params)."
+        )
 
 
 def keep_copy(
-    state: CopyState, keep: jax.Array, params: Any, inner_state: Any
+    state: CopyState,
+    keep: jax.Array,
+    params: Any,
+    inner_state: Any,
+    config: Recovery = Recovery(),  # noqa: B008
 ) -> CopyState:
     """Copy the good parameters and optimizer state where ``keep`` is True.
 
@@ -33,21 +60,32 @@ def keep_copy(
     tree costs nothing while it is not taken. Selects after the update would cost
     several Adam updates.
     """
-    good = (state.good_params, state.good_inner)
-    now = (params, without_names(inner_state, params))
-    params, inner = jax.lax.cond(
-        keep, lambda old, new: _like(new, old), lambda old, new: old, good, now
+    place = _memory.to_host if config.on_host else _stay
+    now = CopyState(params, _kept(inner_state, params, config))
+    return jax.lax.cond(
+        keep,
+        lambda old, new: place(_like(new, old)),
+        lambda old, new: old,
+        place(state),
+        now,
     )
-    return CopyState(good_params=params, good_inner=inner)
 
 
-def good_inner(state: CopyState, restoring: jax.Array, inner_state: Any) -> Any:
+def good_inner(
+    state: CopyState,
+    restoring: jax.Array,
+    inner_state: Any,
+    config: Recovery = Recovery(),  # noqa: B008
+    *,
+    fresh: Callable[[], Any] | None = None,
+) -> Any:
     """The inner optimizer's state to go on from: the good one after a restore.
 
     The momentum of a divergence would diverge again, so it goes back with the
     parameters. This is a select, because XLA fuses it into the inner optimizer's
     update. A conditional would copy the whole state at every step and make a GPU wait
-    for the host.
+    for the host. From host memory it is a conditional all the same: a select would
+    fetch the copy at every step.
 
     Args:
       state: The copy after `keep_copy`, which keeps nothing while a restore is under
@@ -55,9 +93,23 @@ def good_inner(state: CopyState, restoring: jax.Array, inner_state: Any) -> Any:
         were read before, every step would copy it.
       restoring: i32[], `Judges.restoring` before this step was judged.
       inner_state: The inner optimizer's state.
+      config: What the copy holds.
+      fresh: Makes the state to go on from where the copy holds none.
     """
     back, structure = restoring == 1, jax.tree.structure(inner_state)
-    kept = jax.tree.unflatten(structure, jax.tree.leaves(state.good_inner))
+    if config.inner:
+        kept = jax.tree.unflatten(structure, jax.tree.leaves(state.good_inner))
+    else:
+        assert fresh is not None
+        kept = fresh()
+    if config.inner and config.on_host:
+        return jax.lax.cond(
+            back,
+            lambda good, now: _like(_memory.to_device(good), now),
+            lambda good, now: now,
+            kept,
+            inner_state,
+        )
     return jax.tree.map(
         lambda good, now: jnp.where(back, good, now),
         _like(kept, inner_state),
@@ -65,7 +117,13 @@ def good_inner(state: CopyState, restoring: jax.Array, inner_state: Any) -> Any:
     )
 
 
-def go_back(state: CopyState, going: jax.Array, params: Any, steps: Any) -> Any:
+def go_back(
+    state: CopyState,
+    going: jax.Array,
+    params: Any,
+    steps: Any,
+    config: Recovery = Recovery(),  # noqa: B008
+) -> Any:
     """The steps; in a restore they also take the parameters back to the good ones.
 
     A sum is rounded at the size of the larger parameters. So the difference is added
@@ -79,6 +137,18 @@ def go_back(state: CopyState, going: jax.Array, params: Any, steps: Any) -> Any:
         back = _trees.gap(good.astype(now.dtype), now).astype(u.dtype)
         return jnp.where(going, u + back, u)
 
+    def fetched(good: Any, now: Any, steps: Any) -> Any:
+        return jax.tree.map(one, _memory.to_device(good), now, steps)
+
+    if config.on_host:
+        return jax.lax.cond(
+            going,
+            fetched,
+            lambda good, now, steps: steps,
+            state.good_params,
+            params,
+            steps,
+        )
     return jax.tree.map(one, state.good_params, params, steps)
 
 
@@ -104,6 +174,15 @@ def without_names(state: Any, params: Any) -> Any:
         return node
 
     return strip(state)
+
+
+def _kept(inner_state: Any, params: Any, config: Recovery) -> Any:
+    """What of the inner optimizer's state a copy holds."""
+    return without_names(inner_state, params) if config.inner else ()
+
+
+def _stay(tree: Any) -> Any:
+    return tree
 
 
 def _copies(tree: Any, dtype: Any) -> Any:

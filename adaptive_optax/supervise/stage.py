@@ -4,12 +4,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from adaptive_optax import _trees
 from adaptive_optax._types import Limits, Standing
 from adaptive_optax.law import Law
 from adaptive_optax.sense.stage import Seen
-from adaptive_optax.supervise import rollback, supervisor
+from adaptive_optax.supervise import lost, rollback, supervisor
+from adaptive_optax.supervise.recovery import Recovery
 from adaptive_optax.supervise.supervisor import SOUND, Verdict
 
 
@@ -18,6 +20,8 @@ class RecoveryState(NamedTuple):
 
     copy: rollback.CopyState
     remembered: jax.Array  # f32[rows, 8], see `supervisor.Judges`
+    lost_entries: jax.Array  # i32[leaves] finite no more, as far as was seen
+    constant_nonfinite: jax.Array  # i32[leaves] not finite from the start
 
     @property
     def judges(self) -> supervisor.Judges:
@@ -37,12 +41,16 @@ class Supervision(NamedTuple):
     limits: Callable[..., Limits]  # (state, count) -> what a batch must keep
     update: Callable[..., tuple[Verdict, Standing, Any]]
     share: Callable[[Any], Any]  # state -> share of the rate that the step takes
-    inner: Callable[..., Any]  # (before, after, inner_state) -> the one to go on from
+    # (before, after, params, inner_state) -> the one to go on from
+    inner: Callable[..., Any]
     finish: Callable[..., Any]  # (before, after, verdict, params, steps) -> steps
 
 
 def init_recovery(
-    params: Any, inner_state: Any, law: Law, *, dtype: Any = None
+    params: Any,
+    inner_state: Any,
+    law: Law,
+    config: Recovery = Recovery(),  # noqa: B008
 ) -> RecoveryState:
     """The state before the first step.
 
@@ -50,11 +58,14 @@ def init_recovery(
       params: Parameters, or their `jax.ShapeDtypeStruct`s.
       inner_state: The inner optimizer's first state.
       law: Says which parts there are.
-      dtype: Of the copies of floating-point arrays; None copies them as they are.
+      config: What is copied, and where to.
     """
+    constant = lost.nonfinite(params)
     return RecoveryState(
-        copy=rollback.init_copy(params, inner_state, dtype),
+        copy=rollback.init_copy(params, inner_state, config),
         remembered=jax.jit(lambda: _trees.pack(supervisor.init_judges(law)))(),
+        lost_entries=jnp.zeros_like(constant),
+        constant_nonfinite=constant,
     )
 
 
@@ -70,17 +81,20 @@ def unsupervised() -> Supervision:
         limits=lambda state, count: Limits(),
         update=update,
         share=lambda state: 1.0,
-        inner=lambda before, after, inner_state: inner_state,
+        inner=lambda before, after, params, inner_state: inner_state,
         finish=lambda before, after, verdict, params, steps: steps,
     )
 
 
-def supervised(law: Law, dtype: Any) -> Supervision:
+def supervised(
+    law: Law, config: Recovery, init_inner: Callable[[Any], Any]
+) -> Supervision:
     """The audit, the trial, the budget and the copy that a restore goes back to.
 
     Args:
       law: The numbers, and which parts there are.
-      dtype: Of the copy, or None.
+      config: What is copied, and where to.
+      init_inner: The inner optimizer's ``init``, for a copy without its state.
     """
 
     def update(
@@ -102,7 +116,8 @@ def supervised(law: Law, dtype: Any) -> Supervision:
           params: The parameters.
           inner_state: The inner optimizer's state.
         """
-        judges, copy = state.judges, state.copy
+        judges, copy, gone = state.judges, state.copy, state.lost_entries
+        rollback.check_copy(copy, inner_state, config)
         if not seen.has_feedback:
             verdict, after = supervisor.proceed(judges, law, nonfinite=seen.nonfinite)
         else:
@@ -113,25 +128,36 @@ def supervised(law: Law, dtype: Any) -> Supervision:
                 log_scale,
                 law,
             )
-            copy = rollback.keep_copy(copy, verdict.keep, params, inner_state)
+            look = verdict.keep | verdict.restore | jnp.any(gone > 0)
+            gone = lost.entries(params, state.constant_nonfinite, look)
+            verdict, after = supervisor.stay(verdict, after, judges, jnp.any(gone > 0))
+            copy = rollback.keep_copy(copy, verdict.keep, params, inner_state, config)
         known = supervisor.standing(
             judges, law, verdict.restore | verdict.repeat | verdict.forget
         )
-        return verdict, known, RecoveryState(copy, _trees.pack(after))
+        return (
+            verdict,
+            known,
+            state._replace(copy=copy, remembered=_trees.pack(after), lost_entries=gone),
+        )
 
     def finish(before, after, verdict, params, steps):
         going = verdict.restore | (before.judges.trial.restoring > 0)
-        return rollback.go_back(after.copy, going, params, steps)
+        return rollback.go_back(after.copy, going, params, steps, config)
 
     return Supervision(
         init=lambda params, inner_state: init_recovery(
-            params, inner_state, law, dtype=dtype
+            params, inner_state, law, config
         ),
         limits=lambda state, count: supervisor.limits(state.judges, law, count),
         update=update,
         share=lambda state: supervisor.warm_up(state.judges, law),
-        inner=lambda before, after, inner_state: rollback.good_inner(
-            after.copy, before.judges.trial.restoring, inner_state
+        inner=lambda before, after, params, inner_state: rollback.good_inner(
+            after.copy,
+            before.judges.trial.restoring,
+            inner_state,
+            config,
+            fresh=lambda: init_inner(params),
         ),
         finish=finish,
     )

@@ -200,6 +200,28 @@ def judge(
     )
 
 
+def stay(
+    verdict: Verdict, after: Judges, before: Judges, lost: jax.Array
+) -> tuple[Verdict, Judges]:
+    """Where a parameter is ``lost`` there is no way back, and no good parameters.
+
+    A restore adds, and to NaN nothing can be added. It would be tried again and again,
+    and the rate would be cut for it.
+    """
+    stays = verdict.restore & lost
+    ruled = before.trial._replace(strikes=after.trial.strikes)
+    trial, audit = jax.tree.map(
+        lambda old, new: jnp.where(stays, old, new),
+        (ruled, before.audit),
+        (after.trial, after.audit),
+    )
+    return verdict._replace(
+        restore=verdict.restore & ~lost,
+        restart=verdict.restart & ~lost,
+        keep=verdict.keep & ~lost,
+    ), after._replace(trial=trial, audit=audit)
+
+
 def proceed(state: Judges, law: Law, *, nonfinite: jax.Array) -> tuple[Verdict, Judges]:
     """A step without feedback: nothing is judged, a restore under way is finished.
 

@@ -54,6 +54,8 @@ def snapshot(state: Any) -> dict[str, jax.Array]:
     - ``restores``, ``strikes``, ``audit_left``, ``audit_failures``, ``skipped``: see
       `supervise`;
     - ``replica_mismatches``: checks at which replicas differed (``check_replicas``);
+    - ``lost_parameters``: parameters with entries that are not finite any more, which
+      no step can bring back: see `repair`;
     - ``average_count``: parameters that the evaluation average reaches back to;
     - ``dither_count``: steps of `add_dither` by itself.
 
@@ -132,7 +134,7 @@ def _fields(node: Any) -> dict[str, Any]:
     if isinstance(node, AverageState):
         return {"average_count": node.average_count}
     if isinstance(node, RecoveryState):
-        return {"remembered": node.remembered}
+        return {"remembered": node.remembered, "lost": node.lost_entries}
     if isinstance(node, AgreementState):
         return node._asdict()
     if isinstance(node, DitherState):
@@ -158,6 +160,9 @@ def _read(fields: dict[str, jax.Array]) -> dict[str, jax.Array]:
         elif name == "series":
             begun = x[..., Bank._fields.index("begun"), :]
             result[f"{prefix}fed"] = jnp.any(begun > 0, axis=-1)
+        elif name == "lost":
+            count = jnp.sum(x > 0, axis=-1, dtype=jnp.int32)
+            result[f"{prefix}lost_parameters"] = count
         elif name == "frozen_leaves":
             result[key] = jnp.mean(x.astype(jnp.float32), axis=-1)
         else:

@@ -74,7 +74,9 @@ SCHEDULERS = {
     "no recovery": scheduler(optax.sgd, 1e-2, recovery=False),
     "search": scheduler(optax.sgd, 1e-2, mode="search"),
     "safe": scheduler(optax.sgd, 1e-2, mode="safe"),
-    "copy in half": scheduler(optax.adam, 1e-2, mode=4.5, recovery_dtype=jnp.bfloat16),
+    "copy in half": scheduler(
+        optax.adam, 1e-2, mode=4.5, recovery=ao.Recovery(dtype=jnp.bfloat16)
+    ),
     "schedule": scheduler(optax.adam, optax.cosine_decay_schedule(1e-2, 100), **BARE),
     "total_steps": scheduler(optax.adam, 1e-2, total_steps=40, **BARE),
     "freezing": scheduler(optax.adamw, 1e-2, freeze_threshold=0.1),

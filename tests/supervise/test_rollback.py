@@ -41,7 +41,7 @@ def test_a_copy_in_bfloat16_restores_to_its_accuracy():
         0.01,
         average=False,
         mode="safe",
-        recovery_dtype=jnp.bfloat16,
+        recovery=ao.Recovery(dtype=jnp.bfloat16),
     )
     step = updater(tx)
     params, state = feed(calm(80), step=step, tx=tx)
@@ -88,7 +88,7 @@ def test_what_a_bfloat16_copy_rounds_is_all_that_is_lost():
         1e-9,
         average=False,
         mode="safe",
-        recovery_dtype=jnp.bfloat16,
+        recovery=ao.Recovery(dtype=jnp.bfloat16),
     )
     step = updater(tx)
     lost, state = feed(calm(81), params, step=step, tx=tx)

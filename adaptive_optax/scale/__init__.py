@@ -1,0 +1,1 @@
+"""Large runs: where the state lies, what it costs, and how it is read back."""
