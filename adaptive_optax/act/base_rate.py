@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adaptive_optax._types import Schedule
+from adaptive_optax._types import UNSET, Schedule
 
 REACH = 1e6  # default bounds: the base rate times and over this
 ANNEAL = 0.3  # share of a known horizon over which the rate goes to 0
@@ -51,7 +51,7 @@ class BaseRate(NamedTuple):
         now = self.at(count)
         size = jnp.where(now > 0, now, 1.0)
         least = jnp.where(now > self.low, self.low / size, 0.0)
-        most = jnp.where(now > 0, jnp.maximum(self.high / size, 1.0), jnp.inf)
+        most = jnp.where(now > 0, jnp.maximum(self.high / size, 1.0), UNSET)
         least, most = jnp.minimum(least, before), jnp.maximum(most, before)
         return jnp.clip(scale, least, most).astype(jnp.float32)
 

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import optax
 
 from adaptive_optax import _checks, _trees
+from adaptive_optax._types import UNSET
 from adaptive_optax.freeze.layout import (
     Layout,
     all_of_group,
@@ -205,7 +206,7 @@ def _within_budget(
     """Those of the wanted leaves that fit, the quietest first."""
     entries = layout.sizes
     budget = config.max_fraction * entries.sum() - jnp.sum(jnp.where(kept, entries, 0))
-    order = jnp.argsort(jnp.where(wanted, norm, jnp.inf))
+    order = jnp.argsort(jnp.where(wanted, norm, UNSET))
     total = jnp.cumsum(jnp.where(wanted, entries, 0)[order])
     fits = jnp.zeros_like(wanted).at[order].set(total <= budget)
     return wanted & all_of_group(fits | ~wanted, layout)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from adaptive_optax import _trees
+from adaptive_optax import _checks, _trees
 from adaptive_optax._types import Limits, Standing
 from adaptive_optax.law import Law
 from adaptive_optax.sense.stage import Seen
@@ -82,6 +82,8 @@ def supervised(law: Law, dtype: Any) -> Supervision:
       law: The numbers, and which parts there are.
       dtype: Of the copy, or None.
     """
+    if _checks.is_infinite(law.trust):  # no cosine is as many errors from 0
+        law = law._replace(trust=1e30)
 
     def update(
         seen: Seen,
