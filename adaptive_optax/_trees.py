@@ -156,6 +156,11 @@ def next_count(count: jax.Array) -> jax.Array:
     return jnp.asarray(optax.safe_increment(count))
 
 
+def count_where(happened: jax.Array, count: jax.Array) -> jax.Array:
+    """The count, and its `next_count` where it happened once more."""
+    return jnp.where(happened, next_count(count), count)
+
+
 def over(mask: Any, leaf: Any) -> Any:
     """A mask of shape () or (L,) with axes added, to be broadcast over a leaf."""
     return jnp.reshape(mask, jnp.shape(mask) + (1,) * (jnp.ndim(leaf) - jnp.ndim(mask)))

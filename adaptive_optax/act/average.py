@@ -76,7 +76,7 @@ def absorb(
 
     def take() -> tuple[optax.Params, jax.Array]:
         finite = _all_sound(state.average, params, first=count == 0)
-        weight = polynomial_weight(power, count + 1)
+        weight = polynomial_weight(power, _trees.next_count(count))
 
         def one(mean: jax.Array, leaf: jax.Array) -> jax.Array:
             leaf = leaf.astype(mean.dtype)
@@ -97,7 +97,7 @@ def absorb(
     average, taken = jax.lax.cond(due, take, leave)
     return AverageState(
         average=average,
-        average_count=jnp.where(taken, _trees.next_count(count), count),
+        average_count=_trees.count_where(taken, count),
         average_wait=jnp.where(taken, every - 1, jnp.maximum(wait - 1, 0)),
     )
 

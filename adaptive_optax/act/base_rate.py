@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from adaptive_optax import _trees
 from adaptive_optax._types import UNSET, Schedule
 
 REACH = 1e6  # default bounds: the base rate times and over this
@@ -42,7 +43,7 @@ class BaseRate(NamedTuple):
         """Whether a schedule still rises, bool[]; the multiplier then holds."""
         if self.schedule is None:
             return jnp.zeros((), bool)
-        return self.at(count + 1) > self.at(count)
+        return self.at(_trees.next_count(count)) > self.at(count)
 
     def limit(self, scale: jax.Array, before: jax.Array, count: jax.Array) -> jax.Array:
         """The multiplier without the part of its move that the bounds would clip."""

@@ -182,7 +182,7 @@ def observe(
         freeze = _within_budget(freeze, frozen & ~thaw, norm, config, layout)
 
     after = _trees.next_count(count)
-    stayed = jnp.minimum(state.freeze_dwell + 1, config.min_dwell)
+    stayed = jnp.minimum(_trees.next_count(state.freeze_dwell), config.min_dwell)
     mask = (frozen & ~thaw) | freeze
     return FreezeState(
         freeze_mask=mask,

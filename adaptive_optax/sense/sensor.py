@@ -129,7 +129,7 @@ def measure(
             series=bank,
             cosines=directions,
             gradient=jnp.stack(gradient),
-            nonfinite=state.nonfinite + bad,
+            nonfinite=_trees.count_where(bad, state.nonfinite),
         ),
     )
 
