@@ -125,7 +125,7 @@ def own(leaf: Any) -> Any:
 
 
 _ROW = 8
-LARGEST = np.finfo(np.float32).max
+_LARGEST = np.finfo(np.float32).max
 LARGEST_COUNT = 2**24
 """Up to here float32 counts exactly."""
 
@@ -134,10 +134,10 @@ def pack(tree: Any) -> jax.Array:
     """The scalars of a tree as one f32[rows, 8]; integers are exact up to 2^24.
 
     In rows, since compilers make one kernel of eight entries and many of eighty. An
-    infinity is kept as the largest float32, so that JAX's checks for it pass a state.
+    infinity is kept as the largest float32.
     """
     flat = [jnp.asarray(x).astype(jnp.float32) for x in jax.tree.leaves(tree)]
-    flat = [jnp.clip(x, -LARGEST, LARGEST) for x in flat]
+    flat = [jnp.clip(x, -_LARGEST, _LARGEST) for x in flat]
     flat += [jnp.zeros((), jnp.float32)] * (-len(flat) % _ROW)
     return jnp.stack([jnp.stack(flat[i : i + _ROW]) for i in range(0, len(flat), _ROW)])
 
@@ -145,7 +145,6 @@ def pack(tree: Any) -> jax.Array:
 def unpack(packed: jax.Array, like: Any) -> Any:
     """The tree back, in the dtypes of ``like``; leading axes of ``packed`` stay."""
     leaves, structure = jax.tree.flatten(like)
-    packed = jnp.where(jnp.abs(packed) < LARGEST, packed, packed * 2)
     return structure.unflatten(
         packed[..., i // _ROW, i % _ROW].astype(leaf.dtype)
         for i, leaf in enumerate(leaves)
@@ -155,6 +154,11 @@ def unpack(packed: jax.Array, like: Any) -> Any:
 def next_count(count: jax.Array) -> jax.Array:
     """The step count plus 1; it stays at the largest int32 rather than wrap."""
     return jnp.asarray(optax.safe_increment(count))
+
+
+def count_where(happened: jax.Array, count: jax.Array) -> jax.Array:
+    """The count, and its `next_count` where it happened once more."""
+    return jnp.where(happened, next_count(count), count)
 
 
 def over(mask: Any, leaf: Any) -> Any:

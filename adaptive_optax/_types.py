@@ -11,6 +11,13 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+UNSET = np.finfo(np.float32).max
+"""Stands for a level that is not known yet, and for a limit that is none.
+
+An infinity would stop a sound run under `jax_debug_infs`. No feedback is as large: the
+sensor takes more than 1e37 for not finite.
+"""
+
 RuleState = Any
 """A NamedTuple of strongly typed arrays of fixed shape, or `()`."""
 
@@ -52,9 +59,9 @@ class Cosine(NamedTuple):
 class Limits(NamedTuple):
     """Which batches a step does not learn from. Scalars."""
 
-    loss: Any = np.float32(np.inf)  # f32[] an objective above it is far outside
+    loss: Any = UNSET  # f32[] an objective above it is far outside
     dead_norm: Any = np.float32(0.0)  # f32[] a gradient smaller than it has died, ...
-    dead_loss: Any = np.float32(np.inf)  # ... f32[] if the objective is above this
+    dead_loss: Any = UNSET  # ... f32[] if the objective is above this
     room: Any = np.True_  # bool[] another batch may be skipped
 
     def exceeded(self, objective: jax.Array, norm: jax.Array) -> jax.Array:

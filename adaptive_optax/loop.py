@@ -251,6 +251,6 @@ def _act(
         sensor=recorded,
         freezing=frozen,
         frozen_fraction=frozen_fraction,
-        nonfinite_steps=state.nonfinite_steps + spoilt,
+        nonfinite_steps=_trees.count_where(spoilt, state.nonfinite_steps),
         inner_state=inner_state,
     )

@@ -75,7 +75,7 @@ def absorb(
     due = jnp.asarray(healthy, bool) & (wait == 0)
 
     def take() -> optax.Params:
-        weight = polynomial_weight(power, count + 1)
+        weight = polynomial_weight(power, _trees.next_count(count))
 
         def one(mean: jax.Array, leaf: jax.Array) -> jax.Array:
             leaf = leaf.astype(mean.dtype)
@@ -88,7 +88,7 @@ def absorb(
 
     return AverageState(
         average=jax.lax.cond(due, take, lambda: state.average),
-        average_count=jnp.where(due, _trees.next_count(count), count),
+        average_count=_trees.count_where(due, count),
         average_wait=jnp.where(due, every - 1, jnp.maximum(wait - 1, 0)),
     )
 

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adaptive_optax._types import Schedule
+from adaptive_optax import _trees
+from adaptive_optax._types import UNSET, Schedule
 
 REACH = 1e6  # default bounds: the base rate times and over this
 ANNEAL = 0.3  # share of a known horizon over which the rate goes to 0
@@ -42,7 +43,7 @@ class BaseRate(NamedTuple):
         """Whether a schedule still rises, bool[]; the multiplier then holds."""
         if self.schedule is None:
             return jnp.zeros((), bool)
-        return self.at(count + 1) > self.at(count)
+        return self.at(_trees.next_count(count)) > self.at(count)
 
     def limit(self, scale: jax.Array, before: jax.Array, count: jax.Array) -> jax.Array:
         """The multiplier without the part of its move that the bounds would clip."""
@@ -51,7 +52,7 @@ class BaseRate(NamedTuple):
         now = self.at(count)
         size = jnp.where(now > 0, now, 1.0)
         least = jnp.where(now > self.low, self.low / size, 0.0)
-        most = jnp.where(now > 0, jnp.maximum(self.high / size, 1.0), jnp.inf)
+        most = jnp.where(now > 0, jnp.maximum(self.high / size, 1.0), UNSET)
         least, most = jnp.minimum(least, before), jnp.maximum(most, before)
         return jnp.clip(scale, least, most).astype(jnp.float32)
 

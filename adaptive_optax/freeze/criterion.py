@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import optax
 
 from adaptive_optax import _checks, _trees
+from adaptive_optax._types import UNSET
 from adaptive_optax.freeze.layout import (
     Layout,
     all_of_group,
@@ -181,7 +182,7 @@ def observe(
         freeze = _within_budget(freeze, frozen & ~thaw, norm, config, layout)
 
     after = _trees.next_count(count)
-    stayed = jnp.minimum(state.freeze_dwell + 1, config.min_dwell)
+    stayed = jnp.minimum(_trees.next_count(state.freeze_dwell), config.min_dwell)
     mask = (frozen & ~thaw) | freeze
     return FreezeState(
         freeze_mask=mask,
@@ -205,7 +206,7 @@ def _within_budget(
     """Those of the wanted leaves that fit, the quietest first."""
     entries = layout.sizes
     budget = config.max_fraction * entries.sum() - jnp.sum(jnp.where(kept, entries, 0))
-    order = jnp.argsort(jnp.where(wanted, norm, jnp.inf))
+    order = jnp.argsort(jnp.where(wanted, norm, UNSET))
     total = jnp.cumsum(jnp.where(wanted, entries, 0)[order])
     fits = jnp.zeros_like(wanted).at[order].set(total <= budget)
     return wanted & all_of_group(fits | ~wanted, layout)

@@ -56,7 +56,12 @@ def frozen_fraction(state: FreezeState, layout: Layout) -> jax.Array:
     """Share of the parameters (numbers, not leaves) that are frozen, f32[]."""
     sizes = layout.sizes.astype(np.float64)
     shares = np.asarray(sizes / max(sizes.sum(), 1.0), np.float32)
-    return jnp.sum(jnp.where(state.freeze_mask, shares, jnp.float32(0)))
+    mask = state.freeze_mask
+    frozen, live = (
+        jnp.sum(jnp.where(where, shares, jnp.float32(0))) for where in (mask, ~mask)
+    )
+    # The shares add up to 1 but for rounding; what is frozen is never above 1.
+    return frozen / jnp.maximum(frozen + live, jnp.finfo(jnp.float32).tiny)
 
 
 def frozen_mask(state: Any, params: optax.Params) -> Any:

@@ -21,7 +21,7 @@ from adaptive_optax.rules import _answer
 class PlateauState(NamedTuple):
     """State of `plateau`."""
 
-    plateau_best: jax.Array  # f32[] lowest smoothed loss since the last cut, or inf
+    plateau_best: jax.Array  # f32[] lowest smoothed loss since the last cut
     plateau_wait: jax.Array  # i32[] steps without an improvement
     plateau_rest: jax.Array  # i32[] steps of cooldown left
 

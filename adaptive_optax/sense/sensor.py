@@ -29,7 +29,8 @@ FED = ("values", "rewards", "gradients")
 class Batch(NamedTuple):
     """What came with one step, before anything is read from it."""
 
-    objective: jax.Array  # f32[] what is judged; NaN: it did not come
+    objective: jax.Array  # f32[] what is judged; 0 where it did not come
+    told: jax.Array  # bool[] it came
     far: jax.Array  # bool[] it is far outside the limits: nothing is read from it
 
 
@@ -119,7 +120,7 @@ def measure(
         step_correlation=step_correlation,
         standing=Standing(),
     )
-    batch = Batch(jnp.where(told, judged, jnp.nan), far)
+    batch = Batch(jnp.where(told, judged, 0.0), told, far)
     return (
         signals,
         batch,
@@ -128,7 +129,7 @@ def measure(
             series=bank,
             cosines=directions,
             gradient=jnp.stack(gradient),
-            nonfinite=state.nonfinite + bad,
+            nonfinite=_trees.count_where(bad, state.nonfinite),
         ),
     )
 

@@ -19,7 +19,8 @@ class Seen(NamedTuple):
     new_objective: jax.Array  # bool[] the first reward came
     grads: Any  # finite; zero if the step is not taken
     live_grads: Any  # as they came, finite or not, without frozen leaves
-    objective: jax.Array  # f32[] as it came; NaN: it did not
+    objective: jax.Array  # f32[] as it came; 0 where it did not
+    told: jax.Array  # bool[] it came
     norm: jax.Array  # f32[] of the gradient
     leaf_norms: jax.Array  # f32[n]
 
@@ -77,6 +78,7 @@ def sense(
         nonfinite=~norms.finite,
         far=batch.far,
         objective=batch.objective,
+        told=batch.told,
         norm=jnp.sqrt(norms.square),
         new_objective=sensing.first_reward(after, sensor),
         # A gradient that is not finite goes no further.

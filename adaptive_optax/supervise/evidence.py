@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adaptive_optax._types import Limits, Signals
+from adaptive_optax._types import UNSET, Limits, Signals
 from adaptive_optax.law import Audit, Law, Skip
 from adaptive_optax.sense.series import FAST_ERROR
 from adaptive_optax.sense.stage import Seen
@@ -28,14 +28,14 @@ RAISE = 10.0  # margins by which a batch may raise the first loss
 
 
 class Levels(NamedTuple):
-    """What the loss is compared with."""
+    """What the loss is compared with; `UNSET` stands for a loss not known yet."""
 
-    first_value: jax.Array  # f32[] the highest at theta_0; -inf: none yet
+    first_value: jax.Array  # f32[] the highest at theta_0
     lowest_value: jax.Array  # f32[]
     first_norm: jax.Array  # f32[] of the gradient; 0: none yet
     audit_jitter: jax.Array  # f32[] largest change between calm steps of the audit
     audit_calm: jax.Array  # i32[] calm changes seen
-    good_value: jax.Array  # f32[] loss of the copy; inf: the next good one sets it
+    good_value: jax.Array  # f32[] loss of the copy, set by the next good one
     good_noise: jax.Array  # f32[] its standard deviation
 
 
@@ -43,7 +43,8 @@ class Evidence(NamedTuple):
     """The evidence of one step. Scalars, bool[] unless a comment says otherwise."""
 
     signals: Signals
-    objective: Any  # f32[] as it came; not finite: it did not come
+    objective: Any  # f32[] as it came; 0 where it did not
+    told: Any  # it came
     log_scale: Any  # f32[] of the rate, minus where it started
     auditing: Any
     repeat: Any  # the step after a restore: the good parameters are back
@@ -65,12 +66,12 @@ class Evidence(NamedTuple):
 def init_levels() -> Levels:
     """No level is known."""
     return Levels(
-        first_value=jnp.asarray(-jnp.inf, jnp.float32),
-        lowest_value=jnp.asarray(jnp.inf, jnp.float32),
+        first_value=jnp.asarray(UNSET),
+        lowest_value=jnp.asarray(UNSET),
         first_norm=jnp.zeros((), jnp.float32),
         audit_jitter=jnp.zeros((), jnp.float32),
         audit_calm=jnp.zeros((), jnp.int32),
-        good_value=jnp.asarray(jnp.inf, jnp.float32),
+        good_value=jnp.asarray(UNSET),
         good_noise=jnp.zeros((), jnp.float32),
     )
 
@@ -86,16 +87,16 @@ def limits(levels: Levels, law: Law, *, auditing: jax.Array, room: jax.Array) ->
     """
     start, skip = law.audit or Audit(), law.skip or Skip()
     signed = levels.lowest_value <= 0  # 0 is not the loss's lower bound
-    begun = jnp.isfinite(levels.first_value)
+    begun = levels.first_value < UNSET
     first = jnp.where(begun, levels.first_value, 0.0)
     margin = jnp.maximum(
         jnp.where(signed, 0.0, start.start_share * jnp.abs(first)),
         start.start_jitters * levels.audit_jitter,
     )
-    half = jnp.where(signed, jnp.inf, start.start_share * jnp.abs(first))
+    half = jnp.where(signed, UNSET, start.start_share * jnp.abs(first))
     gained = jnp.minimum(levels.audit_jitter, half)
     told = begun & (~signed | (levels.audit_calm >= start.calm_changes))
-    known = jnp.isfinite(levels.good_value)
+    known = levels.good_value < UNSET
     good = jnp.where(known, levels.good_value, 0.0)
     span = jnp.where(begun, first - levels.lowest_value, 0.0)
     # Near 0 a loss may be many times the good one and still be as good as nothing.
@@ -107,11 +108,11 @@ def limits(levels: Levels, law: Law, *, auditing: jax.Array, room: jax.Array) ->
     return Limits(
         loss=jnp.where(
             auditing,
-            jnp.where(told, first + margin, jnp.inf),
-            jnp.where(known, good + allowed, jnp.inf),
+            jnp.where(told, first + margin, UNSET),
+            jnp.where(known, good + allowed, UNSET),
         ),
         dead_norm=jnp.where(auditing, start.dead * levels.first_norm, 0.0),
-        dead_loss=jnp.where(begun, first - gained, jnp.inf),
+        dead_loss=jnp.where(begun, first - gained, UNSET),
         room=room,
     )
 
@@ -140,13 +141,15 @@ def weigh(
     signals, loss = seen.signals, seen.signals.objective
     repeat = restoring == 2
     read = loss.arrived & ~repeat
-    came = jnp.isfinite(seen.objective) & ~seen.nonfinite
+    came = seen.told & ~seen.nonfinite
     exceeded = came & bounds.exceeded(seen.objective, seen.norm)
     # A first loss may be low by chance: each replay measures theta_0 once more.
     replayed = auditing & (restoring > 0)
-    begun = jnp.isfinite(levels.first_value)
+    begun = levels.first_value < UNSET
     # Step by step, for a single batch may be anything.
-    most = levels.first_value + RAISE * (bounds.loss - levels.first_value)
+    limited = bounds.loss < UNSET
+    margin = jnp.where(limited, bounds.loss - levels.first_value, 0.0)
+    most = jnp.where(limited, levels.first_value + RAISE * margin, UNSET)
     raised = jnp.maximum(levels.first_value, jnp.minimum(seen.objective, most))
     first = jnp.where(read & ~begun, loss.value, levels.first_value)
     accepted = exceeded & read & ~moved
@@ -156,10 +159,11 @@ def weigh(
     lowest = jnp.minimum(levels.lowest_value, loss.value)
     norm = jnp.where(signals.has_gradient, signals.grad_norm, 0.0)
     keeps = (levels.first_norm > 0) & ~accepted
-    known = jnp.isfinite(levels.good_value)
+    known = levels.good_value < UNSET
     return Evidence(
         signals=signals,
         objective=seen.objective,
+        told=seen.told,
         log_scale=log_scale,
         auditing=auditing,
         repeat=repeat,
@@ -193,7 +197,7 @@ def learn(
         first_norm=e.first_norm,
         audit_jitter=jnp.where(calm, change, old.audit_jitter),
         audit_calm=old.audit_calm + (calm & (loss.change != 0)),
-        good_value=jnp.where(e.accepted & ~e.auditing, jnp.inf, good),
+        good_value=jnp.where(e.accepted & ~e.auditing, UNSET, good),
         # Right after a restore there is no noise to measure, so the old one stays.
         good_noise=jnp.where(
             learns & (e.known | ~e.started), loss.noise, old.good_noise

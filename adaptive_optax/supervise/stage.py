@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adaptive_optax import _trees
+from adaptive_optax import _checks, _trees
 from adaptive_optax._types import Limits, Standing
 from adaptive_optax.law import Law
 from adaptive_optax.sense.stage import Seen
@@ -96,6 +96,8 @@ def supervised(
       config: What is copied, and where to.
       init_inner: The inner optimizer's ``init``, for a copy without its state.
     """
+    if _checks.is_infinite(law.trust):  # no cosine is as many errors from 0
+        law = law._replace(trust=1e30)
 
     def update(
         seen: Seen,

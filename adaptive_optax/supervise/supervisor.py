@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptive_optax._types import Limits, Standing
+from adaptive_optax._types import UNSET, Limits, Standing
 from adaptive_optax.law import Audit, Law, Skip
 from adaptive_optax.sense.stage import Seen
 from adaptive_optax.supervise import evidence, skip, start_audit, trial
@@ -244,5 +244,5 @@ def _wait(state: Judges, law: Law) -> jax.Array:
 def warm_up(state: Judges, law: Law) -> jax.Array:
     """Share of the rate that this step takes in the audit, f32[] in (0, 1]."""
     return start_audit.warm_up(
-        state.audit, jnp.isfinite(state.levels.first_value), law.audit or Audit()
+        state.audit, state.levels.first_value < UNSET, law.audit or Audit()
     )

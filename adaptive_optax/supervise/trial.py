@@ -106,7 +106,7 @@ def update(
     sentence = jnp.where(excused, 0.0, sentence)
     sentence = jnp.where(restore, sentence, old.sentence)
 
-    offended = e.repeat & ~e.bad & jnp.isfinite(e.objective)
+    offended = e.repeat & ~e.bad & e.told
     correction = jnp.where(offended, old.sentence, 0.0)
     # As far as the bounds let the rate fall: more cannot be repaid.
     after = (old.restoring == 1) & (old.sentence != 0)

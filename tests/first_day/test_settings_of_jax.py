@@ -1,4 +1,4 @@
-"""What users switch on in JAX: strict promotion, checks for NaN, manual axes."""
+"""What users switch on in JAX: strict promotion, its checks, no jit, manual axes."""
 
 import functools
 
@@ -9,6 +9,7 @@ import pytest
 
 import adaptive_optax as ao
 from tests.contract.driving import QUICK
+from tests.helpers import few
 
 LEAN = {"average": False, "recovery": False}
 MAKERS = {
@@ -52,13 +53,17 @@ def test_strict_promotion(name, dtype):
     assert params["w"].dtype == dtype
 
 
-@pytest.mark.parametrize("check", ["debug_nans", "debug_infs"])
-def test_a_sound_run_passes_the_checks_of_jax(check):
-    with getattr(jax, check)(True):
-        tx = ao.adaptive_scheduler(optax.adam, 0.1)
-        params, state = run(tx, {"w": jnp.ones(3)})
-        ao.snapshot(state)
-        ao.eval_params(state, params)
+@pytest.mark.parametrize("name", few(MAKERS, ["default", "scale_by_rule"]))
+def test_without_jit(name):
+    with jax.disable_jit():
+        params, _ = run(MAKERS[name](), {"w": jnp.ones(3)})
+    assert (params["w"] < 1).all()
+
+
+@pytest.mark.parametrize("name", few(MAKERS, ["default", "scale_by_rule"]))
+def test_jax_checks_its_own_invariants(name):
+    with jax.enable_checks(True), jax.numpy_rank_promotion("raise"):
+        run(MAKERS[name](), {"w": jnp.ones(3)})
 
 
 def test_parameters_of_their_own_on_each_device():

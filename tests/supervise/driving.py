@@ -92,7 +92,8 @@ def see(signals, limits, nonfinite):
         new_objective=jnp.zeros((), bool),
         grads=(),
         live_grads=(),
-        objective=jnp.where(loss.arrived, loss.value, jnp.nan),
+        objective=jnp.where(loss.arrived, loss.value, 0.0),
+        told=loss.arrived,
         norm=signals.grad_norm,
         leaf_norms=(),
     )

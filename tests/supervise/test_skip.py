@@ -8,6 +8,7 @@ import optax
 import pytest
 
 import adaptive_optax as ao
+from adaptive_optax._types import UNSET
 from adaptive_optax.law import Law
 from adaptive_optax.supervise import skip
 from tests.helpers import always
@@ -113,7 +114,7 @@ def test_where_the_bucket_is_full_these_are_the_new_data():
     assert float(judges.levels.first_value) == 50.0
     # Their loss is the level, and the noise of before stays until it is measured.
     params, state = feed(calm(20, 50.0), params, state)
-    assert np.isinf(levels(state).good_value)
+    assert levels(state).good_value == UNSET
     params, state = feed(calm(1, 50.0), params, state)
     assert float(levels(state).good_value) == pytest.approx(50.0, rel=0.01)
     assert float(levels(state).good_noise) == noise > 0

@@ -1,0 +1,105 @@
+"""Ten million steps of the estimators in float32, beside float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy.signal import lfilter
+
+from adaptive_optax import filters
+from adaptive_optax.sense import cosines, estimators, series
+
+STEPS, LOOKS = 10_000_000, 10
+EVERY = STEPS // LOOKS
+
+
+def exponential(decay, x):
+    """The debiased exponential mean of all of x, float64."""
+    return lfilter([1 - decay], [1, -decay], x) / -np.expm1(
+        np.log(decay) * np.arange(1, len(x) + 1)
+    )
+
+
+def polynomial(power, x):
+    """The mean of all of x with weights that grow like s^power, float64."""
+    s = np.arange(1.0, len(x) + 1)
+    weights = np.prod([(s + k) / len(x) for k in range(power)], axis=0)
+    return np.cumsum(weights * x) / np.cumsum(weights)
+
+
+def looks(extend, state, x):
+    """The state after each tenth of the stream."""
+    scan = jax.jit(lambda s, xs: jax.lax.scan(lambda s, v: (extend(s, v), None), s, xs))
+    seen = []
+    for part in np.split(x, LOOKS):
+        state, _ = scan(state, part)
+        seen.append(np.asarray(state))
+    return np.stack(seen)
+
+
+@pytest.mark.slow
+def test_exponential_means_are_those_of_float64():
+    noise = np.random.default_rng(0).standard_normal(STEPS, np.float32)
+    x = 2 + noise / 2
+    banks = looks(
+        lambda bank, v: series.extend(bank, jnp.stack([v, -v]), jnp.ones(2, bool))[0],
+        series.init_bank(),
+        x,
+    )
+    at = np.arange(EVERY - 1, STEPS, EVERY)
+    for name, decay in (("fast", series.FAST), ("slow", series.SLOW)):
+        ours = banks[:, series.Bank._fields.index(name)]
+        truth = exponential(decay, x.astype(np.float64))[at]
+        np.testing.assert_allclose(ours, np.stack([truth, -truth], 1), atol=1e-5)
+    assert (banks[:, series.Bank._fields.index("seen"), 0] == at + 1).all()
+    # A polynomial mean takes in less than a rounding error of a float32 at a step. Its
+    # error stays below the standard error of the mean, and no lower.
+    for name, power in (("far", 2), ("near", 8)):
+        ours = banks[:, series.Bank._fields.index(name), 0]
+        truth = polynomial(power, x.astype(np.float64))[at]
+        error = 0.5 * (power + 1) / np.sqrt((2 * power + 1) * (at + 1))
+        assert (np.abs(ours - truth) < error).all()
+
+
+@pytest.mark.slow
+def test_averaged_cosines_are_those_of_float64():
+    x = np.random.default_rng(1).uniform(-1, 1, STEPS).astype(np.float32)
+    banks = looks(
+        lambda bank, v: cosines.extend(bank, jnp.full(3, v), jnp.ones(3, bool)),
+        cosines.init_bank(),
+        x,
+    )
+    at = np.arange(EVERY - 1, STEPS, EVERY)
+    for row, decay in enumerate((cosines.QUICK, cosines.SLOW)):
+        truth = exponential(decay, x.astype(np.float64))[at]
+        np.testing.assert_allclose(banks[:, row, 0], truth, atol=1e-5)
+
+
+def test_debiasing_weights_do_not_drift():
+    decays = (series.FAST, series.SLOW, series.SPREAD, series.CALM)
+    ages = np.float32([1e4, 1e6, 1e7, 2**24])
+    ones = estimators.ones(decays, jnp.broadcast_to(ages, (len(decays), len(ages))))
+    assert (np.asarray(ones) == 1).all()
+
+
+def test_debiasing_weights_of_a_filter_end_near_one():
+    # An average of ones in float32 stands still where a step is below its rounding.
+    tx = filters.adam(0.1)
+    state = tx.init(jnp.ones(()))
+
+    @jax.jit
+    def run(state):
+        step = jax.lax.scan(
+            lambda s, _: (tx.update(jnp.ones(()), s, jnp.ones(()))[1], None),
+            state,
+            length=50_000,
+        )
+        return step[0]
+
+    once = run(state)
+    twice = run(once)
+    for name in ("first_weight", "second_weight"):
+        weight = optax.tree.get(once, name)
+        np.testing.assert_allclose(weight, 1, atol=1e-4)
+        assert optax.tree.get(twice, name) == weight
