@@ -10,6 +10,7 @@
     python -m benchmarks apart                  two larger runs on data of yours
     python -m benchmarks cost                   step time, state bytes, compile time
     python -m benchmarks copies                 what a smaller copy costs in loss
+    python -m benchmarks scale                  the tables of docs/scale.md
     python -m benchmarks freezing               what frozen parameters save
     python -m benchmarks replay                 gains of 32 runs, before and after
 
@@ -43,6 +44,7 @@ from benchmarks.faults.command import faults
 from benchmarks.freezing.report import freezing
 from benchmarks.progress import progress
 from benchmarks.replay import replay
+from benchmarks.scale import scale
 
 app = tyro.extras.SubcommandApp()
 
@@ -231,6 +233,7 @@ app.command(copies)
 app.command(cost)
 app.command(freezing)
 app.command(faults)
+app.command(scale)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from adaptive_optax.act.average import AverageState
 from adaptive_optax.act.averaging_horizon import WindowState
 from adaptive_optax.act.scale_by_rule import ScaleByRuleState
 from adaptive_optax.freeze.criterion import FreezeState
-from adaptive_optax.scale.shardings import abstract_state, state_shardings
+from adaptive_optax.scale.shardings import abstract_state, places
 from adaptive_optax.sense.motion import MotionState
 from adaptive_optax.state import AdaptiveSchedulerState
 from adaptive_optax.supervise.rollback import CopyState
@@ -70,7 +70,7 @@ def state_bytes(tx: Any, params: Any, shardings: Any = None) -> dict[str, int]:
         sizes = jax.tree.map(
             lambda leaf, where: _size(leaf, where.shard_shape(leaf.shape)),
             shapes,
-            state_shardings(tx, params, shardings),
+            places(shapes, hosts, params, shardings),
         )
     parts = dict.fromkeys(("inner", *_PARTS.values(), "total", "host"), 0)
     both = zip(_split(sizes, "inner"), jax.tree.leaves(hosts), strict=True)

@@ -49,6 +49,18 @@ def state_shardings(tx: Any, params: Any, shardings: Any = None) -> Any:
       >>> tuple(state.averaging.average["w"].sharding.spec)
       ('data',)
     """
+    return places(*abstract_state(tx, params), params, shardings)
+
+
+def abstract_state(tx: Any, params: Any) -> tuple[Any, Any]:
+    """The shapes of ``tx.init(params)``, and which of its arrays lie on the host."""
+    jaxpr, shapes = jax.make_jaxpr(tx.init, return_shape=True)(params)
+    hosts = [on_host(kind) for kind in jaxpr.out_avals]
+    return shapes, jax.tree.unflatten(jax.tree.structure(shapes), hosts)
+
+
+def places(shapes: Any, hosts: Any, params: Any, shardings: Any) -> Any:
+    """The shardings of an `abstract_state`; the rest as for `state_shardings`."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
     placed = {
         path: (jnp.shape(leaf), sharding)
@@ -62,14 +74,7 @@ def state_shardings(tx: Any, params: Any, shardings: Any = None) -> Any:
         sharding = _of(path, leaf.shape, placed, elsewhere)
         return sharding.with_memory_kind("pinned_host") if host else sharding
 
-    return jax.tree_util.tree_map_with_path(one, *abstract_state(tx, params))
-
-
-def abstract_state(tx: Any, params: Any) -> tuple[Any, Any]:
-    """The shapes of ``tx.init(params)``, and which of its arrays lie on the host."""
-    jaxpr, shapes = jax.make_jaxpr(tx.init, return_shape=True)(params)
-    hosts = [on_host(kind) for kind in jaxpr.out_avals]
-    return shapes, jax.tree.unflatten(jax.tree.structure(shapes), hosts)
+    return jax.tree_util.tree_map_with_path(one, shapes, hosts)
 
 
 def _checked(params: Any, shardings: Any, structure: Any) -> list[Sharding]:

@@ -39,6 +39,7 @@ SCHEDULER_KEYS = {
     "nonfinite_rewards",
     "nonfinite_gradients",
     "nonfinite_steps",
+    "lost_parameters",
     "restores",
     "strikes",
     "audit_left",
