@@ -63,6 +63,33 @@ def _dependent(closed: Any) -> list[bool]:
     return [isinstance(x, jex.Var) and x in reached for x in jaxpr.outvars]
 
 
+def check_read(
+    inner: Any,
+    rates: dict[str, jax.Array],
+    grads: Any,
+    state: Any,
+    params: Any,
+    extra: dict[str, Any],
+) -> None:
+    """Require that an optimizer reads its injected rate, which is in ``rates``.
+
+    Raises:
+      ValueError: If no update depends on it: the controller would move nothing.
+    """
+
+    def updates(rates: dict[str, jax.Array]) -> Any:
+        return inner.update(grads, replaced(state, rates), params, **extra)[0]
+
+    moves = _dependent(jax.make_jaxpr(updates)(rates))
+    if moves and not any(moves):
+        name = next(iter(rates))
+        raise ValueError(
+            f"no update depends on the injected `{name}`={rates[name]}: the optimizer "
+            f"inside has a rate of its own; pass it on, optax.inject_hyperparams("
+            f"lambda {name}: optax.adam({name}))({name}=1e-3)."
+        )
+
+
 def settable(state: Any, names: tuple[str, ...]) -> dict[str, jax.Array]:
     """The first injected hyperparameter of these names that no schedule overwrites."""
     if not isinstance(state, KIND):

@@ -187,6 +187,7 @@ def _built(inner: Any, momentum_wanted: bool, example: str) -> Inner:
     if isinstance(inner, optax.MultiSteps):
         inner = inner.gradient_transformation()
     inner = optax.with_extra_args_support(inner)
+    checked: list[bool] = []  # once, for it traces the optimizer
 
     def init(params):
         state = inner.init(params)
@@ -204,8 +205,11 @@ def _built(inner: Any, momentum_wanted: bool, example: str) -> Inner:
         own = {**rates, **momenta}
         now = {name: gains.scale * rate for name, rate in rates.items()}
         now |= dict.fromkeys(momenta, gains.momentum)
-        state_now = hyperparams.replaced(state, now)
         known = heard(inner.update, extra)
+        if rates and not checked:
+            hyperparams.check_read(inner, rates, grads, state, params, known)
+            checked.append(True)
+        state_now = hyperparams.replaced(state, now)
         updates, new_state = inner.update(grads, state_now, params, **known)
         new_state = hyperparams.replaced(new_state, own)  # what the user set stays set
         if not rates:

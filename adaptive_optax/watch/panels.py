@@ -172,7 +172,8 @@ def draw_weights(axes: "Axes", runs: dict, blends: dict, labels: Any) -> None:
 
 def mark_events(axes: "Axes", runs: dict) -> None:
     """The loss's scale, its crosses, and one legend that explains every mark."""
-    losses = [r["loss"] for r in runs.values() if has(r, "loss")]
+    keys = ("loss", "validation_loss")
+    losses = [r[key] for r in runs.values() for key in keys if has(r, key)]
     if losses and all(np.nanmin(loss) > 0 for loss in losses):
         _log_axis(axes)
     skipped = restored = False

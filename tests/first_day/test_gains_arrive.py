@@ -166,6 +166,18 @@ def test_what_a_user_sets_in_an_injected_state_stays():
     assert state.hyperparams["weight_decay"] == 0.5
 
 
+def test_an_injected_rate_that_nothing_reads_is_said():
+    # The snapshot told of a rate that moved, and nothing moved.
+    @optax.inject_hyperparams
+    def deaf(learning_rate):
+        del learning_rate
+        return optax.adam(1e-3)
+
+    tx, params = ao.adaptive_scheduler(deaf(learning_rate=1e-3), 1e-3), jnp.ones(2)
+    with pytest.raises(ValueError, match="no update depends on .*learning_rate"):
+        tx.update(params, tx.init(params), params, value=1.0)
+
+
 def test_a_rate_of_its_own_in_a_part_stays():
     def by_part(learning_rate):
         sgd = optax.inject_hyperparams(optax.sgd)

@@ -64,6 +64,11 @@ def test_the_base_rate_the_validation_and_the_title_are_drawn():
     assert figure.get_suptitle() == "a run"
 
 
+def test_a_negative_validation_loss_takes_the_log_axis_away():
+    figure = plot_history(run(validation_loss=np.linspace(1.0, -1.0, 120)))
+    assert figure.axes[0].get_yscale() == "linear"
+
+
 def test_a_cut_of_the_rate_is_marked():
     scale = np.where(np.arange(120) < 50, 3.0, 1.0)
     figure = plot_history(run(lr_scale=scale, learning_rate=1e-3 * scale))
