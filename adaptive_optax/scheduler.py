@@ -179,7 +179,7 @@ def adaptive_scheduler(
         sketch=sketch,
     )
     law = options.law_of(mode, law)
-    averages = law.average if average else None
+    averages = average and law.average is not None
     recovery = recovery and any((law.audit, law.skip, law.trial))
     if total_steps is not None:
         options.check_horizon(total_steps, schedule, law, audited=recovery)
@@ -219,9 +219,7 @@ def adaptive_scheduler(
         ),
         sigma=Driven(Control(LOG, *sigma_bounds, slew), sigma_rule, sigma),
         supervision=(supervised(law, recovery_dtype) if recovery else unsupervised()),
-        averaging=(
-            acting.averaged(averages, sketch) if averages else acting.unaveraged()
-        ),
+        averaging=(acting.averaged(law, sketch) if averages else acting.unaveraged()),
         freezing=freezes(freeze) if freeze else never(),
         shadow=(
             acting.shadowed(inner, adapter, start_momentum)
@@ -230,7 +228,7 @@ def adaptive_scheduler(
         ),
         dither=(acting.dithered(seed, dither_scale) if dithers else acting.undithered),
         inner=adapter,
-        needs_params=bool(averages) or recovery or dithers,
+        needs_params=averages or recovery or dithers,
         fraction=sketch,
     )
     return loop.transformation(parts)

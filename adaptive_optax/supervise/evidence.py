@@ -25,6 +25,7 @@ from adaptive_optax.sense.series import FAST_ERROR
 from adaptive_optax.sense.stage import Seen
 
 RAISE = 10.0  # margins by which a batch may raise the first loss
+CALM = 3  # calm changes before the jitter alone may judge
 
 
 class Levels(NamedTuple):
@@ -89,20 +90,20 @@ def limits(levels: Levels, law: Law, *, auditing: jax.Array, room: jax.Array) ->
     begun = jnp.isfinite(levels.first_value)
     first = jnp.where(begun, levels.first_value, 0.0)
     margin = jnp.maximum(
-        jnp.where(signed, 0.0, start.start_share * jnp.abs(first)),
-        start.start_jitters * levels.audit_jitter,
+        jnp.where(signed, 0.0, law.half * jnp.abs(first)),
+        law.clear * levels.audit_jitter,
     )
-    half = jnp.where(signed, jnp.inf, start.start_share * jnp.abs(first))
+    half = jnp.where(signed, jnp.inf, law.half * jnp.abs(first))
     gained = jnp.minimum(levels.audit_jitter, half)
-    told = begun & (~signed | (levels.audit_calm >= start.calm_changes))
+    told = begun & (~signed | (levels.audit_calm >= CALM))
     known = jnp.isfinite(levels.good_value)
     good = jnp.where(known, levels.good_value, 0.0)
     span = jnp.where(begun, first - levels.lowest_value, 0.0)
     # Near 0 a loss may be many times the good one and still be as good as nothing.
     scale = jnp.where(
-        signed, 0.5 * span, jnp.maximum(abs(good), skip.gain_share * span)
+        signed, law.half * span, jnp.maximum(abs(good), skip.share * span)
     )
-    allowed = skip.loss_scales * scale + skip.noises * levels.good_noise
+    allowed = law.clear * scale + skip.noises * levels.good_noise
     known &= (allowed > 0) & (law.skip is not None)
     return Limits(
         loss=jnp.where(
@@ -199,6 +200,12 @@ def learn(
             learns & (e.known | ~e.started), loss.noise, old.good_noise
         ),
     )
+
+
+def a_while(e: Evidence, law: Law) -> jax.Array:
+    """Losses that count as a short while at the run's age, f32[]."""
+    age = e.signals.count.astype(jnp.float32)
+    return jnp.maximum(jnp.float32(law.level_after), law.lately * age)
 
 
 def one_less(count: jax.Array) -> jax.Array:

@@ -145,7 +145,7 @@ class Judges(Start):
         repaid = min(self.owed, 4 / (e.age + 20)) if repays else 0.0
         self.owed = max(self.owed - repaid, 0.0)
         if offended:
-            self.watched, self.offences = max(40, e.age / 4), self.offences + 1
+            self.watched, self.offences = max(31, e.age / 5), self.offences + 1
         elif e.seen and not e.bad:
             self.watched = max(self.watched - 1, 0)
         taken = not (e.skipped or e.repeat or e.restore)
@@ -182,7 +182,7 @@ class Judges(Start):
             due=self.keep_wait <= 0,
             settled=self.unsettled == 0,
         )
-        keep = free and (not e.known or loss.fast <= self.good + 3 * error)
+        keep = free and (not e.known or loss.fast <= self.good + 2 * error)
         copied = keep or (free and self.keep_wait <= -10)
         self.keep_wait = 19 if copied else max(self.keep_wait - 1, -20)
         next_good = not e.known and healthy and not e.auditing
