@@ -28,8 +28,6 @@ class Audit(NamedTuple):
     steps: Number = 60  # good steps of a first audit: three times the warm-up
     max_failures: Number = 12  # cuts to a fifth: 12 repair a rate 2e8 times too high
     opposed: Number = 1 / 4  # share of the trust, in errors of an opposition
-    dead: Number = 0.1  # share of its first norm below which a gradient has died
-    passed_late: Number = math.log(0.5)  # the largest rate to survive is too high
 
 
 class Skip(NamedTuple):
@@ -39,7 +37,6 @@ class Skip(NamedTuple):
     share: Number = 0.05  # of the run that may be skipped in the long run
     least: Number = 10.0  # batches that may be skipped at any age
     most: Number = 100.0  # batches that may be skipped at once at most
-    back: Number = 0.5  # share of a rise above the trusted rate that new data undo
 
 
 class Trial(NamedTuple):
@@ -56,7 +53,6 @@ class Search(NamedTuple):
 
     rate: Number = 0.06  # log distance a climbing step
     early_rate: Number = 0.18  # the same while the loss has not moved
-    vote: Number = 5.0  # steps by which a vote is late without momentum
     reach: Number = 0.7  # log distance: twofold beyond what is proven
 
 
@@ -64,7 +60,6 @@ class Nudge(NamedTuple):
     """Small moves on agreement and opposition (`rules.alignment`)."""
 
     rate: Number = 0.02  # log distance a step, at most
-    share: Number = 1 / 2  # of the trust, in errors that a move upwards needs
 
 
 class Settle(NamedTuple):
@@ -88,9 +83,9 @@ class Law(NamedTuple):
     clear: Number = 2.0  # errors of a clear sign, and at which a vote counts in full
     hint: Number = 1.0  # errors of a hint
     margin: Number = 0.02  # cosines this small are taken for 0
-    cosines: Number = 8  # cosines seen before they are judged
-    unmoved: Number = 0.1  # share of a loss within which it counts as unmoved
-    half: Number = 0.5  # share of a loss by which it has clearly fallen, or risen
+    readings: Number = 8  # cosines, or changes of a loss, seen before they are judged
+    little: Number = 0.1  # of a first loss: unmoved. Of a first gradient: dead
+    half: Number = 0.5  # of a loss: much. Of the trust: a nudge. Of a rate: a step back
     cut: Number = math.log(0.2)  # log distance of a failed start, and of a first cut
     warmup_steps: Number = 20  # of every start; 1: at once. Also between two copies
     level_after: Number = 31  # losses before a level can be judged

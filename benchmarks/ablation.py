@@ -1,47 +1,152 @@
 """Each part of the law taken out once, and a range of trusts in the base rate.
 
-A part is taken out of the `Law`, and all else stays as it is. Only development
-draws are run.
+A law is a row of numbers, and numbers may be traced. So a family is compiled once, and
+all laws run in that program one after the other: a law more costs its runs and no
+compilation. A part is out where its numbers do nothing. Only development draws are run.
 """
 
+import concurrent.futures
+import math
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks import cells, markdown, oracles, protocol, scoring
-from benchmarks.cells import Cell
-from benchmarks.compare import finals, place
-from benchmarks.progress import progress
+import numpy as np
 
-PARTS = {
-    "the warm-up of the audit": "law__audit__warmup_steps=1",
-    "the audit": "law__audit=None",
-    "its patience beyond the warm-up": "law__audit__steps=20",
-    "its cut after a late pass": "law__audit__passed_late=0.0",
-    "its test for dead gradients": "law__audit__dead=0.0",
-    "its test for steps that carry on": (
-        "law__audit__overshot=inf, law__audit__agreed=inf"
-    ),
-    "its ear for agreement that ends": "law__audit__agreed=inf",
-    "skipping": "law__skip=None",
-    "the trial": "law__trial=None",
-    "its early climb": "law__search__early=inf, law__search__early_rate=0.06",
-    "the heading": (
-        "law__search__ahead=inf, law__nudge__headed=0.0, law__settle__drawn_back=-inf"
-    ),
-    "the climb's waiting": "law__search__receded=inf",
-    "search": "law__search=None",
-    "nudge": "law__nudge=None",
-    "settle": "law__settle=None",
-    "the average's window": "law__average__shrink=0.0",
+import adaptive_optax as ao
+from benchmarks import (
+    cells,
+    experiment,
+    families,
+    markdown,
+    oracles,
+    protocol,
+    scoring,
+)
+from benchmarks.contract import Peer
+from benchmarks.peers.inner import OPTIMIZERS
+from benchmarks.scoring import Place
+
+Change = Mapping[str, float]  # "part.number" or "number" -> what it is instead
+WHOLE = "nothing"
+PARTS: dict[str, Change] = {
+    "the warm-up": {"warmup_steps": 1},
+    "the audit's failures": {"audit.max_failures": 0},
+    "its patience beyond the warm-up": {"audit.steps": 20},
+    "its test for opposition": {"audit.opposed": math.inf},
+    "skipping": {"skip.noises": math.inf},
+    "the trial": {"trial.patience": 2**24, "trial.start_patience": 2**24},
+    "the steep early climb": {"search.early_rate": 0.06},
+    "the climb's proof": {"search.reach": math.inf},
+    "search": {"search.rate": 1e-9, "search.early_rate": 1e-9},
+    "nudge": {"nudge.rate": 1e-9},
+    "settle": {"settle.power": 0},
+    "the average's window": {"average.shrink": 0},
 }
-TRUSTS = {
-    "1.5": "ours(mode=1.5)",
-    "3, search": "search",
-    "6, nudge": "nudge",
-    "12": "ours(mode=12)",
-    "inf, safe": "safe",
+TRUSTS: dict[str, Change] = {
+    f"{trust:g}": {"trust": trust} for trust in (1.5, 3.0, 4.0, 8.0, 12.0, math.inf)
 }
-LABELS = (*protocol.FACTORS, "default")
-HEAD = (*LABELS, "x0.3 to x3", "all rates")
+HEAD = (*protocol.FACTORS, "default", "x0.3 to x3", "all rates")
+_STATIC = (("average", "every"),)  # a Python number: how often a branch is taken
+
+
+def numbers(law: Any = ao.Law(), above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:  # noqa: B008
+    """The paths of a law's numbers that may be traced."""
+    found: list[tuple[str, ...]] = []
+    for name in law._fields:
+        path, value = (*above, name), getattr(law, name)
+        found += numbers(value, path) if hasattr(value, "_fields") else [path]
+    return [path for path in found if path not in _STATIC]
+
+
+def get(law: Any, path: tuple[str, ...]) -> Any:
+    """One number of a law."""
+    for name in path:
+        law = getattr(law, name)
+    return law
+
+
+def put(law: Any, path: tuple[str, ...], value: Any) -> Any:
+    """The law with one number replaced."""
+    name, *rest = path
+    value = put(getattr(law, name), tuple(rest), value) if rest else value
+    return law._replace(**{name: value})
+
+
+def row(change: Change) -> list[float]:
+    """A changed law as a row of numbers.
+
+    Raises:
+      KeyError: If the law has no such number.
+    """
+    law, paths = ao.Law(), numbers()
+    for name, value in change.items():
+        if tuple(name.split(".")) not in paths:
+            raise KeyError(f"the law has no number {name!r}.")
+        law = put(law, tuple(name.split(".")), value)
+    return [float(get(law, path)) for path in paths]
+
+
+def peer_of(traced: Any) -> Peer:
+    """Ours under a law of traced numbers."""
+    law = ao.Law()
+    for path, value in zip(numbers(), traced, strict=True):
+        law = put(law, path, value)
+
+    def make(inner, rate, horizon):
+        del horizon
+        return ao.adaptive_scheduler(inner, learning_rate=rate, law=law)
+
+    return Peer("law", make, eval_params=ao.eval_params, ours=True, source="")
+
+
+def finals(
+    problem: str, laws: list[Change], lanes: Any, seeds: tuple[int, ...]
+) -> tuple[str, list[dict[str, np.ndarray]]]:
+    """Final metrics of one problem: law -> label -> f64[instances, seeds]."""
+    drawn = families.get(problem)
+    rates = np.asarray([rates for _, rates in lanes], np.float32)
+    start, end = experiment.run_laws(
+        drawn.problem,
+        peer_of,
+        OPTIMIZERS[drawn.optimizer].factory,
+        rates,
+        families.instances(problem, rates.shape[1]),
+        seeds,
+        np.asarray([row(law) for law in laws], np.float32),
+    )
+    end = scoring.cleaned(end, drawn.problem.floor, start)
+    labels = [label for label, _ in lanes]
+    return problem, [dict(zip(labels, of_law, strict=True)) for of_law in end]
+
+
+def run(
+    problems: tuple[str, ...],
+    laws: list[Change],
+    *,
+    seeds: tuple[int, ...] = protocol.SEEDS,
+    workers: int | None = None,
+) -> Iterator[tuple[str, list[dict[str, np.ndarray]]]]:
+    """`finals` of every problem, in any order, on all cores."""
+    tuned = oracles.compute(problems, workers=workers)
+    workers = workers or os.cpu_count() or 1
+    spawn = multiprocessing.get_context("spawn")
+    cores = spawn.Queue()
+    for core in range(workers):
+        cores.put(core)
+    with (
+        cells.for_children(""),
+        concurrent.futures.ProcessPoolExecutor(
+            workers, spawn, initializer=cells.take_core, initargs=(cores,)
+        ) as pool,
+    ):
+        waiting = [
+            pool.submit(finals, name, laws, protocol.lanes(name, "nudge", tuned), seeds)
+            for name in problems
+        ]
+        for done in concurrent.futures.as_completed(waiting):
+            yield done.result()
 
 
 def table(
@@ -50,42 +155,35 @@ def table(
     seeds: tuple[int, ...] = protocol.SEEDS,
     workers: int | None = None,
 ) -> str:
-    """Run what is missing and write both tables as Markdown."""
-    tuned = oracles.compute(problems, workers=workers)
-    variants = {"nothing": "nudge"}
-    variants |= {part: f"ours({text})" for part, text in PARTS.items()}
-    variants |= TRUSTS
-    wanted = {
-        (variant, name): Cell(name, peer, protocol.lanes(name, peer, tuned), seeds)
-        for variant, peer in variants.items()
+    """Run every law and write both tables as Markdown."""
+    laws = {WHOLE: {}} | PARTS | TRUSTS
+    found: dict[str, list[dict[str, np.ndarray]]] = {}
+    for name, results in run(
+        problems, list(laws.values()), seeds=seeds, workers=workers
+    ):
+        found[name] = results
+        print(f"{len(found)}/{len(problems)} {name}", flush=True)
+    places = {
+        name: Place(families.get(name).trade, families.get(name).family, name)
         for name in problems
     }
-    todo = list(dict.fromkeys(wanted.values()))
-    done = {r.cell: r for r, _ in progress(cells.run(todo, workers=workers), todo)}
 
-    def over_all(variant: str, kind: str = "own") -> tuple[str, ...]:
-        """Without the part over with it: above 1 the part earns its place."""
+    def over_whole(index: int) -> tuple[str, ...]:
+        """A law over the whole one: above 1 the part earns its place."""
         logs = {
             label: scoring.log_ratios(
-                *(
-                    {place(n): finals(done[wanted[v, n]], label, k) for n in problems}
-                    for v, k in ((variant, kind), ("nothing", "own"))
-                )
+                *({places[n]: found[n][i][label] for n in problems} for i in (index, 0))
             )
-            for label in LABELS
+            for label in (*protocol.FACTORS, "default")
         }
-        near = scoring.pooled([logs[label] for label in protocol.NEAR])
-        every = scoring.pooled([logs[label] for label in protocol.FACTORS])
-        means = [scoring.mean(logs[label]) for label in LABELS]
-        return (
-            *(f"{found.value:.3f}" for found in means),
-            f"{scoring.mean(near):.3f}",
-            f"{scoring.mean(every):.3f}",
-        )
+        pools = [
+            [logs[label] for label in few] for few in (protocol.NEAR, protocol.FACTORS)
+        ]
+        means = [scoring.mean(one) for one in logs.values()]
+        ends = [scoring.mean(scoring.pooled(pool)) for pool in pools]
+        return (*(f"{m.value:.3f}" for m in means), *(f"{m:.3f}" for m in ends))
 
-    parts: dict[str, Any] = {part: over_all(part) for part in PARTS}
-    parts["the average of the parameters"] = over_all("nothing", "last")
-    curve = {trust: over_all(trust) for trust in TRUSTS}
+    rows = {name: over_whole(i) for i, name in enumerate(laws)}
     return "\n\n".join(
         [
             f"{len(problems)} development draws, {protocol.INSTANCES} instances, "
@@ -93,12 +191,8 @@ def table(
             f"whole law, ratios clipped to [{1 / scoring.CLIP:g}, {scoring.CLIP:g}], "
             "trades weigh alike; 95 % intervals. Above 1 the part earns its place.",
             "## Without one part",
-            markdown.table(
-                ("without", *HEAD), [(name, *row) for name, row in parts.items()]
-            ),
+            markdown.table(("without", *HEAD), [(p, *rows[p]) for p in PARTS]),
             "## The trust in the base rate",
-            markdown.table(
-                ("trust", *HEAD), [(name, *row) for name, row in curve.items()]
-            ),
+            markdown.table(("trust", *HEAD), [(t, *rows[t]) for t in TRUSTS]),
         ]
     )

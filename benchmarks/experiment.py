@@ -50,32 +50,11 @@ def run(
       instances: Seeds of the worlds.
       seeds: Of initialisation and batches.
     """
-    lane = _lane(problem, peer, inner)
-    pairs = len(instances) * len(seeds)
-    # Instances and seeds share an axis, for each further one is traced once more. What
-    # the rates have in common, worlds and batches, is computed once.
-    lanes = jax.vmap(jax.vmap(lane), in_axes=(0, None, None))
-
-    def every(rates: jax.Array, instances: jax.Array, seeds: jax.Array):
-        worlds = jax.vmap(lambda seed: problem.world(jax.random.key(seed)))(instances)
-        worlds = jax.tree.map(
-            lambda leaf: jnp.repeat(
-                leaf, len(seeds), axis=0, total_repeat_length=pairs
-            ),
-            worlds,
-        )
-        rates = jnp.repeat(rates, len(seeds), axis=1, total_repeat_length=pairs)
-        keys = jax.vmap(lambda one: jax.vmap(functools.partial(_key, one))(seeds))
-        return lanes(rates, worlds, keys(instances).reshape(pairs))
-
-    arguments = (
-        jnp.asarray(rates, jnp.float32),
-        jnp.asarray(instances, jnp.uint32),
-        jnp.asarray(seeds, jnp.uint32),
-    )
+    arguments = _arguments(rates, instances, seeds)
     shape = (len(rates), len(instances), len(seeds), EVALUATIONS + 1)
     start = time.perf_counter()
-    compiled = jax.jit(every).lower(*arguments).compile()
+    every = jax.jit(functools.partial(_every, problem, peer, inner))
+    compiled = every.lower(*arguments).compile()
     ready = time.perf_counter()
     metrics, rate = jax.block_until_ready(compiled(*arguments))
     done = time.perf_counter()
@@ -88,6 +67,79 @@ def run(
         compile_seconds=ready - start,
         run_seconds=done - ready,
     )
+
+
+def run_laws(
+    problem: Problem,
+    peer_of: Callable[[jax.Array], Peer],
+    inner: Callable[..., optax.GradientTransformation],
+    rates: np.ndarray,
+    instances: Sequence[int],
+    seeds: Sequence[int],
+    laws: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Train under many laws in one program, one law after the other.
+
+    Args:
+      problem: What is trained.
+      peer_of: The peer of a law, which is a row of traced numbers.
+      inner: As for `run`.
+      rates: f32[rates, instances].
+      instances: Seeds of the worlds.
+      seeds: Of initialisation and batches.
+      laws: f32[laws, numbers].
+
+    Returns:
+      The metric of the peer's own parameters before and after the training,
+      f32[laws, rates, instances, seeds] each.
+    """
+
+    def of_law(law: jax.Array, *arguments: jax.Array) -> jax.Array:
+        metrics, _ = _every(problem, peer_of(law), inner, *arguments)
+        return metrics[..., jnp.asarray([0, -1]), 2]
+
+    def all_laws(laws: jax.Array, *arguments: jax.Array) -> jax.Array:
+        return jax.lax.map(lambda law: of_law(law, *arguments), laws)
+
+    arguments = _arguments(rates, instances, seeds)
+    found = np.asarray(jax.jit(all_laws)(jnp.asarray(laws, jnp.float32), *arguments))
+    found = found.reshape(len(laws), len(rates), len(instances), len(seeds), 2)
+    return found[..., 0], found[..., 1]
+
+
+def _arguments(
+    rates: np.ndarray, instances: Sequence[int], seeds: Sequence[int]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    return (
+        jnp.asarray(rates, jnp.float32),
+        jnp.asarray(instances, jnp.uint32),
+        jnp.asarray(seeds, jnp.uint32),
+    )
+
+
+def _every(
+    problem: Problem,
+    peer: Peer,
+    inner: Callable[..., optax.GradientTransformation],
+    rates: jax.Array,
+    instances: jax.Array,
+    seeds: jax.Array,
+) -> tuple[jax.Array, jax.Array | None]:
+    """All lanes: metrics f32[rates, pairs, evaluations + 1, 3], and learning rates.
+
+    Instances and seeds share an axis, for each further one is traced once more. What
+    the rates have in common, worlds and batches, is computed once.
+    """
+    pairs = len(instances) * len(seeds)
+    worlds = jax.vmap(lambda seed: problem.world(jax.random.key(seed)))(instances)
+    worlds = jax.tree.map(
+        lambda leaf: jnp.repeat(leaf, len(seeds), axis=0, total_repeat_length=pairs),
+        worlds,
+    )
+    rates = jnp.repeat(rates, len(seeds), axis=1, total_repeat_length=pairs)
+    keys = jax.vmap(lambda one: jax.vmap(functools.partial(_key, one))(seeds))
+    lanes = jax.vmap(jax.vmap(_lane(problem, peer, inner)), in_axes=(0, None, None))
+    return lanes(rates, worlds, keys(instances).reshape(pairs))
 
 
 def _key(instance: jax.Array, seed: jax.Array) -> jax.Array:

@@ -8,7 +8,12 @@ from adaptive_optax.law import Law, Nudge
 from adaptive_optax.rules import _answer
 
 
-def alignment(law: Law = Law(), *, up_evidence: float | None = None) -> Rule:  # noqa: B008
+def alignment(
+    law: Law = Law(),  # noqa: B008
+    *,
+    up_evidence: float | None = None,
+    down_evidence: float | None = None,
+) -> Rule:
     """Raise the rate while gradients agree with the last step, lower it on opposition.
 
     Let c be the averaged alignment and e its standard error, both over a short and over
@@ -20,7 +25,7 @@ def alignment(law: Law = Law(), *, up_evidence: float | None = None) -> Rule:  #
         up   = rate clip(a / 2 e_a, 0, 1)     where that is more,
                if a / e_a > up_evidence  and  (c_long > 0  or  p <= 0)
         down = rate clip(-c_short / 2 e_short, 0, 1)
-               if -c_short / e_short > 1  and  z < -1  and  p > 0
+               if -c_short / e_short > down_evidence  and  z < -1  and  p > 0
         delta = up - down
 
     Minibatch noise hides a weak agreement from the short horizon, and the long one is
@@ -35,13 +40,12 @@ def alignment(law: Law = Law(), *, up_evidence: float | None = None) -> Rule:  #
     too high. So opposition counts only if the loss rises and p > 0: a filter without
     memory turns with its gradient, and is opposed at its best rate.
 
-    Below `Standing.trusted_log_scale` (the base rate, or what is left of it after a
-    failure) one standard error is enough to go up.
-
     Args:
       law: Its numbers. ``nudge.rate`` is the largest change of the log gain, > 0.
       up_evidence: Standard errors needed to raise the gain, >= 0; infinite for never.
-        By default ``nudge.share`` of the trust.
+        By default half of the trust.
+      down_evidence: The same to lower it, by default ``hint``. The default law of the
+        learning rate never does: `settle` is what lowers it.
 
     Returns:
       A `Rule` without state. It holds where no alignment could be measured, and for
@@ -63,25 +67,27 @@ def alignment(law: Law = Law(), *, up_evidence: float | None = None) -> Rule:  #
       one cosine, weighed against its own noise.
     """
     c = law.nudge or Nudge()
-    up_evidence = law.trust * c.share if up_evidence is None else up_evidence
+    up_evidence = law.trust * law.half if up_evidence is None else up_evidence
     _checks.positive("rate", c.rate, example="alignment(Law(nudge=Nudge(rate=0.02)))")
     _checks.evidence("up_evidence", up_evidence, example="alignment(up_evidence=3.0)")
+    down_evidence = law.hint if down_evidence is None else down_evidence
+    _checks.evidence(
+        "down_evidence", down_evidence, example="alignment(down_evidence=1.0)"
+    )
 
     def init():
         return ()
 
     def update(signals, state):
-        agreement, heading, own = signals.alignment, signals.heading, signals.standing
+        agreement, heading = signals.alignment, signals.heading
         carries = signals.step_correlation.mean > 0
         votes = jnp.stack([agreement.slow - law.margin, -agreement.mean, heading.slow])
         errors = jnp.stack([agreement.slow_sem, agreement.sem, heading.slow_sem])
         z_up, z_down, z_ahead = votes / errors
-        below = (own.log_scale < own.trusted_log_scale) & (up_evidence < jnp.inf)
-        needed = jnp.where(below, jnp.minimum(up_evidence, law.hint), up_evidence)
-        agrees = (z_up > needed) & (agreement.mean > law.margin)
+        agrees = (z_up > up_evidence) & (agreement.mean > law.margin)
         ahead = (z_ahead > up_evidence) & ((agreement.slow > 0) | ~carries)
         overshoots = carries & (signals.objective.trend < -law.hint)
-        overshoots &= z_down > law.hint
+        overshoots &= z_down > down_evidence
         z = jnp.maximum(jnp.where(agrees, z_up, 0.0), jnp.where(ahead, z_ahead, 0.0))
         up, down = jnp.clip(
             jnp.stack([z, jnp.where(overshoots, z_down, 0.0)]) / law.clear, 0.0, 1.0

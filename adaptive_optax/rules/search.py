@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from adaptive_optax import _checks
-from adaptive_optax._types import Rule, RuleState
+from adaptive_optax._types import QUICK, Rule, RuleState
 from adaptive_optax.law import Law, Search
 from adaptive_optax.rules.alignment import alignment
 from adaptive_optax.rules.settle import settle
@@ -98,7 +98,7 @@ def search(
         "momentum", momentum, 0.0, 1.0, open_high=True, example="search(momentum=0.9)"
     )
     remembered = jnp.minimum(1 / (1 - jnp.float32(momentum)), law.warmup_steps)
-    lag = c.vote + remembered
+    lag = 0.5 / (1 - QUICK) + remembered  # a mean's age, and the filter's memory
 
     def init():
         return SearchState(
@@ -118,13 +118,13 @@ def search(
         overwhelming = agreement.slow - law.margin > trust * agreement.slow_sem
         overwhelming |= heading.slow > trust * heading.slow_sem
         told = judged.arrived & (law.clear * judged.noise < jnp.abs(judged.fast))
-        unmoved = told & (jnp.abs(judged.drop) < law.unmoved)
-        early = unmoved & overwhelming & (agreement.count > law.cosines)
+        unmoved = told & (jnp.abs(judged.drop) < law.little)
+        early = unmoved & overwhelming & (agreement.count > law.readings)
         patient = own.warming | ((quiet < law.warmup_steps) & (own.failures == 0))
         waiting = state.searching & patient & ~early
         ready = state.searching & ~waiting & agreement.arrived & (agreement.count > 5)
         stop = (agreement.mean < 0.0) & ready & ~own.warming
-        still = judged.arrived & (jnp.abs(judged.drop) < law.unmoved)
+        still = judged.arrived & (jnp.abs(judged.drop) < law.little)
         landing = land(state.search_lagged, own)
         landing = jnp.where(still, own.trusted_log_scale, landing)
         improves = judged.arrived & (judged.trend > law.hint)
@@ -185,7 +185,7 @@ def prior(law: Law = Law(), momentum: float | jax.Array = 0.9) -> Rule:  # noqa:
         return _silent()
     nudge, down = _silent(), _silent()
     if law.nudge is not None:
-        nudge = alignment(law)
+        nudge = alignment(law, down_evidence=jnp.inf)
     if law.settle is not None:
         down = settle(law)
     rule = _both(nudge, down)

@@ -20,12 +20,11 @@ import jax
 import jax.numpy as jnp
 
 from adaptive_optax._types import Limits, Signals
-from adaptive_optax.law import Audit, Law, Skip
+from adaptive_optax.law import Law, Skip
 from adaptive_optax.sense.series import FAST_ERROR
 from adaptive_optax.sense.stage import Seen
 
 RAISE = 10.0  # margins by which a batch may raise the first loss
-CALM = 3  # calm changes before the jitter alone may judge
 
 
 class Levels(NamedTuple):
@@ -85,7 +84,7 @@ def limits(levels: Levels, law: Law, *, auditing: jax.Array, room: jax.Array) ->
       auditing: bool[] the start is being audited.
       room: bool[] another batch may be skipped.
     """
-    start, skip = law.audit or Audit(), law.skip or Skip()
+    skip = law.skip or Skip()
     signed = levels.lowest_value <= 0  # 0 is not the loss's lower bound
     begun = jnp.isfinite(levels.first_value)
     first = jnp.where(begun, levels.first_value, 0.0)
@@ -95,7 +94,7 @@ def limits(levels: Levels, law: Law, *, auditing: jax.Array, room: jax.Array) ->
     )
     half = jnp.where(signed, jnp.inf, law.half * jnp.abs(first))
     gained = jnp.minimum(levels.audit_jitter, half)
-    told = begun & (~signed | (levels.audit_calm >= CALM))
+    told = begun & (~signed | (levels.audit_calm >= law.readings))
     known = jnp.isfinite(levels.good_value)
     good = jnp.where(known, levels.good_value, 0.0)
     span = jnp.where(begun, first - levels.lowest_value, 0.0)
@@ -111,7 +110,7 @@ def limits(levels: Levels, law: Law, *, auditing: jax.Array, room: jax.Array) ->
             jnp.where(told, first + margin, jnp.inf),
             jnp.where(known, good + allowed, jnp.inf),
         ),
-        dead_norm=jnp.where(auditing, start.dead * levels.first_norm, 0.0),
+        dead_norm=jnp.where(auditing, law.little * levels.first_norm, 0.0),
         dead_loss=jnp.where(begun, first - gained, jnp.inf),
         room=room,
     )

@@ -86,7 +86,7 @@ def update(
     convicted: jax.Array,
 ) -> tuple[jax.Array, AuditState]:
     """The change of the log scale where the start passes late, and the next state."""
-    e, old, audit = evidence, state, law.audit or Audit()
+    e, old = evidence, state
     counts = e.auditing & ~e.skipped & ~e.repeat & ~restore
     counts &= e.signals.objective.arrived | (old.audit_left > 1)
     failures = old.audit_failures + (e.auditing & convicted)
@@ -95,7 +95,7 @@ def update(
     length = jnp.where(begins | (failures > 0), law.warmup_steps, old.audit_steps)
     left = jnp.where(again | begins, length, old.audit_left - counts)
     passed_late = counts & (left == 0) & (failures > 0)
-    correction = jnp.where(passed_late, audit.passed_late, 0.0)
+    correction = jnp.where(passed_late, jnp.log(law.half), 0.0)
     return correction, AuditState(
         audit_left=left.astype(jnp.int32),
         audit_steps=length.astype(jnp.int32),
@@ -113,14 +113,14 @@ def _opposition(
     correlation = e.signals.step_correlation.mean
     # Without momentum a step turns with its gradient, so opposition says little.
     carries = correlation > 0
-    gone = -audit.opposed * law.trust * error
-    opposed = (mean < gone - law.margin) & (loss.trend < law.hint)
-    opposed &= loss.drop < jnp.where(carries, law.half, law.unmoved)
+    opposed = mean < -law.margin - audit.opposed * law.trust * error
+    opposed &= loss.trend < law.hint
+    opposed &= loss.drop < jnp.where(carries, law.half, law.little)
     agrees = agreement.slow > law.margin + law.hint * agreement.slow_sem
-    agreed = old.audit_agreed | (agrees & (count >= law.cosines))
-    lost = agreed & carries & (mean < gone) & (loss.drop < law.half)
+    agreed = old.audit_agreed | (agrees & (count >= law.readings))
+    lost = agreed & carries & (mean < -law.hint * error) & (loss.drop < law.half)
     opposed |= lost & (count <= law.warmup_steps)
-    return agreed, opposed & e.started & (count >= law.cosines)
+    return agreed, opposed & e.started & (count >= law.readings)
 
 
 def proceed(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptive_optax._types import Limits, Standing
-from adaptive_optax.law import Law, Skip
+from adaptive_optax.law import Law
 from adaptive_optax.sense.stage import Seen
 from adaptive_optax.supervise import evidence, skip, start_audit, trial
 from adaptive_optax.supervise.evidence import Levels
@@ -89,7 +89,7 @@ def reset_levels(state: Judges, when: jax.Array, law: Law) -> Judges:
     fresh = evidence.init_levels()._replace(first_norm=state.levels.first_norm)
     return state._replace(
         levels=jax.tree.map(reset, state.levels, fresh),
-        keep_wait=reset(state.keep_wait, evidence.CALM),
+        keep_wait=reset(state.keep_wait, law.readings),
         trial=state.trial._replace(strikes=reset(state.trial.strikes, 0)),
     )
 
@@ -160,10 +160,9 @@ def judge(
     )
     skipping = skip.update(e, state.skip, law, seen.far & ~e.repeat)
     correction = ruled.correction + late
-    # New data: halfway between what the old ones have taught and what was given.
-    back = jnp.minimum(state.trusted_log_scale - log_scale, 0.0)
-    back *= (law.skip or Skip()).back
-    correction += jnp.where(e.accepted, back, 0.0)
+    # New data: what a run has learnt of its rate, it has learnt on the old ones.
+    back = state.trusted_log_scale + jnp.log(law.half) - log_scale
+    correction += jnp.where(e.accepted, jnp.minimum(back, 0.0), 0.0)
     correction = correction.astype(jnp.float32)
     healthy = ~e.bad & ~e.repeat & ~ruled.restore
     settled = healthy & loss.arrived & ~e.auditing & e.resting

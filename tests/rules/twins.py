@@ -147,27 +147,25 @@ def may_vote(s):
     )
 
 
-def alignment(steps, rate=0.02, up_evidence=3.0):
+def alignment(steps, rate=0.02, up_evidence=3.0, down_evidence=1.0):
     every = DEFAULT_LAW.every
     for s in steps:
         if not may_vote(s):
             yield 0.0
             continue
-        m, carries = s.standing.log_scale, s.step_correlation.mean > 0
-        below = m < s.standing.trusted_log_scale
-        needed = min(up_evidence, 1) if below else up_evidence
+        carries = s.step_correlation.mean > 0
         z_up = (s.alignment.slow - 0.02) / s.alignment.slow_sem
         z_down = -s.alignment.mean / s.alignment.sem
         z_ahead = s.heading.slow / s.heading.slow_sem
         up = down = 0.0
-        if every("up", clear=z_up > needed, still=s.alignment.mean > 0.02):
+        if every("up", clear=z_up > up_evidence, still=s.alignment.mean > 0.02):
             up = rate * min(z_up / 2, 1)
         opposed = every("opposed", slow=s.alignment.slow <= 0, carries=carries)
         if every("ahead", clear=z_ahead > up_evidence, sound=not opposed):
             up = max(up, rate * min(z_ahead / 2, 1))
         if every(
             "down",
-            clear=z_down > 1,
+            clear=z_down > down_evidence,
             rising=s.objective.trend < -1,
             carries=carries,
         ):
@@ -269,7 +267,7 @@ def prior(steps, strength):
     def nudge(steps):
         steps, same = itertools.tee(steps)
         both = zip(
-            alignment(steps, up_evidence=strength / 2),
+            alignment(steps, up_evidence=strength / 2, down_evidence=math.inf),
             settle(same, trust=strength),
             strict=True,
         )

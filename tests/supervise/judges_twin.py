@@ -3,7 +3,7 @@
 import math
 from types import SimpleNamespace
 
-from tests.supervise.start_twin import FIFTH, Start
+from tests.supervise.start_twin import FIFTH, HALF, Start
 
 
 class Judges(Start):
@@ -32,7 +32,7 @@ class Judges(Start):
             high = self.conditions.every(
                 "above the start",
                 far=loss > self.first + max(share, 2 * self.jitter),
-                told=not signed or self.calm >= 3,
+                told=not signed or self.calm >= 8,
             )
             dead = self.conditions.every(
                 "dead",
@@ -54,7 +54,7 @@ class Judges(Start):
     def most(self):
         """As high as one batch may raise the first loss: ten margins."""
         signed = self.lowest <= 0
-        if signed and self.calm < 3:
+        if signed and self.calm < 8:
             return math.inf
         share = 0.0 if signed else abs(self.first) / 2
         return self.first + 10 * max(share, 2 * self.jitter)
@@ -206,7 +206,7 @@ class Judges(Start):
         self.fill_the_bucket(e)
         correction += late
         if e.accepted:
-            correction += min(self.trusted - log_scale, 0.0) / 2
+            correction += min(self.trusted + HALF - log_scale, 0.0)
         healthy = not (e.bad or e.repeat or e.restore)
         keep = self.learn(e, healthy)
         if (e.convicted and e.auditing) or late < 0:

@@ -44,7 +44,7 @@ class Start:
             "agreement lost",
             early=8 <= s.alignment.count <= 20,
             agreed=self.agreed,
-            clear=mean < -self.trust / 4 * sem,
+            clear=mean < -sem,
             carries=carries,
             no_gain=s.objective.drop < 0.5,
             started=e.started,

@@ -91,7 +91,7 @@ def test_an_agreement_that_ends_in_the_warm_up_has_been_outrun(
         alignment__count=count,
     )
     over = step(
-        alignment__mean=-0.16,
+        alignment__mean=-0.11,
         alignment__sem=0.1,
         alignment__slow=0.1,
         alignment__slow_sem=0.1,
