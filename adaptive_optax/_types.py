@@ -22,6 +22,10 @@ RuleState = Any
 """A NamedTuple of strongly typed arrays of fixed shape, or `()`."""
 
 
+QUICK = 0.9
+"""The decay of the mean over a short horizon of an alignment, and of the others."""
+
+
 class Series(NamedTuple):
     """Statistics of the loss or the reward. f32[] unless a comment says otherwise.
 

@@ -210,10 +210,9 @@ def law_of(mode: str | float, law: Law | None) -> Law:
                 f"`law.{name}` must be a {type(part).__name__}, or None to switch it "
                 f"off, got {given!r}; try ao.Law({name}=None)."
             )
-    counts = {"keep_every": law.keep_every}
+    counts = {"warmup_steps": law.warmup_steps}
     if law.audit is not None:
-        for name in ("steps", "again", "warmup_steps"):
-            counts[f"audit.{name}"] = getattr(law.audit, name)
+        counts["audit.steps"] = law.audit.steps
     if law.average is not None:
         counts["average.every"] = law.average.every
     for name, count in counts.items():

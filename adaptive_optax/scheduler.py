@@ -185,7 +185,7 @@ def adaptive_scheduler(
         sketch=sketch,
     )
     law = options.law_of(mode, law)
-    averages = law.average if average else None
+    averages = average and law.average is not None
     copies = options.recovery_of(recovery, law)
     if total_steps is not None:
         options.check_horizon(total_steps, schedule, law, audited=copies is not None)
@@ -225,9 +225,7 @@ def adaptive_scheduler(
         supervision=(
             supervised(law, copies, adapter.init) if copies else unsupervised()
         ),
-        averaging=(
-            acting.averaged(averages, sketch) if averages else acting.unaveraged()
-        ),
+        averaging=(acting.averaged(law, sketch) if averages else acting.unaveraged()),
         freezing=freezes(freeze) if freeze else never(),
         shadow=(
             acting.shadowed(inner, adapter, start_momentum)
@@ -236,7 +234,7 @@ def adaptive_scheduler(
         ),
         dither=(acting.dithered(seed, dither_scale) if dithers else acting.undithered),
         inner=adapter,
-        needs_params=bool(averages) or bool(copies) or dithers,
+        needs_params=averages or bool(copies) or dithers,
         kept=kept(averages, copies, freeze),
         fraction=sketch,
         axes=axes,

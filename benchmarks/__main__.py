@@ -179,6 +179,7 @@ def compare(
     draws: int = 1,
     seeds: int = len(protocol.SEEDS),
     other_seeds: bool = False,
+    held_out_draws: bool = False,
     workers: int | None = None,
 ) -> None:
     """Set two configurations of ours side by side, on development draws.
@@ -192,18 +193,27 @@ def compare(
       seeds: How many.
       other_seeds: Give the second side seeds of its own. Two names of one law must
         then tie.
+      held_out_draws: On draws that no run has used. They are used up then, and the
+        table is added to ``results/compared.md``.
       workers: Processes, one a core by default.
     """
-    print(
-        comparing.compare(
-            a,
-            b,
-            _development(family, draws),
-            seeds=tuple(range(seeds)),
-            other_seeds=other_seeds,
-            workers=workers,
-        )
+    if held_out_draws and family:
+        raise ValueError("held-out draws are scored whole; leave --family out.")
+    draw_seed, problems = None, _development(family, draws)
+    if held_out_draws:
+        draw_seed = held_out.fresh()
+        problems = families.draws(draw_seed, draws, families.NAMES)
+    text = comparing.compare(
+        a,
+        b,
+        problems,
+        seeds=tuple(range(seeds)),
+        other_seeds=other_seeds,
+        workers=workers,
     )
+    print(text)
+    if draw_seed is not None:
+        held_out.note(draw_seed, text)
 
 
 @app.command

@@ -1,47 +1,33 @@
 """Each part of the law taken out once, and a range of trusts in the base rate.
 
-A part is taken out of the `Law`, and all else stays as it is. Only development
-draws are run.
+A part is out where its numbers do nothing. Only development draws are run.
 """
 
-from typing import Any
+import math
 
-from benchmarks import cells, markdown, oracles, protocol, scoring
-from benchmarks.cells import Cell
-from benchmarks.compare import finals, place
-from benchmarks.progress import progress
+from benchmarks import families, laws, markdown, protocol, scoring
+from benchmarks.laws import Change, Finals
+from benchmarks.scoring import Place
 
-PARTS = {
-    "the warm-up of the audit": "law__audit__warmup_steps=1",
-    "the audit": "law__audit=None",
-    "its patience beyond the warm-up": "law__audit__steps=20",
-    "its cut after a late pass": "law__audit__passed_late=0.0",
-    "its test for dead gradients": "law__audit__dead=0.0",
-    "its test for steps that carry on": (
-        "law__audit__overshot=inf, law__audit__agreed=inf"
-    ),
-    "its ear for agreement that ends": "law__audit__agreed=inf",
-    "skipping": "law__skip=None",
-    "the trial": "law__trial=None",
-    "its early climb": "law__search__early=inf, law__search__early_rate=0.06",
-    "the heading": (
-        "law__search__ahead=inf, law__nudge__headed=0.0, law__settle__drawn_back=-inf"
-    ),
-    "the climb's waiting": "law__search__receded=inf",
-    "search": "law__search=None",
-    "nudge": "law__nudge=None",
-    "settle": "law__settle=None",
-    "the average's window": "law__average__shrink=0.0",
+WHOLE = "nothing"
+PARTS: dict[str, Change] = {
+    "the warm-up": {"warmup_steps": 1},
+    "the audit's failures": {"audit.max_failures": 0},
+    "its patience beyond the warm-up": {"audit.steps": 20},
+    "its test for opposition": {"audit.opposed": math.inf},
+    "skipping": {"skip.noises": math.inf},
+    "the trial": {"trial.patience": 2**24, "trial.start_patience": 2**24},
+    "the steep early climb": {"search.early_rate": 0.06},
+    "the climb's proof": {"search.reach": math.inf},
+    "search": {"search.rate": 1e-9, "search.early_rate": 1e-9},
+    "nudge": {"nudge.rate": 1e-9},
+    "settle": {"settle.power": 0},
+    "the average's window": {"average.shrink": 0},
 }
-TRUSTS = {
-    "1.5": "ours(mode=1.5)",
-    "3, search": "search",
-    "6, nudge": "nudge",
-    "12": "ours(mode=12)",
-    "inf, safe": "safe",
+TRUSTS: dict[str, Change] = {
+    f"{trust:g}": {"trust": trust} for trust in (1.5, 3.0, 4.0, 8.0, 12.0, math.inf)
 }
-LABELS = (*protocol.FACTORS, "default")
-HEAD = (*LABELS, "x0.3 to x3", "all rates")
+HEAD = (*protocol.FACTORS, "default", "x0.3 to x3", "all rates")
 
 
 def table(
@@ -50,42 +36,35 @@ def table(
     seeds: tuple[int, ...] = protocol.SEEDS,
     workers: int | None = None,
 ) -> str:
-    """Run what is missing and write both tables as Markdown."""
-    tuned = oracles.compute(problems, workers=workers)
-    variants = {"nothing": "nudge"}
-    variants |= {part: f"ours({text})" for part, text in PARTS.items()}
-    variants |= TRUSTS
-    wanted = {
-        (variant, name): Cell(name, peer, protocol.lanes(name, peer, tuned), seeds)
-        for variant, peer in variants.items()
+    """Run every law and write both tables as Markdown."""
+    changes = {WHOLE: {}} | PARTS | TRUSTS
+    found: dict[str, Finals] = {}
+    for name, results in laws.run(
+        problems, list(changes.values()), seeds=seeds, workers=workers
+    ):
+        found[name] = results
+        print(f"{len(found)}/{len(problems)} {name}", flush=True)
+    places = {
+        name: Place(families.get(name).trade, families.get(name).family, name)
         for name in problems
     }
-    todo = list(dict.fromkeys(wanted.values()))
-    done = {r.cell: r for r, _ in progress(cells.run(todo, workers=workers), todo)}
 
-    def over_all(variant: str, kind: str = "own") -> tuple[str, ...]:
-        """Without the part over with it: above 1 the part earns its place."""
+    def over_whole(index: int) -> tuple[str, ...]:
+        """A law over the whole one: above 1 the part earns its place."""
         logs = {
             label: scoring.log_ratios(
-                *(
-                    {place(n): finals(done[wanted[v, n]], label, k) for n in problems}
-                    for v, k in ((variant, kind), ("nothing", "own"))
-                )
+                *({places[n]: found[n][i][label] for n in problems} for i in (index, 0))
             )
-            for label in LABELS
+            for label in (*protocol.FACTORS, "default")
         }
-        near = scoring.pooled([logs[label] for label in protocol.NEAR])
-        every = scoring.pooled([logs[label] for label in protocol.FACTORS])
-        means = [scoring.mean(logs[label]) for label in LABELS]
-        return (
-            *(f"{found.value:.3f}" for found in means),
-            f"{scoring.mean(near):.3f}",
-            f"{scoring.mean(every):.3f}",
-        )
+        pools = [
+            [logs[label] for label in few] for few in (protocol.NEAR, protocol.FACTORS)
+        ]
+        means = [scoring.mean(one) for one in logs.values()]
+        ends = [scoring.mean(scoring.pooled(pool)) for pool in pools]
+        return (*(f"{m.value:.3f}" for m in means), *(f"{m:.3f}" for m in ends))
 
-    parts: dict[str, Any] = {part: over_all(part) for part in PARTS}
-    parts["the average of the parameters"] = over_all("nothing", "last")
-    curve = {trust: over_all(trust) for trust in TRUSTS}
+    rows = {name: over_whole(i) for i, name in enumerate(changes)}
     return "\n\n".join(
         [
             f"{len(problems)} development draws, {protocol.INSTANCES} instances, "
@@ -93,12 +72,8 @@ def table(
             f"whole law, ratios clipped to [{1 / scoring.CLIP:g}, {scoring.CLIP:g}], "
             "trades weigh alike; 95 % intervals. Above 1 the part earns its place.",
             "## Without one part",
-            markdown.table(
-                ("without", *HEAD), [(name, *row) for name, row in parts.items()]
-            ),
+            markdown.table(("without", *HEAD), [(p, *rows[p]) for p in PARTS]),
             "## The trust in the base rate",
-            markdown.table(
-                ("trust", *HEAD), [(name, *row) for name, row in curve.items()]
-            ),
+            markdown.table(("trust", *HEAD), [(t, *rows[t]) for t in TRUSTS]),
         ]
     )

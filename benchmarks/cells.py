@@ -185,9 +185,9 @@ def _pooled(some: Sequence[Cell], code: str, workers: int) -> Iterator[Result]:
     for core in range(workers):
         cores.put(core)
     with (
-        _for_children(code),
+        for_children(code),
         concurrent.futures.ProcessPoolExecutor(
-            workers, spawn, initializer=_settle, initargs=(cores,)
+            workers, spawn, initializer=take_core, initargs=(cores,)
         ) as pool,
     ):
         waiting = [pool.submit(_compute_fresh, cell) for cell in some]
@@ -200,7 +200,7 @@ def _pooled(some: Sequence[Cell], code: str, workers: int) -> Iterator[Result]:
 
 
 @contextlib.contextmanager
-def _for_children(code: str) -> Iterator[None]:
+def for_children(code: str) -> Iterator[None]:
     """What a spawned process inherits: flags for XLA, and which package it finds."""
     flags, path = os.environ.get("XLA_FLAGS"), list(sys.path)
     os.environ["XLA_FLAGS"] = " ".join([*(flags or "").split(), *xla.known(XLA_FLAGS)])
@@ -216,7 +216,7 @@ def _for_children(code: str) -> Iterator[None]:
             os.environ["XLA_FLAGS"] = flags
 
 
-def _settle(cores: Any) -> None:
+def take_core(cores: Any) -> None:
     """Give a worker its core."""
     core = cores.get()
     if hasattr(os, "sched_setaffinity"):

@@ -119,7 +119,7 @@ def compare(
     ]
     lines = [
         f"Final metric of `{a}` over that of `{b}`; below 1 the first is better. "
-        f"{len(problems)} development draws, {len(seeds)} seeds"
+        f"{len(problems)} draws, {len(seeds)} seeds"
         f"{', others for the second' if other_seeds else ''}, 95 % intervals.",
         "",
         markdown.table(("family", *columns), rows),

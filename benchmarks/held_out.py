@@ -3,15 +3,18 @@
 A draw seed is scored once. A second scoring of the same draws would be tuning on them.
 """
 
+import datetime
+import re
 import secrets
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cells, families, scoring, standings
+from benchmarks import cells, families, hashes, scoring, standings
 from benchmarks.protocol import NEAR
 from benchmarks.summary import RESULTS
 
 LOG = RESULTS / "held_out.md"
+COMPARED = RESULTS / "compared.md"
 PENDING = cells.CACHE / "draw-seed"  # of a full run that has not ended
 HEAD = (
     "# Every held-out scoring\n\n## Draws\n\n"
@@ -31,9 +34,15 @@ def used(log: Path = LOG) -> frozenset[int]:
     return frozenset(int(seed) for seed in first if seed.isdecimal())
 
 
+def compared(log: Path = COMPARED) -> frozenset[int]:
+    """The draw seeds on which two laws were compared."""
+    text = log.read_text() if log.exists() else ""
+    return frozenset(map(int, re.findall(r"^## Draw seed (\d+)", text, re.MULTILINE)))
+
+
 def fresh(log: Path = LOG) -> int:
     """A draw seed that no earlier run used."""
-    taken = used(log) | {families.DEVELOPMENT}
+    taken = used(log) | compared() | {families.DEVELOPMENT}
     while (seed := secrets.randbelow(1_000_000)) in taken:
         pass
     return seed
@@ -50,7 +59,7 @@ def refuse_used(seed: int, log: Path = LOG) -> None:
             f"draw seed {seed} is the development list; leave --draw-seed out and a "
             "fresh one is drawn."
         )
-    if seed in used(log):
+    if seed in used(log) | compared():
         raise ValueError(
             f"draw seed {seed} has been scored ({log.name}); leave --draw-seed out and "
             "a fresh one is drawn."
@@ -85,3 +94,11 @@ def record(table: dict[str, Any], log: Path = LOG, pending: Path = PENDING) -> N
     with log.open("a") as file:
         file.write("| " + " | ".join(map(format, row)) + " |\n")
     pending.unlink(missing_ok=True)
+
+
+def note(seed: int, text: str, log: Path = COMPARED) -> None:
+    """Add a comparison of two laws on held-out draws."""
+    head = "" if log.exists() else "# Two laws on draws that no run had used before\n"
+    when = f"{datetime.date.today().isoformat()}, law `{hashes.law_hash()}`"
+    with log.open("a") as file:
+        file.write(f"{head}\n## Draw seed {seed}, {when}\n\n{text}\n")

@@ -16,7 +16,7 @@ theta - theta_avg would not work in place of the average's way.) The horizon n f
     n <- n + 1                                            at every absorbed step
 
 and the next parameters have the weight (p + 1) / (n + p + 1). The lag is averaged over
-50 steps, or over those of the last ninth of n if that is more. Only a lag beyond its
+20 steps, or over those of the last ninth of n if that is more. Only a lag beyond its
 error counts, so that noise does not shorten a long average: with few coordinates, half
 an error is seen all the time.
 """
@@ -28,7 +28,7 @@ import jax.numpy as jnp
 
 from adaptive_optax import _trees
 from adaptive_optax.act import average as averaging
-from adaptive_optax.law import Average
+from adaptive_optax.law import Average, Law
 from adaptive_optax.sense import sketch as sketching
 from adaptive_optax.sense.cosines import standard_error
 from adaptive_optax.sense.estimators import polynomial_weight
@@ -76,7 +76,7 @@ def absorb(
     reset: jax.Array,
     restored: jax.Array,
     hold: jax.Array,
-    law: Average,
+    law: Law,
     fraction: float,
 ) -> tuple[averaging.AverageState, WindowState]:
     """One step of the average, with a horizon that follows the lag.
@@ -90,12 +90,13 @@ def absorb(
       reset: bool[].
       restored: bool[]; parameters go back at this step, and the lag is forgotten.
       hold: bool[]; the step was not finite and is ignored.
-      law: Numbers of the average.
+      law: Its numbers.
       fraction: As given to `init_window`.
 
     Returns:
       The next average and horizon.
     """
+    c = law.average or Average()
     fraction = sketching.fraction_of(grads, fraction)
     seen = sketching.take(grads, fraction)
     way = jax.tree.map(
@@ -106,10 +107,10 @@ def absorb(
     )
     against, known = sketching.cosines(*products)
     known &= (averages.average_count > 0) & ~hold
-    steps = law.every * state.window_age
-    lag, z = _extend(_Lag(*state.lag_series), -against, known, steps, law)
-    vote = jnp.clip((z - law.evidence) / law.full_vote, 0, 1)
-    shrink = jnp.where(known, law.shrink * vote, 0.0)
+    steps = c.every * state.window_age
+    lag, z = _extend(_Lag(*state.lag_series), -against, known, steps, c)
+    vote = jnp.clip((z - law.hint) / law.clear, 0, 1)
+    shrink = jnp.where(known, c.shrink * vote, 0.0)
     age = jnp.where(reset, 0.0, state.window_age * (1 - shrink))
 
     # Only an average that has absorbed nothing has a count of 0.
@@ -121,11 +122,11 @@ def absorb(
         params,
         healthy=healthy,
         reset=reset,
-        power=law.power,
-        every=law.every,
+        power=c.power,
+        every=c.every,
     )
     taken = averages.average_count > count
-    share = jnp.where(taken, polynomial_weight(law.power, count + 1), 0.0)
+    share = jnp.where(taken, polynomial_weight(c.power, count + 1), 0.0)
     first = taken & (count == 0)  # then exactly the average: no way yet
     level = jax.tree.map(
         lambda mean, now: jnp.where(first, now, _trees.toward(mean, now, share)),
@@ -140,10 +141,10 @@ def absorb(
 
 
 def _extend(
-    s: _Lag, cosine: jax.Array, ok: jax.Array, steps: jax.Array, law: Average
+    s: _Lag, cosine: jax.Array, ok: jax.Array, steps: jax.Array, c: Average
 ) -> tuple[_Lag, jax.Array]:
     """Add a cosine where ``ok``; also returns the lag in its standard errors."""
-    weight = jnp.minimum(law.memory, polynomial_weight(law.power, steps + 1))
+    weight = jnp.minimum(c.shrink, polynomial_weight(c.power, steps + 1))
     ones = s.ones + weight * (1 - s.ones)
     share = jnp.where(ones > 0, weight / jnp.where(ones > 0, ones, 1.0), 0.0)
     new = _Lag(

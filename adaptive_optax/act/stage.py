@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from adaptive_optax.act import average, averaging_horizon, dither, filters
 from adaptive_optax.act.injection import Gains, Inner
 from adaptive_optax.act.momentum_shadow import momentum_shadow
-from adaptive_optax.law import Average
+from adaptive_optax.law import Law
 
 
 class Averaging(NamedTuple):
@@ -20,7 +20,7 @@ class Averaging(NamedTuple):
     update: Callable[..., tuple[Any, Any]]
 
 
-def averaged(law: Average, fraction: float) -> Averaging:
+def averaged(law: Law, fraction: float) -> Averaging:
     """The polynomial average, whose horizon shrinks on a lag (`averaging_horizon`)."""
 
     def update(averages, reach, params, grads, **verdict):

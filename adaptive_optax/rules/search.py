@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from adaptive_optax import _checks
-from adaptive_optax._types import Rule, RuleState
-from adaptive_optax.law import Law, Nudge, Search
+from adaptive_optax._types import QUICK, Rule, RuleState
+from adaptive_optax.law import Law, Search
 from adaptive_optax.rules.alignment import alignment
 from adaptive_optax.rules.settle import settle
 
@@ -32,16 +32,16 @@ def search(
 
     With c, e, a and z as in `alignment`, and m the log scale::
 
-        climb   while (c_long - .01) / e_long > evidence  or  a / e_a > evidence
-                by `early_rate` where the loss is within an eighth of its first value
-                and above three times its noise, else by `rate`;
+        climb   while (c_long - .02) / e_long > trust  or  a / e_a > trust
+                by `early_rate` where the loss is within a tenth of its first value
+                and above twice its noise, else by `rate`;
                 but hold while c_short < c_long - 2 e_short
-        stop    when c_short < 0 or z < -4
+        stop    when c_short < 0
         then back = max(min(m lagged by L steps, m), m - L early_rate)
-             L    = min(5 + 1 / (1 - momentum), 30)
+             L    = 5 + min(1 / (1 - momentum), 20)
              m    = trusted if the loss has not moved,
-                    or if trusted lies in [back - 1.2, back],
-                    back - .6 if trusted lies below that,
+                    or if trusted lies in [back - reach, back],
+                    back - reach if trusted lies below that,
                     else back: as where a start was thrown away and nothing is trusted
 
     Neither the search nor the rule that follows goes up more than twofold beyond where
@@ -66,7 +66,7 @@ def search(
       momentum: Of the filter, in [0, 1). It sets how late votes arrive.
 
     Returns:
-      A `Rule` that holds during the warm-up and for 20 steps after, or for 12 steps
+      A `Rule` that holds during the warm-up and for 20 steps after, or for 8 steps
       where the loss has not moved. After a failed start it holds only for the warm-up.
 
     Raises:
@@ -90,7 +90,6 @@ def search(
             f"`then` must be a Rule, got {then!r}; try search(rules.alignment())."
         )
     c, trust = law.search or Search(), law.trust
-    margin = (law.nudge or Nudge()).margin
     for name in ("rate", "early_rate"):
         example = f"search(law=Law(search=Search({name}=0.06)))"
         _checks.positive(name, getattr(c, name), example=example)
@@ -98,7 +97,8 @@ def search(
     _checks.within(
         "momentum", momentum, 0.0, 1.0, open_high=True, example="search(momentum=0.9)"
     )
-    lag = jnp.minimum(c.vote + 1 / (1 - jnp.float32(momentum)), c.longest)
+    remembered = jnp.minimum(1 / (1 - jnp.float32(momentum)), law.warmup_steps)
+    lag = 0.5 / (1 - QUICK) + remembered  # a mean's age, and the filter's memory
 
     def init():
         return SearchState(
@@ -113,27 +113,27 @@ def search(
         agreement, heading = signals.alignment, signals.heading
         judged, own, m = signals.objective, signals.standing, signals.standing.log_scale
         nudge, then_state = then.update(signals, state.search_then)
-        quiet = jnp.where(own.warming, 0, jnp.minimum(state.search_quiet + 1, c.quiet))
-        overwhelming = agreement.slow - margin > trust * agreement.slow_sem
-        overwhelming |= heading.slow > c.ahead * trust * heading.slow_sem
-        told = judged.arrived & (c.clear * judged.noise < jnp.abs(judged.fast))
-        unmoved = told & (jnp.abs(judged.drop) < law.unmoved)
-        early = unmoved & overwhelming & (agreement.count > c.early)
-        patient = own.warming | ((quiet < c.quiet) & (own.failures == 0))
+        quiet = jnp.minimum(state.search_quiet + 1, law.warmup_steps)
+        quiet = jnp.where(own.warming, 0, quiet)
+        overwhelming = agreement.slow - law.margin > trust * agreement.slow_sem
+        overwhelming |= heading.slow > trust * heading.slow_sem
+        told = judged.arrived & (law.clear * judged.noise < jnp.abs(judged.fast))
+        unmoved = told & (jnp.abs(judged.drop) < law.little)
+        early = unmoved & overwhelming & (agreement.count > law.readings)
+        patient = own.warming | ((quiet < law.warmup_steps) & (own.failures == 0))
         waiting = state.searching & patient & ~early
         ready = state.searching & ~waiting & agreement.arrived & (agreement.count > 5)
-        stop = (agreement.mean < 0.0) | (judged.trend < c.falling_back)
-        stop &= ready & ~own.warming
-        still = judged.arrived & (jnp.abs(judged.drop) < law.unmoved)
+        stop = (agreement.mean < 0.0) & ready & ~own.warming
+        still = judged.arrived & (jnp.abs(judged.drop) < law.little)
         landing = land(state.search_lagged, own)
         landing = jnp.where(still, own.trusted_log_scale, landing)
-        improves = judged.arrived & (judged.trend > 1.0)
+        improves = judged.arrived & (judged.trend > law.hint)
         proven = jnp.where(improves | own.restored, m, state.search_proven)
         pace = jnp.where(unmoved, c.early_rate, c.rate)
-        recedes = agreement.mean < agreement.slow - c.receded * agreement.sem
+        recedes = agreement.mean < agreement.slow - law.clear * agreement.sem
         climb = jnp.where(ready & overwhelming & ~recedes, pace, 0.0)
         delta = jnp.where(state.searching, jnp.where(stop, landing - m, climb), nudge)
-        delta = jnp.where(m < proven + c.unproven, delta, jnp.minimum(delta, 0.0))
+        delta = jnp.where(m < proven + c.reach, delta, jnp.minimum(delta, 0.0))
         delta = jnp.where(waiting | own.restored, 0.0, delta).astype(jnp.float32)
         lagged = state.search_lagged
         lagged = jnp.where(own.restored, m, lagged + (m + delta - lagged) / lag)
@@ -150,7 +150,7 @@ def search(
         reach = lag * jnp.maximum(c.rate, c.early_rate)
         trusted, m = own.trusted_log_scale, own.log_scale
         back = jnp.maximum(jnp.minimum(lagged, m), m - reach)
-        beyond = jnp.where(trusted > back, back, back - c.further)
+        beyond = jnp.where(trusted > back, back, back - c.reach)
         near = (trusted <= back) & (trusted >= back - c.reach)
         landing = jnp.where(near, trusted, beyond)
         return jnp.where(own.failures > 0, back, landing)
@@ -185,9 +185,9 @@ def prior(law: Law = Law(), momentum: float | jax.Array = 0.9) -> Rule:  # noqa:
         return _silent()
     nudge, down = _silent(), _silent()
     if law.nudge is not None:
-        nudge = alignment(law.nudge, up_evidence=trust * law.nudge.share)
+        nudge = alignment(law, down_evidence=jnp.inf)
     if law.settle is not None:
-        down = settle(law.settle, level_after=law.level_after, trust=trust)
+        down = settle(law)
     rule = _both(nudge, down)
     if law.search is not None:
         rule = search(rule, law=law, momentum=momentum)

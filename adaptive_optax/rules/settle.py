@@ -1,7 +1,5 @@
 """Lower the gain in proportion to the run's age while the loss is level."""
 
-from typing import Any
-
 import jax.numpy as jnp
 
 from adaptive_optax import _checks
@@ -9,23 +7,15 @@ from adaptive_optax._types import Rule
 from adaptive_optax.law import Law, Settle
 from adaptive_optax.rules import _answer
 
-LAW = Law()
 
-
-def settle(
-    config: Settle = Settle(),  # noqa: B008
-    *,
-    level_after: int = LAW.level_after,
-    trust: Any = LAW.trust,
-) -> Rule:
+def settle(law: Law = Law()) -> Rule:  # noqa: B008
     """Decay like t^-power while the loss is level at the run's own age.
 
     With z the objective's long trend, c the long averaged alignment, e its error, a the
     heading, e_a its error, p the step correlation and t the step::
 
-        delta = -q / (t + 20)   if (z < max_long_trend or beyond) and c < e and a < -e_a
+        delta = -power / (t + 20)   if (z < 2 or beyond) and c < e and a < -e_a
         beyond = c < -trust e  and  a < -trust e_a
-        q     = power           if p > 0 or beyond, else power / 3
 
     If gradients no longer agree and the loss no longer falls, noise keeps the
     parameters at a distance from the minimum, and a lower rate brings them closer. When
@@ -41,29 +31,20 @@ def settle(
     that zigzag at a rate that is too high are opposed beyond any doubt, at this step
     and over the whole way, and that alone lowers the rate.
 
-    Gradients oppose the steps of a filter without memory at every rate, so there the
-    second condition always holds and says nothing. AdaGrad also decays by itself. So
-    these filters have a third of the power.
-
     Args:
-      config: Its numbers. ``power`` is the exponent of the decay, >= 0; 1/2 and 1 are
-        the classical rates of stochastic approximation, 0 never decays.
-        ``max_long_trend`` is the long trend, in standard errors, below which the loss
-        is level.
-      level_after: Losses that it waits for after a start or a restore.
-      trust: Standard errors of an opposition that needs no level loss, >= 0.
+      law: Its numbers. ``settle.power`` is the exponent of the decay, >= 0; 1/2 and 1
+        are the classical rates of stochastic approximation, 0 never decays.
 
     Returns:
       A `Rule` without state that only lowers the gain. It holds during the warm-up, in
       the first 31 steps after a start or a restore, and without a loss.
 
     Raises:
-      ValueError: If ``power`` or the trust is negative, ``power`` is not finite, or
-        ``max_long_trend`` is NaN.
+      ValueError: If the power is negative or not finite, or the trust negative.
 
     Example:
-      >>> from adaptive_optax.law import Settle
-      >>> rule = settle(Settle(power=1.0))
+      >>> from adaptive_optax.law import Law, Settle
+      >>> rule = settle(Law(settle=Settle(power=1.0)))
       >>> rule.init()
       ()
 
@@ -73,14 +54,10 @@ def settle(
       lower the rate by a factor when a test finds the iterates stationary; here the
       test gates a decay that is slow enough to need no certainty.
     """
-    c = config
-    _checks.evidence("trust", trust, example="settle(trust=6.0)")
-    _checks.within("power", c.power, 0.0, example="settle(Settle(power=1.5))")
+    c = law.settle or Settle()
+    _checks.evidence("law.trust", law.trust, example="settle(Law(trust=6.0))")
     _checks.within(
-        "max_long_trend",
-        c.max_long_trend,
-        -jnp.inf,
-        example="settle(Settle(max_long_trend=2.0))",
+        "power", c.power, 0.0, example="settle(Law(settle=Settle(power=1.5)))"
     )
 
     def init():
@@ -89,16 +66,14 @@ def settle(
     def update(signals, state):
         agreement, heading = signals.alignment, signals.heading
         judged = signals.objective
-        known = judged.arrived & (judged.count >= level_after)
+        known = judged.arrived & (judged.count >= law.level_after)
         # Without noise no loss is ever level: there the gradients decide alone.
-        beyond = agreement.slow < -trust * agreement.slow_sem
-        beyond &= heading.slow < -trust * heading.slow_sem
-        still = known & ((judged.long_trend < c.max_long_trend) | beyond)
-        apart = agreement.slow < c.agreement * agreement.slow_sem
-        drawn_back = heading.slow < -c.drawn_back * heading.slow_sem
-        carries = signals.step_correlation.mean > 0
-        exponent = jnp.where(carries | beyond, c.power, c.forgetful * c.power)
-        pace = exponent / (signals.count.astype(jnp.float32) + c.offset)
+        beyond = agreement.slow < -law.trust * agreement.slow_sem
+        beyond &= heading.slow < -law.trust * heading.slow_sem
+        still = known & ((judged.long_trend < law.clear) | beyond)
+        apart = agreement.slow < law.hint * agreement.slow_sem
+        drawn_back = heading.slow < -law.hint * heading.slow_sem
+        pace = c.power / (signals.count.astype(jnp.float32) + law.warmup_steps)
         lowers = _answer.may_vote(signals) & still & apart & drawn_back
         return jnp.where(lowers, -pace, 0.0).astype(jnp.float32), state
 

@@ -22,10 +22,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptive_optax._types import Cosine
+from adaptive_optax._types import QUICK, Cosine
 from adaptive_optax.sense import estimators
 
-QUICK, SLOW, SPREAD = 0.9, 0.98, 0.97  # decays
+SLOW, SPREAD = 0.98, 0.97  # decays, beside that of the quick mean
 COLUMNS = 3  # alignment, heading, step correlation
 
 _ENDLESS = np.asarray([[(1 - b) / (1 + b)] for b in (QUICK, SLOW)], np.float32)

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from adaptive_optax._types import UNSET, Limits, Signals
-from adaptive_optax.law import Audit, Law, Skip
+from adaptive_optax.law import Law, Skip
 from adaptive_optax.sense.series import FAST_ERROR
 from adaptive_optax.sense.stage import Seen
 
@@ -85,25 +85,25 @@ def limits(levels: Levels, law: Law, *, auditing: jax.Array, room: jax.Array) ->
       auditing: bool[] the start is being audited.
       room: bool[] another batch may be skipped.
     """
-    start, skip = law.audit or Audit(), law.skip or Skip()
+    skip = law.skip or Skip()
     signed = levels.lowest_value <= 0  # 0 is not the loss's lower bound
     begun = levels.first_value < UNSET
     first = jnp.where(begun, levels.first_value, 0.0)
     margin = jnp.maximum(
-        jnp.where(signed, 0.0, start.start_share * jnp.abs(first)),
-        start.start_jitters * levels.audit_jitter,
+        jnp.where(signed, 0.0, law.half * jnp.abs(first)),
+        law.clear * levels.audit_jitter,
     )
-    half = jnp.where(signed, UNSET, start.start_share * jnp.abs(first))
+    half = jnp.where(signed, UNSET, law.half * jnp.abs(first))
     gained = jnp.minimum(levels.audit_jitter, half)
-    told = begun & (~signed | (levels.audit_calm >= start.calm_changes))
+    told = begun & (~signed | (levels.audit_calm >= law.readings))
     known = levels.good_value < UNSET
     good = jnp.where(known, levels.good_value, 0.0)
     span = jnp.where(begun, first - levels.lowest_value, 0.0)
     # Near 0 a loss may be many times the good one and still be as good as nothing.
     scale = jnp.where(
-        signed, 0.5 * span, jnp.maximum(abs(good), skip.gain_share * span)
+        signed, law.half * span, jnp.maximum(abs(good), skip.share * span)
     )
-    allowed = skip.loss_scales * scale + skip.noises * levels.good_noise
+    allowed = law.clear * scale + skip.noises * levels.good_noise
     known &= (allowed > 0) & (law.skip is not None)
     return Limits(
         loss=jnp.where(
@@ -111,7 +111,7 @@ def limits(levels: Levels, law: Law, *, auditing: jax.Array, room: jax.Array) ->
             jnp.where(told, first + margin, UNSET),
             jnp.where(known, good + allowed, UNSET),
         ),
-        dead_norm=jnp.where(auditing, start.dead * levels.first_norm, 0.0),
+        dead_norm=jnp.where(auditing, law.little * levels.first_norm, 0.0),
         dead_loss=jnp.where(begun, first - gained, UNSET),
         room=room,
     )
@@ -203,6 +203,12 @@ def learn(
             learns & (e.known | ~e.started), loss.noise, old.good_noise
         ),
     )
+
+
+def a_while(e: Evidence, law: Law) -> jax.Array:
+    """Losses that count as a short while at the run's age, f32[]."""
+    age = e.signals.count.astype(jnp.float32)
+    return jnp.maximum(jnp.float32(law.level_after), law.lately * age)
 
 
 def one_less(count: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from adaptive_optax.law import Law, Skip
-from adaptive_optax.supervise.evidence import Evidence, one_less
+from adaptive_optax.supervise.evidence import Evidence, a_while, one_less
 
 
 class SkipState(NamedTuple):
@@ -42,15 +42,10 @@ def room(state: SkipState, count: jax.Array, law: Law) -> jax.Array:
 def update(e: Evidence, state: SkipState, law: Law, far: jax.Array) -> SkipState:
     """Fill or drain the bucket by one step."""
     c, old = law.skip or Skip(), state
-    age = e.signals.count.astype(jnp.float32)
     drained = jnp.where(e.seen, jnp.maximum(old.bucket - c.share, 0.0), old.bucket)
     wait = jnp.where(e.seen, one_less(old.unsettled), old.unsettled)
     return SkipState(
         bucket=jnp.where(far, old.bucket + 1, drained),
         skipped=old.skipped + far,
-        unsettled=jnp.where(
-            e.accepted,
-            jnp.maximum(jnp.float32(law.level_after), c.hold_share * age),
-            wait,
-        ),
+        unsettled=jnp.where(e.accepted, a_while(e, law), wait),
     )

@@ -51,11 +51,12 @@ class AuditRuling(NamedTuple):
     failed: Any  # f32[] change of the log scale if it fails
 
 
-def init_audit(law: Audit | None) -> AuditState:
-    """The audit before the first step; without a law it is passed."""
+def init_audit(law: Law) -> AuditState:
+    """The audit before the first step; without its part of the law it is passed."""
+    steps = jnp.asarray(law.audit.steps if law.audit else 0).astype(jnp.int32)
     return AuditState(
-        audit_left=jnp.asarray(law.steps if law else 0).astype(jnp.int32),
-        audit_steps=jnp.asarray(law.steps if law else 0).astype(jnp.int32),
+        audit_left=steps,
+        audit_steps=steps,
         audit_agreed=jnp.zeros((), bool),
         audit_failures=jnp.zeros((), jnp.int32),
     )
@@ -71,7 +72,7 @@ def judge(evidence: Evidence, state: AuditState, law: Law) -> AuditRuling:
         may_fail=may_fail,
         opposed=may_fail & judged & opposed,
         agreed=agreed,
-        failed=audit.failed + jnp.log(warm_up(state, e.started, audit)),
+        failed=law.cut + jnp.log(warm_up(state, e.started, law)),
     )
 
 
@@ -85,16 +86,16 @@ def update(
     convicted: jax.Array,
 ) -> tuple[jax.Array, AuditState]:
     """The change of the log scale where the start passes late, and the next state."""
-    e, old, audit = evidence, state, law.audit or Audit()
+    e, old = evidence, state
     counts = e.auditing & ~e.skipped & ~e.repeat & ~restore
     counts &= e.signals.objective.arrived | (old.audit_left > 1)
     failures = old.audit_failures + (e.auditing & convicted)
     again = e.auditing & (restore | convicted)
     begins = e.accepted & ~e.auditing & (law.audit is not None)
-    length = jnp.where(begins | (failures > 0), audit.again, old.audit_steps)
+    length = jnp.where(begins | (failures > 0), law.warmup_steps, old.audit_steps)
     left = jnp.where(again | begins, length, old.audit_left - counts)
     passed_late = counts & (left == 0) & (failures > 0)
-    correction = jnp.where(passed_late, audit.passed_late, 0.0)
+    correction = jnp.where(passed_late, jnp.log(law.half), 0.0)
     return correction, AuditState(
         audit_left=left.astype(jnp.int32),
         audit_steps=length.astype(jnp.int32),
@@ -111,20 +112,15 @@ def _opposition(
     count, mean, error = agreement.count, agreement.mean, agreement.sem
     correlation = e.signals.step_correlation.mean
     # Without momentum a step turns with its gradient, so opposition says little.
-    carries = correlation > audit.carried
-    opposed = mean < -audit.margin - audit.opposed * law.trust * error
-    opposed &= loss.trend < audit.falling
-    opposed &= loss.drop < jnp.where(carries, law.halved, law.unmoved)
-    agrees = agreement.slow > audit.margin + audit.agreed * agreement.slow_sem
-    agreed = old.audit_agreed | (agrees & (count >= audit.agreed_after))
-    overshot = (mean < -audit.margin - audit.overshot * error) & (correlation > 0)
-    agreement_lost = (
-        agreed & carries & (mean < -audit.agreement_lost * law.trust * error)
-    )
-    agreement_lost &= loss.drop < law.halved
-    early = (overshot | agreement_lost) & (count <= audit.warmup_steps)
-    opposed = (count >= audit.opposed_after) & (opposed | early)
-    return agreed, opposed & e.started
+    carries = correlation > 0
+    opposed = mean < -law.margin - audit.opposed * law.trust * error
+    opposed &= loss.trend < law.hint
+    opposed &= loss.drop < jnp.where(carries, law.half, law.little)
+    agrees = agreement.slow > law.margin + law.hint * agreement.slow_sem
+    agreed = old.audit_agreed | (agrees & (count >= law.readings))
+    lost = agreed & carries & (mean < -law.hint * error) & (loss.drop < law.half)
+    opposed |= lost & (count <= law.warmup_steps)
+    return agreed, opposed & e.started & (count >= law.readings)
 
 
 def proceed(
@@ -135,13 +131,13 @@ def proceed(
     return state._replace(audit_left=state.audit_left - counts)
 
 
-def warming(state: AuditState, audit: Audit) -> jax.Array:
+def warming(state: AuditState, law: Law) -> jax.Array:
     """Whether the rate still rises, bool[]."""
     left = state.audit_left
-    return (left > 0) & (left > state.audit_steps - audit.warmup_steps)
+    return (left > 0) & (left > state.audit_steps - law.warmup_steps)
 
 
-def warm_up(state: AuditState, started: jax.Array, audit: Audit) -> jax.Array:
+def warm_up(state: AuditState, started: jax.Array, law: Law) -> jax.Array:
     """Share of the rate that a step of the audit takes, f32[] in (0, 1].
 
     Before the first loss (not ``started``) it is 1: runs without a loss skip the
@@ -149,4 +145,4 @@ def warm_up(state: AuditState, started: jax.Array, audit: Audit) -> jax.Array:
     """
     taken = (state.audit_steps + 1 - state.audit_left).astype(jnp.float32)
     rises = (state.audit_left > 0) & started
-    return jnp.where(rises, jnp.minimum(taken / audit.warmup_steps, 1.0), 1.0)
+    return jnp.where(rises, jnp.minimum(taken / law.warmup_steps, 1.0), 1.0)

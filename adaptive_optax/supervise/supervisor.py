@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptive_optax._types import UNSET, Limits, Standing
-from adaptive_optax.law import Audit, Law, Skip
+from adaptive_optax.law import Law
 from adaptive_optax.sense.stage import Seen
 from adaptive_optax.supervise import evidence, skip, start_audit, trial
 from adaptive_optax.supervise.evidence import Levels
@@ -72,7 +72,7 @@ def init_judges(law: Law) -> Judges:
     """The memory before the first step."""
     return Judges(
         levels=evidence.init_levels(),
-        audit=start_audit.init_audit(law.audit),
+        audit=start_audit.init_audit(law),
         trial=trial.init_trial(),
         skip=skip.init_skip(),
         keep_wait=jnp.zeros((), jnp.int32),
@@ -89,7 +89,7 @@ def reset_levels(state: Judges, when: jax.Array, law: Law) -> Judges:
     fresh = evidence.init_levels()._replace(first_norm=state.levels.first_norm)
     return state._replace(
         levels=jax.tree.map(reset, state.levels, fresh),
-        keep_wait=reset(state.keep_wait, (law.audit or Audit()).calm_changes),
+        keep_wait=reset(state.keep_wait, law.readings),
         trial=state.trial._replace(strikes=reset(state.trial.strikes, 0)),
     )
 
@@ -98,7 +98,7 @@ def standing(state: Judges, law: Law, restored: jax.Array) -> Standing:
     """The rate's standing before a step."""
     return Standing(
         trusted_log_scale=state.trusted_log_scale - state.trial.owed,
-        warming=start_audit.warming(state.audit, law.audit or Audit()),
+        warming=start_audit.warming(state.audit, law),
         failures=state.audit.audit_failures,
         restored=restored,
     )
@@ -160,17 +160,16 @@ def judge(
     )
     skipping = skip.update(e, state.skip, law, seen.far & ~e.repeat)
     correction = ruled.correction + late
-    # New data: halfway between what the old ones have taught and what was given.
-    back = jnp.minimum(state.trusted_log_scale - log_scale, 0.0)
-    back *= (law.skip or Skip()).back
-    correction += jnp.where(e.accepted, back, 0.0)
+    # New data: what a run has learnt of its rate, it has learnt on the old ones.
+    back = state.trusted_log_scale + jnp.log(law.half) - log_scale
+    correction += jnp.where(e.accepted, jnp.minimum(back, 0.0), 0.0)
     correction = correction.astype(jnp.float32)
     healthy = ~e.bad & ~e.repeat & ~ruled.restore
     settled = healthy & loss.arrived & ~e.auditing & e.resting
     settled &= (state.keep_wait <= 0) & (skipping.unsettled == 0)
     # A loss that rises slowly leaves its level behind, but no old copy.
-    stale = settled & (state.keep_wait <= -(law.keep_every // 2))
-    settled &= ~e.known | (loss.fast <= e.good + law.keep_within * e.fast_error)
+    stale = settled & (state.keep_wait <= -(law.warmup_steps // 2))
+    settled &= ~e.known | (loss.fast <= e.good + law.clear * e.fast_error)
     calm = e.seen & e.auditing & ~ruled.restore & ~e.bad
     verdict = Verdict(
         restore=ruled.restore,
@@ -194,7 +193,7 @@ def judge(
         trial=tried,
         skip=skipping,
         keep_wait=jnp.where(
-            settled | stale, law.keep_every - 1, _wait(state, law)
+            settled | stale, law.warmup_steps - 1, _wait(state, law)
         ).astype(jnp.int32),
         trusted_log_scale=trusted,
     )
@@ -238,11 +237,9 @@ def proceed(state: Judges, law: Law, *, nonfinite: jax.Array) -> tuple[Verdict, 
 
 def _wait(state: Judges, law: Law) -> jax.Array:
     """Steps until the next copy is due; below 0, how long it has been due."""
-    return jnp.maximum(state.keep_wait - 1, -law.keep_every)
+    return jnp.maximum(state.keep_wait - 1, -law.warmup_steps)
 
 
 def warm_up(state: Judges, law: Law) -> jax.Array:
     """Share of the rate that this step takes in the audit, f32[] in (0, 1]."""
-    return start_audit.warm_up(
-        state.audit, state.levels.first_value < UNSET, law.audit or Audit()
-    )
+    return start_audit.warm_up(state.audit, state.levels.first_value < UNSET, law)

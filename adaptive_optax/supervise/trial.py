@@ -7,7 +7,7 @@ parameters return, and the batch after that decides::
     it is bad too     the data are at fault: the rate stays
     it is sound       an offence: the parameters were bad, or the fault of the data has
                       just ended. The first offence costs nothing else. Another one
-                      within 40 steps, or a quarter of the run's age, is the rate's
+                      within 31 steps, or a fifth of the run's age, is the rate's
                       fault, and the rate is cut: to 1/5, then 1/25, then 1/625 of
                       itself. If three cuts do not help, all are taken back.
 
@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from adaptive_optax.law import Law, Trial
-from adaptive_optax.supervise.evidence import Evidence, one_less
+from adaptive_optax.supervise.evidence import Evidence, a_while, one_less
 
 
 class TrialState(NamedTuple):
@@ -98,7 +98,7 @@ def update(
     restore = out | opposed
 
     offences = jnp.where(old.watched > 0, old.offences, 0)
-    cut = c.cut * 2.0 ** (offences - 1)
+    cut = law.cut * 2.0 ** (offences - 1)
     later = jnp.where(offences <= c.most, cut, 0.0)
     later = jnp.where(offences == c.most + 1, old.owed, later)
     sentence = jnp.where(e.auditing, failed, later)
@@ -113,7 +113,8 @@ def update(
     cut = jnp.where(after, old.log_scale_before - e.log_scale, 0.0)
     owed = jnp.maximum(old.owed + jnp.where(e.auditing, 0.0, cut), 0.0)
     sound = e.seen & ~e.bad & ~restore & e.resting & ~e.auditing
-    repaid = jnp.where(sound, jnp.minimum(owed, c.repay / (age + 20.0)), 0.0)
+    pace = c.repay / (age + law.warmup_steps)
+    repaid = jnp.where(sound, jnp.minimum(owed, pace), 0.0)
     watched = jnp.where(e.seen & ~e.bad, one_less(old.watched), old.watched)
     taken = ~e.skipped & ~e.repeat & ~restore
     ruling = TrialRuling(restore, offended & (correction < 0), correction + repaid)
@@ -125,9 +126,7 @@ def update(
         sentence=sentence.astype(jnp.float32),
         log_scale_before=jnp.where(e.repeat, e.log_scale, old.log_scale_before),
         offences=offences + offended,
-        watched=jnp.where(
-            offended, jnp.maximum(c.window, c.window_share * age), watched
-        ),
+        watched=jnp.where(offended, a_while(e, law), watched),
         owed=owed - repaid,
     )
 

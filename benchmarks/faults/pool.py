@@ -141,9 +141,9 @@ def _pooled(
     for core in range(workers):
         cores.put(core)
     with (
-        cells._for_children(""),
+        cells.for_children(""),
         concurrent.futures.ProcessPoolExecutor(
-            workers, spawn, initializer=cells._settle, initargs=(cores,)
+            workers, spawn, initializer=cells.take_core, initargs=(cores,)
         ) as pool,
     ):
         waiting = {pool.submit(compute, program): program for program in some}

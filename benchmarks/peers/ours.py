@@ -47,7 +47,7 @@ def configured(text: str) -> Peer:
 
     Args:
       text: ``option=value`` pairs, separated by commas. ``law__skip=None`` and
-        ``law__audit__dead=0.0`` replace a part or a number of the default law. Values
+        ``law__audit__steps=20`` replace a part or a number of the default law. Values
         are Python literals or ``inf``; a string needs no quotes; a rule is named as in
         `adaptive_optax.rules`, at its defaults; ``total_steps=True`` is the horizon of
         the workload.

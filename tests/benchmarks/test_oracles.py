@@ -73,3 +73,12 @@ def test_a_draw_seed_is_scored_once(tmp_path):
     with pytest.raises(ValueError, match="draw seed 0 is the development list"):
         held_out.begin(0, log, pending)
     assert held_out.fresh(log) not in (0, seed)
+
+
+def test_draws_on_which_two_laws_were_compared_are_used_up(tmp_path):
+    log = tmp_path / "compared.md"
+    assert held_out.compared(log) == frozenset()
+    held_out.note(7, "| law | 5 |", log)
+    held_out.note(31, "better", log)
+    assert held_out.compared(log) == {7, 31}
+    assert log.read_text().startswith("# ") and log.read_text().endswith("better\n")

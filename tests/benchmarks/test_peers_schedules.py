@@ -7,7 +7,7 @@ import optax
 import pytest
 from optax import contrib
 
-from adaptive_optax.law import Audit
+from adaptive_optax.law import Law
 from adaptive_optax.supervise import start_audit
 from benchmarks import peers
 from benchmarks.peers import schedules
@@ -40,13 +40,11 @@ def test_nadamw_takes_the_published_numbers():
 
 
 def test_the_constant_rate_warms_up_as_ours_does():
-    audit, state = Audit(), start_audit.init_audit(Audit())
+    law, state = Law(), start_audit.init_audit(Law())
     left = state.audit_left - jnp.arange(40)
     started = jnp.ones((), bool)
     ours = jax.vmap(
-        lambda left: start_audit.warm_up(
-            state._replace(audit_left=left), started, audit
-        )
+        lambda left: start_audit.warm_up(state._replace(audit_left=left), started, law)
     )(left)
     theirs = jax.vmap(schedules.constant_shape())(jnp.arange(40))
     np.testing.assert_allclose(theirs, ours, rtol=1e-6)

@@ -15,16 +15,8 @@ from tests.rules.signal_streams import random_stream, records, replaced, run_rul
 CASES = {
     "alignment": (rules.alignment(), twins.alignment),
     "alignment, eager": (
-        rules.alignment(
-            Nudge(rate=0.1, down_evidence=0.0, down_trend=1.0), up_evidence=0.5
-        ),
-        functools.partial(
-            twins.alignment,
-            rate=0.1,
-            up_evidence=0.5,
-            down_evidence=0.0,
-            down_trend=1.0,
-        ),
+        rules.alignment(Law(nudge=Nudge(rate=0.1)), up_evidence=0.5),
+        functools.partial(twins.alignment, rate=0.1, up_evidence=0.5),
     ),
     "search": (
         rules.search(law=Law(trust=2.0)),
@@ -97,7 +89,7 @@ def test_infinite_trust_never_moves():
 BAD = [
     (
         rules.alignment,
-        {"config": Nudge(rate=0.0)},
+        {"law": Law(nudge=Nudge(rate=0.0))},
         ValueError,
         r"`rate` must lie in \(0, .* got 0.0",
     ),
@@ -108,37 +100,26 @@ BAD = [
         ValueError,
         "`up_evidence` .* got nan",
     ),
-    (
-        rules.alignment,
-        {"config": Nudge(down_evidence=-2)},
-        ValueError,
-        "`down_evidence` .* got -2",
-    ),
     (rules.alignment, {"up_evidence": "3"}, TypeError, "`up_evidence`.*'3'"),
     (
         rules.settle,
-        {"config": Settle(power=-1.0)},
+        {"law": Law(settle=Settle(power=-1.0))},
         ValueError,
         r"`power` must lie in .* got -1.0",
     ),
     (
         rules.settle,
-        {"config": Settle(power=math.inf)},
+        {"law": Law(settle=Settle(power=math.inf))},
         ValueError,
         "`power` must be finite, got inf",
     ),
     (
         rules.settle,
-        {"config": Settle(power=None)},
+        {"law": Law(settle=Settle(power=None))},
         TypeError,
         "`power` must be a number, got None",
     ),
-    (
-        rules.settle,
-        {"config": Settle(max_long_trend=math.nan)},
-        ValueError,
-        "`max_long_trend` must be .* got nan",
-    ),
+    (rules.settle, {"law": Law(trust=-1)}, ValueError, "`law.trust` .* got -1"),
     (
         rules.search,
         {"law": Law(search=Search(rate=-0.1))},

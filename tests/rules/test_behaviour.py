@@ -333,7 +333,7 @@ class TestOpposition:
         assert (delta[0] < 0) == falls
 
     def test_without_memory_the_rate_settles_at_a_third_of_the_pace(self):
-        settle = rules.settle(Settle(power=1.5))
+        settle = rules.settle(Law(settle=Settle(power=1.5)))
         carries_on = moves(settle, 1, **self.OPPOSED, step_correlation__mean=0.8)
         turns = moves(settle, 1, **self.OPPOSED, step_correlation__mean=-0.3)
         np.testing.assert_allclose(carries_on, -1.5 / 100, rtol=1e-6)

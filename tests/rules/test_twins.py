@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from adaptive_optax import rules
-from adaptive_optax.law import Settle
+from adaptive_optax.law import Law, Settle
 from tests.rules import twins
 from tests.rules.signal_streams import random_stream, records, run_rule
 
@@ -27,8 +27,8 @@ CASES = [
     ("success", {}),
     ("success", {"low": 0.7, "calm": 1.0, "deadzone": 2.0, "rising": 1.0}),
     ("settle", {}),
-    ("settle", {"power": 0.5, "max_long_trend": 3.0}),
-    ("settle", {"max_long_trend": 0.0, "trust": 1.5}),
+    ("settle", {"power": 0.5}),
+    ("settle", {"trust": 1.5}),
     ("literal", {}),
     ("literal", {"damping": 0.0, "up": 1.5}),
     ("literal", {"control": "momentum", "step": 0.01}),
@@ -42,8 +42,8 @@ def test_rule_agrees_with_its_twin(name, options, seed):
     stream = random_stream(seed)
     given = dict(options)
     if name == "settle":
-        trust = {"trust": given.pop("trust")} if "trust" in given else {}
-        given = {"config": Settle(**given), **trust}
+        trust = given.pop("trust", 6.0)
+        given = {"law": Law(trust, settle=Settle(**given))}
     deltas, _ = run_rule(getattr(rules, name)(**given), stream)
     twin = functools.partial(getattr(twins, name), **options)
     expected = np.array(list(twin(records(stream))))

@@ -147,35 +147,33 @@ def may_vote(s):
     )
 
 
-def alignment(steps, rate=0.02, up_evidence=3.0, down_evidence=1.0, down_trend=-1.0):
+def alignment(steps, rate=0.02, up_evidence=3.0, down_evidence=1.0):
     every = DEFAULT_LAW.every
     for s in steps:
         if not may_vote(s):
             yield 0.0
             continue
-        m, carries = s.standing.log_scale, s.step_correlation.mean > 0
-        below = m < s.standing.trusted_log_scale
-        needed = min(up_evidence, 1) if below else up_evidence
-        z_up = (s.alignment.slow - 0.01) / s.alignment.slow_sem
+        carries = s.step_correlation.mean > 0
+        z_up = (s.alignment.slow - 0.02) / s.alignment.slow_sem
         z_down = -s.alignment.mean / s.alignment.sem
         z_ahead = s.heading.slow / s.heading.slow_sem
         up = down = 0.0
-        if every("up", clear=z_up > needed, still=s.alignment.mean > 0.01):
+        if every("up", clear=z_up > up_evidence, still=s.alignment.mean > 0.02):
             up = rate * min(z_up / 2, 1)
         opposed = every("opposed", slow=s.alignment.slow <= 0, carries=carries)
         if every("ahead", clear=z_ahead > up_evidence, sound=not opposed):
-            up = max(up, rate / 2 * min(z_ahead / 2, 1))
+            up = max(up, rate * min(z_ahead / 2, 1))
         if every(
             "down",
             clear=z_down > down_evidence,
-            rising=s.objective.trend < down_trend,
+            rising=s.objective.trend < -1,
             carries=carries,
         ):
             down = rate * min(z_down / 2, 1)
         yield up - down
 
 
-def settle(steps, power=1.5, max_long_trend=2.0, trust=6.0):
+def settle(steps, power=1.5, trust=6.0):
     for s in steps:
         beyond = DEFAULT_LAW.every(
             "beyond",
@@ -184,7 +182,7 @@ def settle(steps, power=1.5, max_long_trend=2.0, trust=6.0):
         )
         level = not DEFAULT_LAW.every(
             "falls",
-            long=s.objective.long_trend >= max_long_trend,
+            long=s.objective.long_trend >= 2,
             doubtful=not beyond,
         )
         lowers = DEFAULT_LAW.every(
@@ -196,9 +194,7 @@ def settle(steps, power=1.5, max_long_trend=2.0, trust=6.0):
             apart=s.alignment.slow < s.alignment.slow_sem,
             drawn_back=s.heading.slow < -s.heading.slow_sem,
         )
-        in_full = s.step_correlation.mean > 0 or beyond
-        exponent = power if in_full else power / 3
-        yield -exponent / (s.count + 20) if lowers else 0.0
+        yield -power / (s.count + 20) if lowers else 0.0
 
 
 def search(
@@ -208,7 +204,7 @@ def search(
     steps, same = itertools.tee(steps)
     nudges = then(same)
     searching, quiet, lagged, proven = True, 0, 0.0, 0.0
-    lag = min(5 + 1 / (1 - momentum), 30)
+    lag = 5 + min(1 / (1 - momentum), 20)
     for s in steps:
         nudge, own, judged = next(nudges), s.standing, s.objective
         m = own.log_scale
@@ -216,18 +212,18 @@ def search(
         early = own.warming or every("early", new=quiet < 20, sound=own.failures == 0)
         agree = not every(
             "no agreement",
-            slow=s.alignment.slow - 0.01 <= evidence * s.alignment.slow_sem,
+            slow=s.alignment.slow - 0.02 <= evidence * s.alignment.slow_sem,
             heading=s.heading.slow <= evidence * s.heading.slow_sem,
         )
         recedes = s.alignment.mean < s.alignment.slow - 2 * s.alignment.sem
         unmoved = every(
             "unmoved",
             arrived=judged.arrived,
-            told=3 * judged.noise < abs(judged.fast),
-            still=abs(judged.drop) < 0.12,
+            told=2 * judged.noise < abs(judged.fast),
+            still=abs(judged.drop) < 0.1,
         )
         at_once = every(
-            "at once", unmoved=unmoved, agree=agree, known=s.alignment.count > 12
+            "at once", unmoved=unmoved, agree=agree, known=s.alignment.count > 8
         )
         waiting = every("wait", search=searching, early=early, patient=not at_once)
         improves = every("improves", arrived=judged.arrived, falls=judged.trend > 1)
@@ -240,17 +236,18 @@ def search(
             arrived=s.alignment.arrived,
             known=s.alignment.count > 5,
         )
-        over = not every("goes on", agree=s.alignment.mean >= 0, low=judged.trend >= -4)
         delta = 0.0
         if not searching:
             delta = nudge
-        elif every("stop", ready=ready, warm=not own.warming, over=over):
+        elif every(
+            "stop", ready=ready, warm=not own.warming, over=s.alignment.mean < 0
+        ):
             back = max(min(lagged, m), m - lag * max(rate, early_rate))
             landing, trusted = back, own.trusted_log_scale
-            if every("still", told=judged.arrived, still=abs(judged.drop) < 0.12):
+            if every("still", told=judged.arrived, still=abs(judged.drop) < 0.1):
                 landing = trusted
             elif every("lower", sound=own.failures == 0, trusted=trusted <= back):
-                landing = trusted if trusted >= back - 1.2 else back - 0.6
+                landing = trusted if trusted >= back - 0.7 else back - 0.7
             delta, searching = landing - m, False
         elif every("climb", ready=ready, agree=agree, steady=not recedes):
             delta = early_rate if unmoved else rate
@@ -270,7 +267,7 @@ def prior(steps, strength):
     def nudge(steps):
         steps, same = itertools.tee(steps)
         both = zip(
-            alignment(steps, up_evidence=strength / 2),
+            alignment(steps, up_evidence=strength / 2, down_evidence=math.inf),
             settle(same, trust=strength),
             strict=True,
         )

@@ -3,7 +3,7 @@
 import math
 from types import SimpleNamespace
 
-from tests.supervise.start_twin import FIFTH, Start
+from tests.supervise.start_twin import FIFTH, HALF, Start
 
 
 class Judges(Start):
@@ -32,7 +32,7 @@ class Judges(Start):
             high = self.conditions.every(
                 "above the start",
                 far=loss > self.first + max(share, 2 * self.jitter),
-                told=not signed or self.calm >= 3,
+                told=not signed or self.calm >= 8,
             )
             dead = self.conditions.every(
                 "dead",
@@ -54,7 +54,7 @@ class Judges(Start):
     def most(self):
         """As high as one batch may raise the first loss: ten margins."""
         signed = self.lowest <= 0
-        if signed and self.calm < 3:
+        if signed and self.calm < 8:
             return math.inf
         share = 0.0 if signed else abs(self.first) / 2
         return self.first + 10 * max(share, 2 * self.jitter)
@@ -145,7 +145,7 @@ class Judges(Start):
         repaid = min(self.owed, 4 / (e.age + 20)) if repays else 0.0
         self.owed = max(self.owed - repaid, 0.0)
         if offended:
-            self.watched, self.offences = max(40, e.age / 4), self.offences + 1
+            self.watched, self.offences = max(31, e.age / 5), self.offences + 1
         elif e.seen and not e.bad:
             self.watched = max(self.watched - 1, 0)
         taken = not (e.skipped or e.repeat or e.restore)
@@ -182,7 +182,7 @@ class Judges(Start):
             due=self.keep_wait <= 0,
             settled=self.unsettled == 0,
         )
-        keep = free and (not e.known or loss.fast <= self.good + 3 * error)
+        keep = free and (not e.known or loss.fast <= self.good + 2 * error)
         copied = keep or (free and self.keep_wait <= -10)
         self.keep_wait = 19 if copied else max(self.keep_wait - 1, -20)
         next_good = not e.known and healthy and not e.auditing
@@ -206,7 +206,7 @@ class Judges(Start):
         self.fill_the_bucket(e)
         correction += late
         if e.accepted:
-            correction += min(self.trusted - log_scale, 0.0) / 2
+            correction += min(self.trusted + HALF - log_scale, 0.0)
         healthy = not (e.bad or e.repeat or e.restore)
         keep = self.learn(e, healthy)
         if (e.convicted and e.auditing) or late < 0:

@@ -27,38 +27,31 @@ class Start:
         """Gradients oppose this start."""
         s = e.s
         agrees = s.alignment.slow > 0.02 + s.alignment.slow_sem
-        self.agreed = self.agreed or (agrees and s.alignment.count >= 4)
+        self.agreed = self.agreed or (agrees and s.alignment.count >= 8)
         if not e.auditing or self.failures >= 12 or not e.seen or e.skipped:
             return False
-        carries = s.step_correlation.mean > 0.25
+        carries = s.step_correlation.mean > 0
         mean, sem = s.alignment.mean, s.alignment.sem
         opposed = self.conditions.every(
             "opposed",
             late=s.alignment.count >= 8,
             clear=mean < -0.02 - self.trust / 4 * sem,
-            no_fall=s.objective.trend < 0.8,
-            no_gain=s.objective.drop < (0.5 if carries else 0.12),
-            started=e.started,
-        )
-        overshot = self.conditions.every(
-            "overshot",
-            early=8 <= s.alignment.count <= 20,
-            carries=s.step_correlation.mean > 0,
-            clear=mean < -0.02 - 2 * sem,
+            no_fall=s.objective.trend < 1,
+            no_gain=s.objective.drop < (0.5 if carries else 0.1),
             started=e.started,
         )
         lost = self.conditions.every(
             "agreement lost",
             early=8 <= s.alignment.count <= 20,
             agreed=self.agreed,
-            clear=mean < -self.trust / 6 * sem,
+            clear=mean < -sem,
             carries=carries,
             no_gain=s.objective.drop < 0.5,
             started=e.started,
         )
-        kinds = {"opposed": opposed, "overshot": overshot, "agreement lost": lost}
+        kinds = {"opposed": opposed, "agreement lost": lost}
         self.kinds |= {kind for kind, so in kinds.items() if so}
-        return opposed or overshot or lost
+        return opposed or lost
 
     def pass_the_start(self, e):
         """Count a good step of the audit; the correction of a start that passes."""

@@ -31,7 +31,7 @@ def begun(value=1.0):
 
 @pytest.mark.parametrize(
     "gain, persistence, fails",
-    [(0.4, 0.5, 1), (0.6, 0.5, 0), (-3.0, 0.5, 1), (0.1, 0.0, 1), (0.2, 0.0, 0)],
+    [(0.4, 0.5, 1), (0.6, 0.5, 0), (-3.0, 0.5, 1), (0.05, 0.0, 1), (0.2, 0.0, 0)],
 )
 def test_opposition_is_no_failure_once_the_loss_has_halved(gain, persistence, fails):
     # Without memory steps are opposed at every rate: there the loss need only fall.
@@ -45,7 +45,7 @@ def test_opposition_is_no_failure_once_the_loss_has_halved(gain, persistence, fa
     assert starts_over(begun(), signals) == fails
 
 
-@pytest.mark.parametrize("trend, fails", [(0.7, 1), (0.9, 0)])
+@pytest.mark.parametrize("trend, fails", [(0.9, 1), (1.1, 0)])
 def test_opposition_is_no_failure_while_the_loss_clearly_falls(trend, fails):
     signals = one_step(
         alignment__mean=-0.5,
@@ -68,32 +68,13 @@ def test_the_more_the_base_rate_is_trusted_the_more_opposition_it_takes(trust, f
 
 
 @pytest.mark.parametrize(
-    "alignment, persistence, count, fails",
-    [(-0.3, 0.5, 9, 1), (-0.1, 0.5, 9, 0), (-0.3, -0.1, 9, 0), (-0.3, 0.5, 21, 0)],
-    ids=["overshot", "unclear", "turns with the gradient", "warmed up"],
-)
-def test_steps_that_carry_on_against_the_gradient_have_overshot(
-    alignment, persistence, count, fails
-):
-    signals = one_step(
-        alignment__mean=alignment,
-        step_correlation__mean=persistence,
-        alignment__count=count,
-        loss__trend=5.0,
-        loss__drop=0.8,
-    )
-    assert not starts_over(supervisor.init_judges(LAW), signals)  # nothing to oppose
-    assert starts_over(begun(), signals) == fails
-
-
-@pytest.mark.parametrize(
     "before, count, persistence, gain, fails",
     [
-        (0.3, 5, 0.5, 0.4, 1),
-        (0.11, 5, 0.5, 0.4, 0),
-        (0.3, 3, 0.5, 0.4, 0),
-        (0.3, 5, 0.1, 0.4, 0),
-        (0.3, 5, 0.5, 0.6, 0),
+        (0.3, 8, 0.5, 0.4, 1),
+        (0.11, 8, 0.5, 0.4, 0),
+        (0.3, 7, 0.5, 0.4, 0),
+        (0.3, 8, -0.1, 0.4, 0),
+        (0.3, 8, 0.5, 0.6, 0),
     ],
     ids=["agreed", "unclear", "too early to tell", "turns with the gradient", "halved"],
 )
@@ -117,7 +98,7 @@ def test_an_agreement_that_ends_in_the_warm_up_has_been_outrun(
         alignment__count=12,
     )
     _, state, _ = judge_on(supervisor.init_judges(LAW), agrees, 0.0)
-    assert bool(state.audit.audit_agreed) == (before > 0.2 and count > 3)
+    assert bool(state.audit.audit_agreed) == (before > 0.2 and count > 7)
     assert starts_over(state, over) == fails
 
 
