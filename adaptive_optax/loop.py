@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from adaptive_optax import _arguments, _trees
+from adaptive_optax import state as states
 from adaptive_optax._arguments import MISSING, Caller
 from adaptive_optax._trees import f32
 from adaptive_optax._types import Limits, Standing
@@ -28,13 +29,7 @@ from adaptive_optax.sense import replicas, sensor
 from adaptive_optax.sense import stage as sensing
 from adaptive_optax.sense.stage import Seen
 from adaptive_optax.stages import Stages
-from adaptive_optax.state import (
-    READINGS,
-    STATE_VERSION,
-    AdaptiveSchedulerState,
-    check_options,
-    readings,
-)
+from adaptive_optax.state import AdaptiveSchedulerState
 from adaptive_optax.supervise.supervisor import Verdict
 
 CALLER = Caller(
@@ -57,7 +52,7 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
             sigma_annealed=f32(parts.sigma.start),
             lr_scale=jnp.ones((), jnp.float32),
             sensor=sensor.init_sensor(params, parts.fraction),
-            readings=_trees.pack([0.0] * len(READINGS)),
+            readings=_trees.pack([0.0] * len(states.READINGS)),
             lr_rule=parts.rate.init(),
             momentum_rule=parts.momentum.init(),
             sigma_rule=parts.sigma.init(),
@@ -70,7 +65,7 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
             window=window,
             agreement=parts.agreement.init(),
             inner_state=inner_state,
-            state_version=jnp.asarray(STATE_VERSION, jnp.int32),
+            state_version=jnp.asarray(states.STATE_VERSION, jnp.int32),
         )
         return replicas.typed(parts.axes, first, params)
 
@@ -87,7 +82,7 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
         updates, params = CALLER.trees(
             updates, state, params, needed=parts.needs_params
         )
-        check_options(state, parts.kept, structures())
+        states.check_options(state, parts.kept, structures())
         value, reward = feedback(value, loss, reward, extra_args)
         like = state.sensor.motion.step_sketch if params is None else params
         updates, value, reward = replicas.mean(parts.axes, updates, like, value, reward)
@@ -113,7 +108,7 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
         steps, after = _act(
             parts, seen, verdict, rates, state, after, params, extra_args
         )
-        after = after._replace(readings=readings(seen.signals))
+        after = after._replace(readings=states.readings(seen.signals))
         return steps, replicas.typed(parts.axes, after, like)
 
     return _arguments.transformation(init, update)
@@ -186,9 +181,8 @@ def _decide(
         sigma, sigma_rule = parts.sigma.update(sigma, laws[2], of_others, hold=hold)
         laws = lr_rule, momentum_rule, sigma_rule
     scale = parts.base.limit(scale, state.lr_scale, count)
-    alpha = parts.base.bound(parts.base.at(count) * scale, count)
     share = parts.base.anneal(count) * parts.supervision.share(state.recovery)
-    alpha = alpha * share
+    alpha = parts.base.bound(parts.base.at(count) * scale, count) * share
     ratio, shadow = parts.shadow.update(momentum, state.shadow)
     taken = seen.learnt & verdict.goes_on
     shadow = optax.tree.where(taken, shadow, state.shadow)

@@ -38,7 +38,7 @@ MUTANTS = (
     *of(
         "supervise/start_audit.py",
         f"{JUDGES} test_law.py",
-        ("    opposed &= loss.trend < audit.falling\n", ""),
+        ("    opposed &= loss.trend < law.hint\n", ""),
         ("jnp.where(begins, 0, failures)", "failures"),
         ("failures = old.audit_failures + (e.auditing & convicted)", "failures = 0"),
         ("counts &= e.signals.objective.arrived | (old.audit_left > 1)", "pass"),
@@ -49,9 +49,10 @@ MUTANTS = (
         ("begun & (replayed | (accepted & auditing))", "begun & accepted & auditing"),
         ("accepted = exceeded & read & ~moved", "accepted = exceeded & read"),
         ("jnp.where(accepted & ~auditing, seen.objective, first)", "first"),
-        ("skip.gain_share * span", "0.0 * span"),
+        ("skip.share * span", "0.0 * span"),
         ("bad=seen.nonfinite | exceeded", "bad=exceeded"),
         ("learns & (e.known | ~e.started)", "learns"),
+        ("jnp.maximum(jnp.float32(law.level_after), law.lately * age)", "31.0"),
     ),
     *of(
         "supervise/trial.py",
@@ -62,8 +63,8 @@ MUTANTS = (
         ("jnp.where(old.watched > 0, old.offences, 0)", "old.offences"),
         ("(~e.auditing | e.nonfinite | again)", "~e.auditing"),
         ("jnp.where(offences == c.most + 1, old.owed, later)", "later"),
-        ("jnp.minimum(owed, c.repay / (age + 20.0))", "c.repay / (age + 20.0)"),
-        ("jnp.maximum(c.window, c.window_share * age)", "c.window"),
+        ("jnp.minimum(owed, pace)", "pace"),
+        ("offended, a_while(e, law)", "offended, law.level_after"),
     ),
     *of(
         "supervise/skip.py",
@@ -74,18 +75,14 @@ MUTANTS = (
             "jnp.where(e.seen, one_less(old.unsettled), old.unsettled)",
             "one_less(old.unsettled)",
         ),
-        (
-            "jnp.maximum(jnp.float32(law.level_after), c.hold_share * age)",
-            "jnp.float32(law.level_after)",
-        ),
     ),
     *of(
         "supervise/supervisor.py",
         f"{JUDGES} test_law.py",
-        ("(loss.fast <= e.good + law.keep_within * e.fast_error)", "True"),
+        ("(loss.fast <= e.good + law.clear * e.fast_error)", "True"),
         (
-            "jnp.minimum(state.trusted_log_scale - log_scale, 0.0)",
-            "state.trusted_log_scale - log_scale",
+            "jnp.minimum(back, 0.0)",
+            "back",
         ),
         ("(tried.watched > 0) | (tried.owed > 0)", "tried.watched > 0"),
         ("state.trusted_log_scale - state.trial.owed", "state.trusted_log_scale"),
@@ -439,10 +436,10 @@ MUTANTS = (
     *of(
         "rules/alignment.py",
         "rules/test_behaviour.py contract/test_prior_twins.py",
-        (" & (agreement.mean > c.margin)", ""),
+        (" & (agreement.mean > law.margin)", ""),
         (
-            "carries & (signals.objective.trend < c.down_trend)",
-            "signals.objective.trend < c.down_trend",
+            "carries & (signals.objective.trend < -law.hint)",
+            "signals.objective.trend < -law.hint",
         ),
     ),
     *of(
@@ -482,16 +479,14 @@ MUTANTS = (
         ("ready & overwhelming & ~recedes", "ready & overwhelming"),
         ("jnp.where(own.failures > 0, back, landing)", "landing"),
         ("jnp.where(still, own.trusted_log_scale, landing)", "landing"),
-        ("stop &= ready & ~own.warming", "stop &= ready"),
-        ("up_evidence=trust * law.nudge.share", "up_evidence=trust"),
+        ("ready & ~own.warming", "ready"),
     ),
     *of(
         "rules/settle.py",
         "rules/test_behaviour.py rules/test_twins.py",
         ("still & apart & drawn_back", "still & drawn_back"),
-        ("beyond &= heading.slow < -trust * heading.slow_sem", "pass"),
-        ("jnp.where(carries | beyond, ", "jnp.where(carries, "),
-        ("judged.count >= level_after", "judged.count > level_after"),
+        ("beyond &= heading.slow < -law.trust * heading.slow_sem", "pass"),
+        ("judged.count >= law.level_after", "judged.count > law.level_after"),
     ),
     *of(
         "rules/success.py",

@@ -44,8 +44,7 @@ def alignment(
       law: Its numbers. ``nudge.rate`` is the largest change of the log gain, > 0.
       up_evidence: Standard errors needed to raise the gain, >= 0; infinite for never.
         By default half of the trust.
-      down_evidence: The same to lower it, by default ``hint``. The default law of the
-        learning rate never does: `settle` is what lowers it.
+      down_evidence: The same to lower it, by default ``hint``.
 
     Returns:
       A `Rule` without state. It holds where no alignment could be measured, and for

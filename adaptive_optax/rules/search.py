@@ -185,7 +185,7 @@ def prior(law: Law = Law(), momentum: float | jax.Array = 0.9) -> Rule:  # noqa:
         return _silent()
     nudge, down = _silent(), _silent()
     if law.nudge is not None:
-        nudge = alignment(law, down_evidence=jnp.inf)
+        nudge = alignment(law)
     if law.settle is not None:
         down = settle(law)
     rule = _both(nudge, down)

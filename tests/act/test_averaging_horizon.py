@@ -12,7 +12,7 @@ import pytest
 import adaptive_optax as ao
 from adaptive_optax.act import average as averaging
 from adaptive_optax.act import averaging_horizon
-from adaptive_optax.law import Average
+from adaptive_optax.law import Law
 from tests.helpers import few
 
 SIZE = 40
@@ -35,7 +35,7 @@ def follow(params, grads, healthy, reset):
             reset=again,
             restored=again,
             hold=jnp.zeros((), bool),
-            law=Average(),
+            law=Law(),
             fraction=1.0,
         )
         return after, after
@@ -55,7 +55,7 @@ def twin(params, grads, healthy, reset):
     seen = 0
     for place, grad, ok, again in zip(params, grads, healthy, reset, strict=True):
         way = average - level
-        weight = min(0.02, 9 / (2 * age + 9))
+        weight = min(0.05, 9 / (2 * age + 9))
         told = count > 0 and np.any(way) and np.any(grad)
         if told:
             lag = -grad @ way / (np.linalg.norm(grad) * np.linalg.norm(way))
@@ -199,7 +199,7 @@ def test_a_step_that_was_not_finite_tells_nothing(hold):
         reset=jnp.zeros((), bool),
         restored=jnp.zeros((), bool),
         hold=jnp.asarray(hold),
-        law=Average(),
+        law=Law(),
         fraction=1.0,
     )
     assert np.array_equal(state.lag_series, after[1].lag_series) == hold

@@ -58,7 +58,7 @@ def test_each_condition_of_the_law_decides_somewhere():
     rule, twin = CASES["prior"]
     seen = twins.DEFAULT_LAW
     seen.forget()
-    for seed in range(16):
+    for seed in range(40):
         stream = random_stream(seed) if seed % 2 else with_a_climb(seed)
         if seed > 5:  # counts that begin again, and a search that goes on meanwhile
             t = np.arange(500)

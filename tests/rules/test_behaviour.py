@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from adaptive_optax import rules
-from adaptive_optax.law import Law, Settle
+from adaptive_optax.law import Law
 from adaptive_optax.rules.search import prior
 from tests.rules.signal_streams import one_step, run_rule, steps
 
@@ -227,8 +227,8 @@ class TestSearch:
     def test_a_loss_that_has_not_moved_is_climbed_from_at_once(self):
         # Waiting for the warm-up and twenty steps more cost short runs their time.
         deltas = self.climb(loss__drop=0.01)
-        assert np.flatnonzero(deltas)[0] == 13
-        np.testing.assert_allclose(deltas[13:], 0.18, rtol=1e-6)
+        assert np.flatnonzero(deltas)[0] == 9
+        np.testing.assert_allclose(deltas[9:], 0.18, rtol=1e-6)
 
     @pytest.mark.parametrize("gain", [0.3, -0.3])
     def test_one_that_has_moved_waits_and_climbs_slowly(self, gain):
@@ -240,12 +240,12 @@ class TestSearch:
         # Long before it is gone: the steps of the climb are being felt.
         short = np.where((np.arange(60) >= 30) & (np.arange(60) < 40), 0.5, 0.9)
         deltas = self.climb(loss__drop=0.01, alignment__mean=short, alignment__sem=0.1)
-        assert (deltas[30:40] == 0).all() and (deltas[13:30] > 0).all()
+        assert (deltas[30:40] == 0).all() and (deltas[9:30] > 0).all()
         assert (deltas[40:] > 0).all()
         held = self.climb(loss__drop=0.01, alignment__mean=short, alignment__sem=0.3)
-        assert (held[13:] > 0).all()
+        assert (held[9:] > 0).all()
 
-    @pytest.mark.parametrize("fields", [{"loss__noise": 0.4}, {"loss__fast": 0.2}])
+    @pytest.mark.parametrize("fields", [{"loss__noise": 0.6}, {"loss__fast": 0.1}])
     def test_noise_as_large_as_the_loss_hides_whether_it_moved(self, fields):
         deltas = self.climb(loss__drop=0.01, **fields)
         assert np.flatnonzero(deltas)[0] == 39
@@ -260,7 +260,7 @@ class TestSearch:
         )
         assert (deltas[:19] >= 0).all() and deltas[20:40].min() < 0
 
-    @pytest.mark.parametrize("momentum, lag", [(0.0, 6), (0.9, 15), (0.99, 30)])
+    @pytest.mark.parametrize("momentum, lag", [(0.0, 6), (0.9, 15), (0.99, 25)])
     def test_it_lands_where_it_was_when_the_filter_last_heard(self, momentum, lag):
         # The coordinate has risen by .1 a step, and nothing is trusted.
         length, m = 200, 0.1 * np.arange(200.0)
@@ -278,7 +278,7 @@ class TestSearch:
 
     @pytest.mark.parametrize(
         "trusted, landing",
-        [(-1.0, 0.4), (0.0, 0.0), (0.9, 0.9), (1.3, 1.0)],
+        [(-1.0, 0.3), (0.5, 0.5), (0.9, 0.9), (1.3, 1.0)],
         ids=["far below", "below", "just below", "above"],
     )
     def test_it_lands_at_the_trusted_rate_if_that_is_near(self, trusted, landing):
@@ -331,13 +331,6 @@ class TestOpposition:
             rules.alignment(), 1, **self.OPPOSED, step_correlation__mean=persistence
         )
         assert (delta[0] < 0) == falls
-
-    def test_without_memory_the_rate_settles_at_a_third_of_the_pace(self):
-        settle = rules.settle(Law(settle=Settle(power=1.5)))
-        carries_on = moves(settle, 1, **self.OPPOSED, step_correlation__mean=0.8)
-        turns = moves(settle, 1, **self.OPPOSED, step_correlation__mean=-0.3)
-        np.testing.assert_allclose(carries_on, -1.5 / 100, rtol=1e-6)
-        np.testing.assert_allclose(turns, -0.5 / 100, rtol=1e-6)
 
     @pytest.mark.parametrize("heading", [0.3, 0.0, -0.05])
     def test_a_rate_does_not_settle_where_nothing_draws_the_parameters_back(

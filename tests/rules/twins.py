@@ -267,7 +267,7 @@ def prior(steps, strength):
     def nudge(steps):
         steps, same = itertools.tee(steps)
         both = zip(
-            alignment(steps, up_evidence=strength / 2, down_evidence=math.inf),
+            alignment(steps, up_evidence=strength / 2),
             settle(same, trust=strength),
             strict=True,
         )

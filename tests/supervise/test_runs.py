@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import adaptive_optax as ao
-from adaptive_optax.law import Audit, Law
+from adaptive_optax.law import Law
 from tests.supervise.driving import failed_starts, restores
 
 
@@ -102,29 +102,30 @@ def test_a_rate_whose_first_steps_are_its_largest_passes_warmed_up():
     values, state = run(tx)
     assert restores(state) == 0 and float(state.lr_scale) == 1.0
     assert values.max() == values[0] and values[-1] < 1e-3 * values[0]
-    at_once = Law(trust=math.inf, audit=Audit(warmup_steps=1))
+    at_once = Law(trust=math.inf, warmup_steps=1)
     _, state = run(
         ao.adaptive_scheduler(optax.adagrad, 2.4, law=at_once, average=False)
     )
     assert restores(state) >= 1
 
 
-def test_a_change_of_the_data_costs_some_batches_and_no_rate():
+def test_a_change_of_the_data_costs_some_batches_and_half_of_the_rate():
     # The same rate is as good for targets five times as large: their loss is not. They
     # are tried for 25 batches, as many as may be skipped at this age. Their first loss
-    # may be low by luck, which costs one replay of their start.
+    # may be low by luck, which costs one replay of their start. They begin at half of
+    # the rate, for nothing is known of it on them.
     expected, _ = train(optax.sgd, 0.05, 5.0)
     values, state = train(adaptive, 0.05, 5.0, mode=np.inf)
     assert values[300:310].mean() > 10 * values[290:300].mean()
     assert int(state.recovery.judges.skip.skipped) < 30
     assert 1 <= restores(state) <= 2
-    assert float(state.lr_scale) == pytest.approx(1.0, rel=1e-5)
+    assert float(state.lr_scale) == pytest.approx(0.5, rel=1e-5)
     assert values[-50:].mean() < 1.2 * expected[-50:].mean()
 
 
 def test_a_batch_size_that_changes_is_no_event():
-    # Calmer losses are no reason to move far. The gradients of the larger batch let the
-    # rate rise a little; back at the small one, it is taken back at most once.
+    # Calmer losses are no reason to move far. Gradients of a batch sixteen times as
+    # large let the rate rise, by less than that; at the small one it is taken back.
     loss, params, batches = regression()
     tx = ao.adaptive_scheduler(optax.sgd, 0.05, average=False)
     state = tx.init(params)
@@ -145,7 +146,7 @@ def test_a_batch_size_that_changes_is_no_event():
         carry, (scale, restores) = run(carry, now)
         scales += scale.tolist()
         assert restores[-1] <= 2 * (first == 300)  # a first offence is free
-    assert max(scales[149:]) < 6 * min(scales[149:])  # one cut is a fifth
+    assert max(scales[149:]) < 16 * min(scales[149:])
 
 
 def test_accumulated_gradients_are_one_step_of_the_loop():

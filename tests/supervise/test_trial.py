@@ -65,10 +65,10 @@ def test_offences_in_a_row_are_cut_ever_deeper_and_then_all_cuts_are_taken_back(
 
 @pytest.mark.parametrize(
     "age, gap, scale",
-    [(80, 38, 0.2), (80, 41, 1.0), (400, 95, 0.2), (400, 105, 1.0)],
+    [(80, 29, 0.2), (80, 33, 1.0), (400, 76, 0.2), (400, 86, 1.0)],
 )
 def test_an_offence_long_after_another_is_a_first_one(age, gap, scale):
-    # The window is 40 steps, or a quarter of the run's age.
+    # The window is 31 losses, or a fifth of the run's age.
     _, state = feed([*calm(age), *OFFENCE, *calm(gap), *OFFENCE])
     assert restores(state) == 2
     assert float(state.lr_scale) == pytest.approx(scale, rel=1e-5)
@@ -115,7 +115,7 @@ def test_the_rate_does_not_rise_while_an_offence_is_watched():
     params, state = feed([*calm(80), *OFFENCE], step=step, tx=tx)
     scale = float(state.lr_scale)
     assert scale > np.exp(0.02 * 70)
-    params, state = feed(calm(39), params, state, step, tx)
+    params, state = feed(calm(30), params, state, step, tx)
     assert float(state.lr_scale) == scale
     params, state = feed(calm(5), params, state, step, tx)
     assert float(state.lr_scale) > scale * np.exp(0.02)
