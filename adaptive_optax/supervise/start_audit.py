@@ -7,21 +7,19 @@ Two bad batches more than good ones bring the first parameters back (`trial`), a
 their loss is sound, the start *fails*. It also fails
 
 - if gradients oppose the steps: the averaged alignment is negative beyond its error (a
-  larger `Law.trust` asks for more errors), and the loss neither clearly falls nor has
-  halved. A filter without memory is opposed at every rate; with one, the start fails
-  only if the loss has not even moved;
-- in the first 20 steps, if the step correlation is positive and the averaged alignment
-  is clearly negative, whatever the loss does;
-- in the first 20 steps, if an agreement is lost: the averaged alignment was clearly
-  positive and is now negative beyond its error (more of it for a larger trust), the
-  filter has memory, and the loss has not halved.
+  larger `Law.trust` asks for more errors), and the loss neither falls nor has halved. A
+  filter without memory is opposed at every rate; with one, the start fails only if the
+  loss has not even moved;
+- in the first 20 steps, if an agreement is lost: the averaged alignment was positive
+  beyond its error and is now negative beyond it, the filter has memory, and the loss
+  has not halved.
 
 Then the rate drops to a fifth of what the warm-up had reached, at most 12 times. The
 start *passes* after its last good step. If it ever failed, the rate is halved once
 more, because the largest rate that survives is still too high.
 
-When the data have changed for good (`skip`), the run starts again, from where it is,
-and the audit is the warm-up alone.
+When the data have changed for good (`skip`), the run starts again, from where it is, at
+half of the trusted rate, and the audit is the warm-up alone.
 """
 
 from typing import Any, NamedTuple
