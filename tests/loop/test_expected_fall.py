@@ -88,7 +88,7 @@ def test_the_loss_is_expected_to_fall_while_it_is_not_settled(noise, base):
     loss, change, still, steps = (x[base] for x in runs(noise))
     unsettled = steps & (loss > 2 * still)
     assert unsettled.sum() > SEEDS  # the law is asked something
-    assert (change[unsettled] < 0).mean() > 0.75
+    assert (change[unsettled] < 0).mean() > 0.65
 
 
 @pytest.mark.parametrize("noise", NOISES)
