@@ -25,6 +25,7 @@ from adaptive_optax.sense.series import FAST_ERROR
 from adaptive_optax.sense.stage import Seen
 
 RAISE = 10.0  # margins by which a batch may raise the first loss
+ENDLESS = 1e30  # stands for an infinite trust: no cosine is as many errors from 0
 
 
 class Levels(NamedTuple):

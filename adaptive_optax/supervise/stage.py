@@ -11,6 +11,7 @@ from adaptive_optax._types import Limits, Standing
 from adaptive_optax.law import Law
 from adaptive_optax.sense.stage import Seen
 from adaptive_optax.supervise import lost, rollback, supervisor
+from adaptive_optax.supervise.evidence import ENDLESS
 from adaptive_optax.supervise.recovery import Recovery
 from adaptive_optax.supervise.supervisor import SOUND, Verdict
 
@@ -96,8 +97,8 @@ def supervised(
       config: What is copied, and where to.
       init_inner: The inner optimizer's ``init``, for a copy without its state.
     """
-    if _checks.is_infinite(law.trust):  # no cosine is as many errors from 0
-        law = law._replace(trust=1e30)
+    if _checks.is_infinite(law.trust):
+        law = law._replace(trust=ENDLESS)
 
     def update(
         seen: Seen,

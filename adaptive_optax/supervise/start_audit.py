@@ -19,7 +19,7 @@ start *passes* after its last good step. If it ever failed, the rate is halved o
 more, because the largest rate that survives is still too high.
 
 When the data have changed for good (`skip`), the run starts again, from where it is, at
-half of the trusted rate, and the audit is the warm-up alone.
+half of the trusted rate (at all of it under "safe"). Then the audit is the warm-up.
 """
 
 from typing import Any, NamedTuple

@@ -16,7 +16,7 @@ from adaptive_optax._types import UNSET, Limits, Standing
 from adaptive_optax.law import Law
 from adaptive_optax.sense.stage import Seen
 from adaptive_optax.supervise import evidence, skip, start_audit, trial
-from adaptive_optax.supervise.evidence import Levels
+from adaptive_optax.supervise.evidence import ENDLESS, Levels
 
 
 class Judges(NamedTuple):
@@ -161,7 +161,8 @@ def judge(
     skipping = skip.update(e, state.skip, law, seen.far & ~e.repeat)
     correction = ruled.correction + late
     # New data: what a run has learnt of its rate, it has learnt on the old ones.
-    back = state.trusted_log_scale + jnp.log(law.half) - log_scale
+    step_back = jnp.where(law.trust < ENDLESS, jnp.log(law.half), 0.0)
+    back = state.trusted_log_scale + step_back - log_scale
     correction += jnp.where(e.accepted, jnp.minimum(back, 0.0), 0.0)
     correction = correction.astype(jnp.float32)
     healthy = ~e.bad & ~e.repeat & ~ruled.restore

@@ -206,7 +206,8 @@ class Judges(Start):
         self.fill_the_bucket(e)
         correction += late
         if e.accepted:
-            correction += min(self.trusted + HALF - log_scale, 0.0)
+            half = HALF if math.isfinite(self.trust) else 0.0
+            correction += min(self.trusted + half - log_scale, 0.0)
         healthy = not (e.bad or e.repeat or e.restore)
         keep = self.learn(e, healthy)
         if (e.convicted and e.auditing) or late < 0:

@@ -104,11 +104,11 @@ def test_where_the_bucket_is_full_these_are_the_new_data():
     # 14 batches, the check of the trial, and the one that is accepted.
     assert steps == 16 and int(skips(state).skipped) == 14
     assert restores(state) == 1
-    # The run starts again from the good parameters, at half of the rate.
+    # The run starts again from the good parameters. A safe rate stays what it is.
     moved = jax.tree.map(lambda g, p: bool((g != p).any()), good, params)
     assert all(jax.tree.leaves(moved))
     chex.assert_trees_all_equal(state.recovery.copy.good_params, good)
-    assert float(state.lr_scale) == pytest.approx(0.5)
+    assert float(state.lr_scale) == 1.0
     judges = state.recovery.judges
     assert int(judges.audit.audit_left) == LAW.warmup_steps
     assert float(judges.levels.first_value) == 50.0
@@ -120,7 +120,7 @@ def test_where_the_bucket_is_full_these_are_the_new_data():
     assert float(levels(state).good_noise) == noise > 0
     # It is watched like the old one.
     _, state = feed([1e5] * 5, params, state)
-    assert restores(state) == 2 and float(state.lr_scale) == pytest.approx(0.5)
+    assert restores(state) == 2 and float(state.lr_scale) == 1.0
 
 
 @pytest.mark.parametrize("age, held", [(80, 31), (400, 88)])
