@@ -27,7 +27,6 @@ STEPS = 10_000
 # Where the law lowers the rate although nothing is noisy; each is a defect of its own.
 MISSED = [
     ("fromage", "rosenbrock"),
-    ("nadamw", "parabola"),
     ("contrib schedule_free_sgd", "rosenbrock"),
 ]
 CASES = [
