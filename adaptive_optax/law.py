@@ -99,6 +99,20 @@ class Law(NamedTuple):
     average: Average | None = Average()
 
 
+def checked(law: Any) -> Law:
+    """The law, if it is one.
+
+    Raises:
+      TypeError: If it is something else; a part of a law shows where it belongs.
+    """
+    if isinstance(law, Law):
+        return law
+    part = type(law).__name__
+    parts = [type(one).__name__ for one in Law() if isinstance(one, tuple)]
+    call = f"Law({part.lower()}={law!r})" if part in parts else "Law(trust=3.0)"
+    raise TypeError(f"`law` must be a Law, got {law!r}; try {call}.")
+
+
 LAWS = {
     "nudge": Law(),
     "search": Law(trust=3.0),

@@ -210,7 +210,11 @@ def law_of(mode: str | float, law: Law | None) -> Law:
                 f"`law.{name}` must be a {type(part).__name__}, or None to switch it "
                 f"off, got {given!r}; try ao.Law({name}=None)."
             )
-    counts = {"warmup_steps": law.warmup_steps}
+    _checks.within("law.half", law.half, 0.0, 1.0, open_low=True, example="ao.Law()")
+    _checks.within("law.cut", law.cut, high=0.0, example="ao.Law(cut=math.log(0.2))")
+    for name in ("clear", "hint"):
+        _checks.positive(f"law.{name}", getattr(law, name), example="ao.Law()")
+    counts = {"warmup_steps": law.warmup_steps, "readings": law.readings}
     if law.audit is not None:
         counts["audit.steps"] = law.audit.steps
     if law.average is not None:

@@ -36,6 +36,11 @@ JUDGES = " ".join(
 
 MUTANTS = (
     *of(
+        "law.py",
+        "contract/test_prior_twins.py",
+        ("if isinstance(law, Law):", "if True:"),
+    ),
+    *of(
         "supervise/start_audit.py",
         f"{JUDGES} test_law.py",
         ("    opposed &= loss.trend < law.hint\n", ""),
@@ -81,8 +86,8 @@ MUTANTS = (
         f"{JUDGES} test_law.py",
         ("(loss.fast <= e.good + law.clear * e.fast_error)", "True"),
         (
-            "jnp.minimum(back, 0.0)",
-            "back",
+            "begins = e.accepted & ~e.auditing",
+            "begins = e.accepted",
         ),
         ("(tried.watched > 0) | (tried.owed > 0)", "tried.watched > 0"),
         ("state.trusted_log_scale - state.trial.owed", "state.trusted_log_scale"),

@@ -6,7 +6,7 @@ r"""The evaluation average: a running mean of the parameters that forgets its st
 The parameters of step s have a weight like s^p, so the end of training need not be
 known: p = 0 is the plain mean, p = 8 averages about the last ninth. By default every
 second step is absorbed: a run of 80 has no more than its last dozen to average, and
-under much noise every tenth is worse in a long run too (docs/law.md).
+under much noise every tenth is worse in a long run too.
 """
 
 from typing import Any, NamedTuple

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from adaptive_optax import _checks
 from adaptive_optax._types import Rule
-from adaptive_optax.law import Law, Nudge
+from adaptive_optax.law import Law, Nudge, checked
 from adaptive_optax.rules import _answer
 
 
@@ -51,6 +51,7 @@ def alignment(
       the first three steps after a start or a restore.
 
     Raises:
+      TypeError: If ``law`` is no `Law`.
       ValueError: If the rate is not positive or the evidence negative.
 
     Example:
@@ -65,7 +66,7 @@ def alignment(
       product, not normalised, so its step depends on the gradient's scale. Here it is
       one cosine, weighed against its own noise.
     """
-    c = law.nudge or Nudge()
+    c = checked(law).nudge or Nudge()
     up_evidence = law.trust * law.half if up_evidence is None else up_evidence
     _checks.positive("rate", c.rate, example="alignment(Law(nudge=Nudge(rate=0.02)))")
     _checks.evidence("up_evidence", up_evidence, example="alignment(up_evidence=3.0)")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from adaptive_optax import _checks
 from adaptive_optax._types import QUICK, Rule, RuleState
-from adaptive_optax.law import Law, Search
+from adaptive_optax.law import Law, Search, checked
 from adaptive_optax.rules.alignment import alignment
 from adaptive_optax.rules.settle import settle
 
@@ -70,7 +70,7 @@ def search(
       where the loss has not moved. After a failed start it holds only for the warm-up.
 
     Raises:
-      TypeError: If ``then`` is no `Rule`.
+      TypeError: If ``then`` is no `Rule`, or ``law`` no `Law`.
       ValueError: If the trust is negative, a rate not positive or the momentum
         outside [0, 1).
 
@@ -89,7 +89,7 @@ def search(
         raise TypeError(
             f"`then` must be a Rule, got {then!r}; try search(rules.alignment())."
         )
-    c, trust = law.search or Search(), law.trust
+    c, trust = checked(law).search or Search(), law.trust
     for name in ("rate", "early_rate"):
         example = f"search(law=Law(search=Search({name}=0.06)))"
         _checks.positive(name, getattr(c, name), example=example)

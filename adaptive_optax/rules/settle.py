@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from adaptive_optax import _checks
 from adaptive_optax._types import Rule
-from adaptive_optax.law import Law, Settle
+from adaptive_optax.law import Law, Settle, checked
 from adaptive_optax.rules import _answer
 
 
@@ -40,6 +40,7 @@ def settle(law: Law = Law()) -> Rule:  # noqa: B008
       the first 31 steps after a start or a restore, and without a loss.
 
     Raises:
+      TypeError: If ``law`` is no `Law`.
       ValueError: If the power is negative or not finite, or the trust negative.
 
     Example:
@@ -54,7 +55,7 @@ def settle(law: Law = Law()) -> Rule:  # noqa: B008
       lower the rate by a factor when a test finds the iterates stationary; here the
       test gates a decay that is slow enough to need no certainty.
     """
-    c = law.settle or Settle()
+    c = checked(law).settle or Settle()
     _checks.evidence("law.trust", law.trust, example="settle(Law(trust=6.0))")
     _checks.within(
         "power", c.power, 0.0, example="settle(Law(settle=Settle(power=1.5)))"

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptive_optax import _memory
+from adaptive_optax._types import UNSET
 from adaptive_optax.scale.shardings import abstract_state
 from adaptive_optax.state import OPTIONS, STATE_VERSION
 from adaptive_optax.supervise import lost
@@ -117,7 +118,15 @@ def _named(leaf: Any, like: Any) -> Any:
 
 
 def _count_lost(found: Held, wanted: Held, prefix: str) -> None:
-    """0 -> 1: entries that are not finite are counted, and were constant so far."""
+    """0 -> 1: entries that are not finite are counted, and were constant so far.
+
+    No first loss was the smallest float, and is the largest one.
+    """
+    judges = f"{prefix}recovery/remembered"
+    if judges in found:
+        first = jnp.asarray(found[judges])[..., 0, 0]
+        first = jnp.where(first <= -UNSET, UNSET, first)
+        found[judges] = jnp.asarray(found[judges]).at[..., 0, 0].set(first)
     good = [path for path in wanted if path.startswith(f"{prefix}{_COPY}")]
     if good and all(path in found for path in good):
         counts = lost.nonfinite([jnp.asarray(found[path]) for path in good])

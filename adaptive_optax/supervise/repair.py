@@ -21,8 +21,9 @@ def repair(params: Any, state: Any) -> Any:
     and to NaN nothing can be added, so no step brings it back. The loop then goes back
     nowhere and does not cut the rate. ``snapshot(state)["lost_parameters"]`` counts
     the parameters (leaves) in which that was seen, when the loop wanted to go back or
-    to keep a copy, so at most 30 sound steps or 5 bad ones later. This function names
-    them in a warning, unless it is traced. All other entries stay to the bit.
+    to keep a copy: at most 30 sound steps or 5 bad ones later, or, in the audit and
+    after new data, when that is over. This function names them in a warning, unless it
+    is traced. All other entries stay to the bit.
 
     Args:
       params: The parameters.

@@ -163,7 +163,8 @@ def judge(
     # New data: what a run has learnt of its rate, it has learnt on the old ones.
     step_back = jnp.where(law.trust < ENDLESS, jnp.log(law.half), 0.0)
     back = state.trusted_log_scale + step_back - log_scale
-    correction += jnp.where(e.accepted, jnp.minimum(back, 0.0), 0.0)
+    begins = e.accepted & ~e.auditing
+    correction += jnp.where(begins, jnp.minimum(back, 0.0), 0.0)
     correction = correction.astype(jnp.float32)
     healthy = ~e.bad & ~e.repeat & ~ruled.restore
     settled = healthy & loss.arrived & ~e.auditing & e.resting

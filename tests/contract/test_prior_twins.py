@@ -119,6 +119,13 @@ BAD = [
         TypeError,
         "`power` must be a number, got None",
     ),
+    (
+        rules.settle,
+        {"law": Settle(power=1.0)},
+        TypeError,
+        "`law` must be a Law, got Settle.*try Law.settle=Settle",
+    ),
+    (rules.alignment, {"law": 0.02}, TypeError, "got 0.02; try Law.trust=3.0"),
     (rules.settle, {"law": Law(trust=-1)}, ValueError, "`law.trust` .* got -1"),
     (
         rules.search,

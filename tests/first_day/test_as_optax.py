@@ -24,9 +24,9 @@ PROBLEMS = {
 }
 TOLERANCE = 3e-2
 STEPS = 10_000
-# Each is a defect of its own. Fromage's steps are a share of the parameters, which begin
-# at 0 here: the rate climbs, and nothing moves. Schedule-free's loss rises by itself, and
-# the rate falls for it.
+# Each is a defect of its own. Fromage's steps are a share of the parameters, which are
+# 0 at first: the rate climbs, and nothing moves. Schedule-free's loss rises by itself,
+# and the rate falls for it.
 MISSED = [
     ("fromage", "rosenbrock"),
     ("contrib schedule_free_sgd", "rosenbrock"),

@@ -115,8 +115,11 @@ def _options(choose: random.Random) -> dict[str, Any]:
     offers: dict[str, list[Any]] = {
         "mode": ["search", "safe", 3.5],
         "average": [False],
-        "recovery": [False],
-        "recovery_dtype": [jnp.bfloat16],
+        "recovery": [
+            False,
+            ao.Recovery(dtype=jnp.bfloat16),
+            ao.Recovery(inner=False),
+        ],
         "sigma": [1e-3],
         "lr_bounds": [(LOW, HIGH)],
         "total_steps": [200],
@@ -134,7 +137,4 @@ def _options(choose: random.Random) -> dict[str, Any]:
         ],
     }
     taken = {name: choose.choice(offers[name]) for name in offers}
-    taken = {name: x for name, x in taken.items() if choose.random() < 0.3}
-    if not taken.get("recovery", True):
-        taken.pop("recovery_dtype", None)  # of a copy that is not kept
-    return taken
+    return {name: x for name, x in taken.items() if choose.random() < 0.3}

@@ -47,6 +47,21 @@ def test_a_golden_state_is_read_and_goes_on(file):
         np.testing.assert_allclose(ends[key], x, rtol=1e-4, atol=1e-6, err_msg=key)
 
 
+def test_without_a_first_loss_a_state_of_version_0_has_none():
+    # There it was the smallest float, which is a loss now.
+    tx = ao.adaptive_adam(1e-3)
+    state = tx.init(PARAMS)
+    held = {key: np.array(x) for key, x in ao.state_arrays(state).items()}
+    held["recovery/remembered"][0, 0] *= -1
+    for key in (
+        "state_version",
+        "recovery/constant_nonfinite",
+        "recovery/lost_entries",
+    ):
+        del held[key]
+    chex.assert_trees_all_equal(ao.load_state(tx, PARAMS, held), state)
+
+
 def test_there_is_a_golden_state_of_this_version():
     # A state that has changed needs a version, a migration and golden files of its own.
     newest = [file for file in FILES if file.stem.startswith(f"v{STATE_VERSION}_")]

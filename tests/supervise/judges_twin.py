@@ -205,7 +205,7 @@ class Judges(Start):
         late = self.pass_the_start(e)
         self.fill_the_bucket(e)
         correction += late
-        if e.accepted:
+        if e.accepted and not e.auditing:
             half = HALF if math.isfinite(self.trust) else 0.0
             correction += min(self.trusted + half - log_scale, 0.0)
         healthy = not (e.bad or e.repeat or e.restore)

@@ -1,6 +1,7 @@
 """The audit of the start."""
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -161,3 +162,13 @@ def test_one_gradient_that_is_not_finite_is_no_dead_one():
     verdict, state, log_scale = judge_on(state, signals, 0.0, nonfinite=True)
     assert not verdict.restore and float(log_scale) == 0
     assert int(state.trial.strikes) == 1
+
+
+def test_a_first_batch_that_overflows_takes_nothing_off_the_rate():
+    # The next loss is higher by chance: the parameters are still the first ones.
+    tx = ao.adaptive_sgd(0.01)
+    state = tx.init(PARAMS)
+    for value, fault in ((1.0, np.nan), (1.6, 0.0), (1.0, 0.0)):
+        grads = jax.tree.map(lambda p, fault=fault: jnp.ones_like(p) + fault, PARAMS)
+        _, state = tx.update(grads, state, PARAMS, value=value)
+    assert float(state.lr_scale) == 1.0 and restores(state) == 0
