@@ -83,6 +83,8 @@ def test_all_scalars_travel_in_two_collectives(layout, options):
         return optax.apply_updates(params, updates), state
 
     sent = collectives(step, params, params, tx.init(params), jnp.float32(1.0))
-    # The noise is scaled by the parameters, under the condition that there is any.
+    # Each under its condition: are parameters lost, when a copy is due; how large is
+    # the noise, where there is any.
+    allowed += allowed // 2
     allowed += options == "dither"
     assert sent == ["all-reduce"] * allowed
