@@ -90,7 +90,7 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
             extra_args["value"] = value
 
         state = parts.agreement.update(state, params)
-        limits = parts.supervision.limits(state.recovery, state.sensor.signal_count)
+        limits = parts.supervision.limits(state.recovery, state.sensor)
         seen, measured = sensing.sense(
             parts.freezing,
             updates,
@@ -184,8 +184,7 @@ def _decide(
     share = parts.base.anneal(count) * parts.supervision.share(state.recovery)
     alpha = parts.base.bound(parts.base.at(count) * scale, count) * share
     ratio, shadow = parts.shadow.update(momentum, state.shadow)
-    taken = seen.learnt & verdict.goes_on
-    shadow = optax.tree.where(taken, shadow, state.shadow)
+    shadow = optax.tree.where(seen.learnt & verdict.goes_on, shadow, state.shadow)
     return (alpha * ratio, scale * share), state._replace(
         learning_rate=alpha,
         lr_scale=scale,
@@ -236,7 +235,8 @@ def _act(
     recorded = sensor.record_step(
         state.sensor,
         steps,
-        verdict.restore | verdict.repeat | verdict.forget,
+        verdict.restore | verdict.repeat,
+        forget=verdict.forget,
         fraction=parts.fraction,
     )
     sigma = jnp.where(taken, state.sigma_annealed, 0.0)

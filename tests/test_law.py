@@ -97,6 +97,10 @@ class Law:
             step = -rate * self.momentum
         if restore or on_the_way_back:
             step = step + self.good[0] - self.params
+        if forget:
+            judges.norms, judges.log_norm, judges.spread = 0, 0.0, 0.0
+        elif not (nonfinite or far):
+            judges.usual(float(np.linalg.norm(grads)))
         self.steps.append((np.float32(step), again))
         self.params = self.params + step
         self.count += 1
@@ -125,7 +129,7 @@ class Problem:
         self.start = np.float32(3 + rng.normal(size=8))
         moved = shift * (np.arange(STEPS) >= 250)
         self.minima = np.float32(0.5 * rng.normal(size=(STEPS, 8)) + moved[:, None])
-        # Added to the loss and to the gradient of a batch: 0 or NaN.
+        # Added to the loss and to the gradient of a batch: 0, NaN, or much.
         self.faults = np.zeros((STEPS, 2), np.float32)
 
 
@@ -225,6 +229,7 @@ def test_faults_of_single_batches(mode):
     problem.faults[rng.random((STEPS, 2)) < (0.3, 0.03)] = math.nan
     problem.faults[:90, 1] = 0.0
     problem.faults[[10, 11, *range(120, 126), *range(180, 186)], 1] = math.nan
+    problem.faults[[150, 151, 250], 1] = 300.0
     problem.minima[90:][rng.random(STEPS - 90) < 0.05] += 30.0
     _, judges = both(problem, mode, GOOD_RATE)
     assert judges.restores > 2 and judges.skipped > 5 and judges.failures == 0

@@ -21,6 +21,11 @@ class Gradient(NamedTuple):
     norms_seen: jax.Array
     total: jax.Array  # sum of squared norms
 
+    @property
+    def deviation(self) -> jax.Array:
+        """The standard deviation of a Gaussian log norm with this spread."""
+        return self.log_spread * math.sqrt(math.pi / 2)
+
 
 class GradientNorms(NamedTuple):
     """L2 norms of one gradient."""
@@ -51,7 +56,7 @@ def observe(g: Gradient, norms: GradientNorms) -> tuple[Gradient, jax.Array]:
     """The extended statistics, and the z-score of this log norm among earlier ones."""
     ok = norms.finite & (norms.square > 0)
     log_norm = 0.5 * jnp.log(jnp.where(ok, norms.square, 1.0))
-    spread = g.log_spread * math.sqrt(math.pi / 2)
+    spread = g.deviation
     known = ok & (spread > 0)
     z = jnp.where(known, (log_norm - g.log_norm) / jnp.where(known, spread, 1.0), 0.0)
     seen = g.norms_seen + ok

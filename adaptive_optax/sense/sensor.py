@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adaptive_optax import _trees
 from adaptive_optax._types import Limits, Series, Signals, Standing
@@ -151,7 +152,12 @@ def first_reward(after: SensorState, before: SensorState) -> jax.Array:
 
 
 def record_step(
-    state: SensorState, updates: Any, restored: jax.Array, *, fraction: float
+    state: SensorState,
+    updates: Any,
+    restored: jax.Array,
+    *,
+    forget: jax.Array | bool = False,
+    fraction: float,
 ) -> SensorState:
     """Remember the step that was taken, for the next alignment.
 
@@ -159,13 +165,19 @@ def record_step(
       state: The sensor.
       updates: What is added to the parameters.
       restored: bool[]; a restore is no step, and the statistics start again.
+      forget: bool[]; the data are new, and have gradients of another size.
       fraction: As given to `init_sensor`.
     """
+    restored |= forget
     return state._replace(
         series=series.restart(state.series, restored),
         cosines=jnp.where(restored, 0.0, state.cosines),
+        gradient=jnp.where(_OF_THE_DATA & forget, 0.0, state.gradient),
         motion=motion.record(state.motion, updates, restored, fraction=fraction),
     )
+
+
+_OF_THE_DATA = np.asarray([name != "total" for name in Gradient._fields])
 
 
 def _directions(

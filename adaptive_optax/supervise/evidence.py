@@ -6,6 +6,7 @@ A batch is *far outside* if its loss is far above a level::
                    or ||g|| < ||g0|| / 10 and loss > l0 - min(jitter, |l0| / 2):
                    units have died
     from then on   loss > good + 2 max(|good|, range / 20) + 6 noise
+                   or ||g|| > 10 usual exp(6 spread)
 
 l0 is the highest loss at theta_0, good is the loss of the good parameters, and the
 jitter is the largest change between calm steps. The range is what the loss has covered:
@@ -14,6 +15,7 @@ of |l0| and |good| assume that the loss cannot go below 0. Once a loss has been 
 below 0, only the noise says what is far, with half the range in place of |good|.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +23,7 @@ import jax.numpy as jnp
 
 from adaptive_optax._types import UNSET, Limits, Signals
 from adaptive_optax.law import Law, Skip
+from adaptive_optax.sense.gradient import LARGEST, Gradient
 from adaptive_optax.sense.series import FAST_ERROR
 from adaptive_optax.sense.stage import Seen
 
@@ -77,12 +80,15 @@ def init_levels() -> Levels:
     )
 
 
-def limits(levels: Levels, law: Law, *, auditing: jax.Array, room: jax.Array) -> Limits:
+def limits(
+    levels: Levels, law: Law, usual: Gradient, *, auditing: jax.Array, room: jax.Array
+) -> Limits:
     """What a batch must keep to be learnt from.
 
     Args:
       levels: What the loss is compared with.
       law: Its numbers say what is far.
+      usual: The norms of the gradients up to now.
       auditing: bool[] the start is being audited.
       room: bool[] another batch may be skipped.
     """
@@ -114,8 +120,16 @@ def limits(levels: Levels, law: Law, *, auditing: jax.Array, room: jax.Array) ->
         ),
         dead_norm=jnp.where(auditing, law.little * levels.first_norm, 0.0),
         dead_loss=jnp.where(begun, first - gained, UNSET),
+        norm=jnp.where(auditing, UNSET, _largest_norm(usual, skip, law)),
         room=room,
     )
+
+
+def _largest_norm(usual: Gradient, skip: Skip, law: Law) -> jax.Array:
+    """Above it one gradient would fill the second moments of Adam for long, f32[]."""
+    log_norm = usual.log_norm + skip.noises * usual.deviation - jnp.log(law.little)
+    known = (usual.norms_seen > law.readings) & (law.skip is not None)
+    return jnp.where(known, jnp.exp(jnp.minimum(log_norm, math.log(LARGEST))), UNSET)
 
 
 def weigh(

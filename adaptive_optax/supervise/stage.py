@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from adaptive_optax import _checks, _trees
 from adaptive_optax._types import Limits, Standing
 from adaptive_optax.law import Law
+from adaptive_optax.sense.gradient import Gradient
 from adaptive_optax.sense.stage import Seen
 from adaptive_optax.supervise import lost, rollback, supervisor
 from adaptive_optax.supervise.evidence import ENDLESS
@@ -39,7 +40,7 @@ class Supervision(NamedTuple):
     """What the loop calls of a supervisor. Without a supervisor the state is ()."""
 
     init: Callable[..., Any]  # (params, inner_state) -> state
-    limits: Callable[..., Limits]  # (state, count) -> what a batch must keep
+    limits: Callable[..., Limits]  # (state, sensor) -> what a batch must keep
     update: Callable[..., tuple[Verdict, Standing, Any]]
     share: Callable[[Any], Any]  # state -> share of the rate that the step takes
     # (before, after, params, inner_state) -> the one to go on from
@@ -79,7 +80,7 @@ def unsupervised() -> Supervision:
 
     return Supervision(
         init=lambda params, inner_state: (),
-        limits=lambda state, count: Limits(),
+        limits=lambda state, sensor: Limits(),
         update=update,
         share=lambda state: 1.0,
         inner=lambda before, after, params, inner_state: inner_state,
@@ -152,7 +153,9 @@ def supervised(
         init=lambda params, inner_state: init_recovery(
             params, inner_state, law, config
         ),
-        limits=lambda state, count: supervisor.limits(state.judges, law, count),
+        limits=lambda state, sensor: supervisor.limits(
+            state.judges, law, sensor.signal_count, Gradient(*sensor.gradient)
+        ),
         update=update,
         share=lambda state: supervisor.warm_up(state.judges, law),
         inner=lambda before, after, params, inner_state: rollback.good_inner(

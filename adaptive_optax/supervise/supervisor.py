@@ -14,6 +14,7 @@ import numpy as np
 
 from adaptive_optax._types import UNSET, Limits, Standing
 from adaptive_optax.law import Law
+from adaptive_optax.sense.gradient import Gradient
 from adaptive_optax.sense.stage import Seen
 from adaptive_optax.supervise import evidence, skip, start_audit, trial
 from adaptive_optax.supervise.evidence import ENDLESS, Levels
@@ -104,11 +105,12 @@ def standing(state: Judges, law: Law, restored: jax.Array) -> Standing:
     )
 
 
-def limits(state: Judges, law: Law, count: jax.Array) -> Limits:
+def limits(state: Judges, law: Law, count: jax.Array, usual: Gradient) -> Limits:
     """What the next batch must keep to be learnt from."""
     return evidence.limits(
         state.levels,
         law,
+        usual,
         auditing=state.auditing,
         room=~state.auditing & skip.room(state.skip, count, law),
     )

@@ -7,10 +7,13 @@ import optax
 
 import adaptive_optax as ao
 from adaptive_optax.law import Law
+from adaptive_optax.sense.gradient import Gradient
 from adaptive_optax.sense.stage import Seen
 from adaptive_optax.supervise import evidence, supervisor
 
 LAW = Law()
+
+NO_NORMS = Gradient(*np.zeros(4, np.float32))
 
 PARAMS = {"w": jnp.linspace(-1.0, 1.0, 6).reshape(2, 3), "b": jnp.ones(3)}
 
@@ -101,7 +104,7 @@ def see(signals, limits, nonfinite):
 
 def judge_step(state, signals, log_scale, nonfinite, law=LAW):
     """One step of the judges, fed with signals: the verdict, and their memory."""
-    bounds = supervisor.limits(state, law, signals.count)
+    bounds = supervisor.limits(state, law, signals.count, NO_NORMS)
     seen = see(signals, bounds, jnp.asarray(nonfinite))
     return supervisor.judge(state, seen, bounds, log_scale, law)
 

@@ -13,6 +13,7 @@ class Judges(Start):
         super().__init__(audit, trust)
         self.share = share  # of the run that may be skipped
         self.lowest, self.first_norm = math.inf, 0.0
+        self.norms, self.log_norm, self.spread = 0, 0.0, 0.0
         self.jitter, self.calm = 0.0, 0
         self.good, self.noise = math.inf, 0.0
         self.strikes = self.back = self.restores = self.offences = 0
@@ -40,6 +41,9 @@ class Judges(Start):
                 nothing_gained=loss > self.first - min(self.jitter, half),
             )
             return high or dead
+        limit = self.log_norm + 6 * math.sqrt(math.pi / 2) * self.spread + math.log(10)
+        if self.norms > 8 and norm > math.exp(limit):
+            return True
         if math.isinf(self.good):
             return False
         span = self.first - self.lowest
@@ -50,6 +54,16 @@ class Judges(Start):
             far=loss > self.good + allowed,
             told=allowed > 0,
         )
+
+    def usual(self, norm):
+        """One more gradient that is learnt from."""
+        self.norms += 1
+        share, later = (
+            0.02 / (1 - 0.98**n) if n else 0.0 for n in (self.norms, self.norms - 1)
+        )
+        change = math.log(norm) - self.log_norm
+        self.spread += later * (abs(change) - self.spread)
+        self.log_norm += share * change
 
     def most(self):
         """As high as one batch may raise the first loss: ten margins."""

@@ -51,6 +51,30 @@ def test_far_outside_is_far_above_the_good_loss(signed):
         assert int(skips(there).skipped) == far
 
 
+def test_a_gradient_far_above_the_usual_is_far_outside_too():
+    # Adam would remember its square for a thousand steps.
+    params, state = feed(calm(85))
+    value = calm(86)[85]
+    for size, far in ((9.9, 0), (10.1, 1), (1e6, 1)):
+        moved, there = STEP(params, state, value, size)
+        assert int(skips(there).skipped) == far
+        assert (moved["w"] == params["w"]).all() == far
+    # In the audit of the start it is learnt from.
+    _, there = STEP(*feed(calm(30)), value, 1e6)
+    assert int(skips(there).skipped) == 0
+
+
+def test_gradients_that_stay_larger_are_accepted_once():
+    params, state = feed(calm(85))
+    for value in calm(200):
+        params, state = STEP(params, state, value, 100.0)
+    assert 10 < int(skips(state).skipped) < 20 and restores(state) == 1
+    assert not state.recovery.judges.auditing
+    np.testing.assert_allclose(
+        state.sensor.gradient[0], np.log(100 * np.sqrt(9.0)), rtol=1e-5
+    )
+
+
 def test_near_zero_a_share_of_what_was_gained_is_not_far():
     # Many times the good loss, and still as good as nothing.
     values = [*np.linspace(2.0, 1e-6, 75), *[1e-6] * 100]
