@@ -51,8 +51,7 @@ class Trial(NamedTuple):
 class Search(NamedTuple):
     """The climb on very strong evidence (`rules.search`)."""
 
-    rate: Number = 0.06  # log distance a climbing step
-    early_rate: Number = 0.18  # the same while the loss has not moved
+    rate: Number = 0.12  # log distance a climbing step
     reach: Number = 0.7  # log distance: twofold beyond what is proven
 
 

@@ -197,9 +197,7 @@ def settle(steps, power=1.5, trust=6.0):
         yield -power / (s.count + 20) if lowers else 0.0
 
 
-def search(
-    steps, then=alignment, evidence=6.0, rate=0.06, early_rate=0.18, momentum=0.9
-):
+def search(steps, then=alignment, evidence=6.0, rate=0.12, momentum=0.9):
     every = DEFAULT_LAW.every
     steps, same = itertools.tee(steps)
     nudges = then(same)
@@ -242,7 +240,7 @@ def search(
         elif every(
             "stop", ready=ready, warm=not own.warming, over=s.alignment.mean < 0
         ):
-            back = max(min(lagged, m), m - lag * max(rate, early_rate))
+            back = max(min(lagged, m), m - lag * rate)
             landing, trusted = back, own.trusted_log_scale
             if every("still", told=judged.arrived, still=abs(judged.drop) < 0.1):
                 landing = trusted
@@ -250,7 +248,7 @@ def search(
                 landing = trusted if trusted >= back - 0.7 else back - 0.7
             delta, searching = landing - m, False
         elif every("climb", ready=ready, agree=agree, steady=not recedes):
-            delta = early_rate if unmoved else rate
+            delta = rate
         if m >= proven + 0.7:
             delta = min(delta, 0.0)
         if waiting or own.restored:
