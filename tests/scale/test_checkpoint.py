@@ -155,6 +155,21 @@ def test_a_list_in_place_of_a_tuple_is_named(place):
     )
 
 
+def test_the_inner_optimizer_is_asked_for_its_structure_once():
+    inner, asked = optax.sgd(0.1), []
+
+    def init(params):
+        asked.append(params)
+        return inner.init(params)
+
+    tx = make(optax.GradientTransformation(init, inner.update))
+    for params, calls in ((PARAMS, 2), ({"w": jnp.ones(3)}, 4)):
+        state = tx.init(params)
+        for _ in range(3):
+            tx.update(params, state, params, value=1.0)
+        assert len(asked) == calls
+
+
 def test_the_inner_state_of_another_optimizer_is_named():
     with pytest.raises(
         ValueError, match="another `inner`: its `inner_state/0` is a Sc"
