@@ -4,11 +4,13 @@ Optax takes Python numbers as parameters, and None as the gradient of what is no
 trained. So does every transformation here.
 """
 
+import contextlib
+import contextvars
 import functools
 import inspect
 import operator
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -21,6 +23,23 @@ from adaptive_optax import _checks, _trees
 
 MISSING: Any = inspect.Parameter.empty
 """Stands for a feedback that is not named at all; None says that there is none."""
+
+_CALLER = contextvars.ContextVar("caller", default="adaptive_scheduler")
+
+
+def caller() -> str:
+    """The function that the user has called to build a loop."""
+    return _CALLER.get()
+
+
+@contextlib.contextmanager
+def called(name: str) -> Iterator[None]:
+    """Build a loop under the name of another function, for its messages."""
+    token = _CALLER.set(name)
+    try:
+        yield
+    finally:
+        _CALLER.reset(token)
 
 
 class NoFeedbackWarning(UserWarning):
@@ -159,6 +178,25 @@ class Caller(NamedTuple):
             return value, reward
 
         return read
+
+
+def in_order(updates: Any, state: Any, params: Any) -> None:
+    """Require that no state stands in the place of gradients or parameters.
+
+    For an optimizer whose state has no type of its own: there, gradients and parameters
+    are alike, and the state is not.
+
+    Raises:
+      TypeError: If two of the three are swapped.
+    """
+    trees = [jax.tree.structure(tree) for tree in (updates, state, params)]
+    if params is None or trees[0] == trees[2] or trees[1] not in (trees[0], trees[2]):
+        return
+    name, place = ("params", "third") if trees[1] == trees[0] else ("grads", "first")
+    raise TypeError(
+        f"`state` and `{name}` are swapped: got the state as the {place} argument; "
+        "call update(grads, state, params, ...)."
+    )
 
 
 def _trained(caller: str, updates: Any, params: Any) -> Any:

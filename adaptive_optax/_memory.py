@@ -5,9 +5,11 @@ An array in host memory has it in its type (``float32<host>[4]``). `to_host` and
 same memory.
 """
 
+import traceback
 from typing import Any
 
 import jax
+import optax
 
 KINDS = ("device", "pinned_host")
 """Where a copy may lie, by the names of JAX's memory kinds."""
@@ -23,6 +25,25 @@ def known() -> bool:
 def on_host(kind: Any) -> bool:
     """Whether an array of this type (`jax.typeof`) lies in host memory."""
     return known() and getattr(kind, "memory_space", None) == _Space.Host
+
+
+def refuse_multi_steps() -> None:
+    """Require that the caller's caller is not `optax.MultiSteps`.
+
+    At every micro-step that takes the inner state through a select, which is on the
+    device and has no type for the host. JAX's message then is one of `jax.lax.cond`.
+
+    Raises:
+      ValueError: If it is.
+    """
+    makes = optax.MultiSteps.init.__code__
+    if any(frame.f_code is makes for frame, _ in traceback.walk_stack(None)):
+        raise ValueError(
+            'recovery.memory="pinned_host" does not go inside optax.MultiSteps, which '
+            "takes the state to the device at every micro-step. Accumulate gradients "
+            "by hand (docs/recipes.md), or try recovery=ao.Recovery("
+            "dtype=jnp.bfloat16, inner=False)."
+        )
 
 
 def to_host(tree: Any) -> Any:

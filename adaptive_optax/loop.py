@@ -12,7 +12,6 @@ One step follows the theory::
 Each line is a stage in a package of its own. A stage that is off has () for its state.
 """
 
-import functools
 from typing import Any
 
 import jax
@@ -32,15 +31,13 @@ from adaptive_optax.stages import Stages
 from adaptive_optax.state import AdaptiveSchedulerState
 from adaptive_optax.supervise.supervisor import Verdict
 
-CALLER = Caller(
-    "adaptive_scheduler", AdaptiveSchedulerState, like="sensor.motion.step_sketch"
-)
-
 
 def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
     """The loop of these stages."""
-    feedback = CALLER.feedback()
-    structures = functools.cache(parts.structures)
+    caller = Caller(
+        _arguments.caller(), AdaptiveSchedulerState, like="sensor.motion.step_sketch"
+    )
+    feedback, like_of = caller.feedback(), parts.likes()
 
     def init(params: optax.Params) -> AdaptiveSchedulerState:
         inner_state = parts.inner.init(params)
@@ -79,10 +76,10 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
         reward: Any = MISSING,
         **extra_args: Any,
     ) -> tuple[optax.Updates, AdaptiveSchedulerState]:
-        updates, params = CALLER.trees(
+        updates, params = caller.trees(
             updates, state, params, needed=parts.needs_params
         )
-        states.check_options(state, parts.kept, structures())
+        states.check_options(state, parts.kept, like_of(params), caller.name)
         value, reward = feedback(value, loss, reward, extra_args)
         like = state.sensor.motion.step_sketch if params is None else params
         updates, value, reward = replicas.mean(parts.axes, updates, like, value, reward)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import optax
 
+from adaptive_optax import _arguments
 from adaptive_optax._types import Schedule
 from adaptive_optax.act import filters
 from adaptive_optax.scheduler import adaptive_scheduler
@@ -221,8 +222,8 @@ def restore_on_divergence(
     Args:
       inner: A built transformation, or a factory with ``learning_rate=`` among the
         options.
-      **options: Of `adaptive_scheduler`, but ``mode`` and ``law``; ``recovery`` is True
-        or a `Recovery`.
+      **options: Of `adaptive_scheduler`, but ``mode`` and ``law``; ``recovery`` may not
+        be False.
 
     Returns:
       A transformation; feed it with ``update(grads, state, params, value=loss)``.
@@ -234,5 +235,16 @@ def restore_on_divergence(
     Example:
       >>> tx = restore_on_divergence(optax.adam(1e-3))
     """
-    fixed = {"mode": "safe", "recovery": options.get("recovery") or True}
-    return adaptive_scheduler(inner, **{"average": False, **options, **fixed})
+    for option in {"mode", "law"} & options.keys():
+        raise TypeError(
+            "restore_on_divergence has a law of its own, got "
+            f"`{option}`={options[option]!r}; try adaptive_scheduler(...)."
+        )
+    if options.get("recovery", True) is False:
+        raise ValueError(
+            "without a copy there is nothing to restore, got `recovery`=False; try "
+            "recovery=ao.Recovery(inner=False)."
+        )
+    options = {"average": False, **options, "mode": "safe"}
+    with _arguments.called("restore_on_divergence"):
+        return adaptive_scheduler(inner, **options)

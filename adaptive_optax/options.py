@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptive_optax import _checks, _trees
+from adaptive_optax._arguments import caller
 from adaptive_optax._types import Rule, Schedule
 from adaptive_optax.act import dither, injection
 from adaptive_optax.act.controls import HORIZON, LINEAR
@@ -24,7 +25,7 @@ def base_rate_of(
     inner: Any, learning_rate: Any, lr_bounds: tuple[float, float] | None
 ) -> Any:
     """The constant base rate, or 1 for a schedule and an unnamed built one."""
-    example = "adaptive_scheduler(optax.adamw, learning_rate=3e-4)"
+    example = f"{caller()}(optax.adamw, learning_rate=3e-4)"
     is_number = isinstance(inner, int | float) or _trees.is_array(inner)
     first = learning_rate(jnp.zeros((), jnp.int32)) if callable(learning_rate) else None
     if is_number or injection.is_built(learning_rate) or injection.is_built(first):
@@ -44,7 +45,7 @@ def base_rate_of(
         if lr_bounds is not None:
             raise ValueError(
                 f"`lr_bounds`={lr_bounds} needs the base rate of the built optimizer "
-                "as well; try adaptive_scheduler(optax.sgd(0.01), learning_rate=0.01, "
+                f"as well; try {caller()}(optax.sgd(0.01), learning_rate=0.01, "
                 "lr_bounds=(1e-4, 0.1))."
             )
         if not injection.is_built(inner):

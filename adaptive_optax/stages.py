@@ -1,5 +1,7 @@
 """What the loop is made of: one stage for each line of its law."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -32,18 +34,35 @@ class Stages(NamedTuple):
     axes: tuple[str, ...] | None  # over which devices are averaged; None: not said
     agreement: Agreement
 
-    def structures(self) -> dict[str, Any]:
-        """The trees of what no parameter gives its structure, by field."""
+    def likes(self) -> Callable[[Any], dict[str, Any]]:
+        """Parameters -> what fields of a state must be like, as abstract trees.
+
+        Each is traced once, the inner optimizer's state once for all parameters of the
+        same shapes. Without parameters that one is not known.
+        """
         makers = {
             "lr_rule": self.rate.init,
             "momentum_rule": self.momentum.init,
             "sigma_rule": self.sigma.init,
             "shadow": self.shadow.init,
         }
-        return {
-            field: jax.tree.structure(jax.eval_shape(make))
-            for field, make in makers.items()
-        }
+        fixed = functools.cache(
+            lambda: {field: jax.eval_shape(make) for field, make in makers.items()}
+        )
+        inner: dict[Any, Any] = {}
+
+        def like(params: Any) -> dict[str, Any]:
+            if params is None:
+                return fixed()
+            leaves, structure = jax.tree.flatten(params)
+            shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
+            key = structure, *shapes
+            if key not in inner:
+                params = structure.unflatten(shapes)
+                inner[key] = jax.eval_shape(self.inner.init, params)
+            return {**fixed(), "inner_state": inner[key]}
+
+        return like
 
 
 def kept(averaging: Any, recovery: Any, freezing: Any) -> dict[str, bool]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from adaptive_optax import _trees
+from adaptive_optax import _containers, _trees
 from adaptive_optax._types import RuleState, Signals
 from adaptive_optax.sense.sensor import SensorState
 
@@ -14,18 +14,19 @@ STATE_VERSION = 1
 """Of `AdaptiveSchedulerState` and all in it; `load_state` reads the older ones."""
 
 OPTIONS = {
-    "averaging": "average",
-    "window": "average",
-    "recovery": "recovery",
-    "freezing": "freeze",
-    "shadow": "momentum_rule",
-    "lr_rule": "rule",
-    "momentum_rule": "momentum_rule",
-    "sigma_rule": "sigma_rule",
-    "inner_state": "inner",
-    "sensor": "sketch",
+    "averaging": ("average",),
+    "window": ("average",),
+    "recovery": ("recovery",),
+    "freezing": ("freeze",),
+    "shadow": ("momentum_rule",),
+    "lr_rule": ("mode", "law", "rule"),
+    "momentum_rule": ("momentum_rule",),
+    "sigma_rule": ("sigma_rule",),
+    "inner_state": ("inner",),
+    "sensor": ("sketch",),
 }
-"""Which option of `adaptive_scheduler` gives a field its structure."""
+"""Which option of `adaptive_scheduler`, or one of which, gives a field its
+structure."""
 
 
 class AdaptiveSchedulerState(NamedTuple):
@@ -60,32 +61,47 @@ class AdaptiveSchedulerState(NamedTuple):
         return f"AdaptiveSchedulerState({shown}, ..., inner_state={inner}(...))"
 
 
-def check_options(state: Any, kept: dict[str, bool], like: dict[str, Any]) -> None:
+def options_of(field: str) -> str:
+    """The options that give a field its structure, as a message writes them."""
+    *first, last = (f"`{option}`" for option in OPTIONS[field])
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def check_options(
+    state: Any, kept: dict[str, bool], like: dict[str, Any], caller: str
+) -> None:
     """Require a state that was made under the same options.
 
     Args:
       state: An `AdaptiveSchedulerState`.
       kept: Whether the options keep a field; where they do not, it is ().
-      like: What the structure of a field must be.
+      like: Trees whose structure a field must have.
+      caller: Who made the transformation.
 
     Raises:
-      ValueError: If it was made under others; the message names the option.
+      ValueError: If it was made under others; the message names the option. Likewise if
+        a checkpoint was read without its structure.
     """
     for field, keeps in kept.items():
         if (jax.tree.structure(getattr(state, field)) != _NOTHING) != keeps:
-            option, had = OPTIONS[field], not keeps
+            (option,), had = OPTIONS[field], not keeps
             raise ValueError(
                 f"the state was made with {option}={had}, this transformation with "
                 f"{option}={keeps}: `{field}` is{'' if had else ' not'} in it; build "
-                f"adaptive_scheduler(..., {option}={had}), or begin with "
+                f"{caller}(..., {option}={had}), or begin with "
                 "tx.init(params)."
             )
-    for field, structure in like.items():
-        if jax.tree.structure(getattr(state, field)) != structure:
+    for field, wanted in like.items():
+        found = getattr(state, field)
+        _containers.check(found, wanted, field)
+        differs = _containers.difference(found, wanted, field)
+        if differs is not None:
+            place, have, want = differs
             raise ValueError(
-                f"the state was made with another `{OPTIONS[field]}`: its `{field}` is "
-                f"{jax.tree.structure(getattr(state, field))}, that of this "
-                f"transformation {structure}; build it with the same one."
+                f"the state was made with another {options_of(field)}: its `{place}` "
+                f"is {_containers.kind(have)}, that of this transformation "
+                f"{_containers.kind(want)}; build it with the one of the run, "
+                f"{caller}(..., {OPTIONS[field][0]}=...)."
             )
 
 

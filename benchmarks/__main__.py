@@ -11,6 +11,7 @@
     python -m benchmarks cost                   step time, state bytes, compile time
     python -m benchmarks copies                 what a smaller copy costs in loss
     python -m benchmarks scale                  the tables of docs/scale.md
+    python -m benchmarks resume                 runs that are cut and go on
     python -m benchmarks freezing               what frozen parameters save
     python -m benchmarks replay                 gains of 32 runs, before and after
 
@@ -44,6 +45,7 @@ from benchmarks.faults.command import faults
 from benchmarks.freezing.report import freezing
 from benchmarks.progress import progress
 from benchmarks.replay import replay
+from benchmarks.resume import resume
 from benchmarks.scale import scale
 
 app = tyro.extras.SubcommandApp()
@@ -244,6 +246,7 @@ app.command(cost)
 app.command(freezing)
 app.command(faults)
 app.command(scale)
+app.command(resume)
 
 
 def main() -> None:

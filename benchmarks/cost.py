@@ -1,6 +1,7 @@
 """Protocol (e), cost: what a step, the state and a compilation take over plain Adam.
 
     python -m benchmarks cost                     # everything, in some nine minutes
+    python -m benchmarks cost --devices 8         # on a mesh: benchmarks/devices.py
     python -m benchmarks cost --workload mlp --repeats 31 --peer prodigy mechanic
 
 Time is the median of paired ratios with its quartiles (see `timing`). The plain
@@ -26,6 +27,7 @@ import jax.numpy as jnp
 
 import adaptive_optax as ao
 from benchmarks import markdown, models, peers, timing
+from benchmarks.devices import cost_on
 from benchmarks.peers.inner import OPTIMIZERS
 
 INNER = OPTIMIZERS["adam"]
@@ -219,6 +221,8 @@ def cost(
     repeats: int = 7,
     peer: tuple[str, ...] | None = None,
     output: Path = OUTPUT,
+    devices: int = 1,
+    batch: int = 64,
 ) -> None:
     """Measure what a step, the state and a compilation cost; write the JSON.
 
@@ -227,7 +231,13 @@ def cost(
       repeats: Of the step times.
       peer: Which; all but ours by default.
       output: File to write.
+      devices: More than 1: the step of the GPT on so many virtual devices, and nothing
+        else of this; see `benchmarks.devices`.
+      batch: Sequences of that step, over all devices.
     """
+    if devices > 1:
+        cost_on(devices, batch, repeats)
+        return
     report = measure(workload, peer, repeats=repeats)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(report, indent=1) + "\n")

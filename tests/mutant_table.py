@@ -163,6 +163,25 @@ MUTANTS = (
         ("came & (old.begun == 0), x", "came, x"),
     ),
     *of(
+        "sense/series.py",
+        "sense/test_ten_million.py",
+        ("jnp.where(blocks, old.slow, x)", "x"),
+        ("jnp.where(blocks, BLOCK, 1.0)", "1.0"),
+        ("(n > old.seen) & (~blocks", "came & (~blocks"),
+    ),
+    *of(
+        "scale/arguments.py",
+        "scale/test_arguments.py",
+        ("    if _transforms(params):", "    if False:"),
+        ('hasattr(x, "init") and hasattr(x, "update")', 'hasattr(x, "update")'),
+    ),
+    *of(
+        "_containers.py",
+        "scale/test_checkpoint.py",
+        ("isinstance(have, list | dict) and isinstance(want, tuple)", "False"),
+        ("        if below is not None:\n                return below\n", ""),
+    ),
+    *of(
         "loop.py",
         f"loop {JUDGES}",
         ("~seen.read | verdict.hold | parts", "~seen.read | parts"),
@@ -284,7 +303,7 @@ MUTANTS = (
             "eps=eps, weight_decay=weight_decay, mask=mask",
             "eps=eps, weight_decay=weight_decay",
         ),
-        ('"mode": "safe", "recovery": options', '"mode": "nudge", "recovery": options'),
+        ('**options, "mode": "safe"}', '**options, "mode": "nudge"}'),
     ),
     *of(
         "rules/blend.py",

@@ -10,7 +10,16 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "adaptive_optax"
 # The floors of the house, from the ground up: a room may import from below its own.
 FLOORS = [
-    {"_versions", "_types", "_checks", "_trees", "_axes", "_memory", "law"},
+    {
+        "_versions",
+        "_types",
+        "_checks",
+        "_trees",
+        "_axes",
+        "_memory",
+        "_containers",
+        "law",
+    },
     {"_arguments"},
     {"sense", "rules", "freeze"},
     {"supervise", "act"},

@@ -138,6 +138,34 @@ def test_the_safety_net_never_raises_the_rate():
     np.testing.assert_array_equal(run(), 1.0)
 
 
+def test_the_safety_net_speaks_in_its_own_name():
+    tx = RESTORING()
+    state = tx.init(PARAMS)
+    other = ao.restore_on_divergence(optax.sgd(0.1), average=True).init(PARAMS)
+    for call, message in (
+        (lambda: tx.update(PARAMS, state), "`restore_on_divergence` needs the"),
+        (lambda: tx.update({}, state, PARAMS), "call restore_on_divergence's update"),
+        (lambda: tx.update(PARAMS, other, PARAMS), "build restore_on_divergence.*True"),
+        (lambda: ao.restore_on_divergence(optax.sgd), "try restore_on_divergence.*op"),
+        (
+            lambda: ao.restore_on_divergence(optax.sgd(0.1), momentum_arg="x"),
+            "try restore_on_divergence.optax.sgd, learning_rate",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    with pytest.raises(TypeError, match="restore_on_divergence made, got dict"):
+        tx.update(PARAMS, PARAMS, PARAMS)
+    with pytest.raises(ValueError, match="`adaptive_scheduler` needs the parameters"):
+        ao.adaptive_adam(0.1).update(PARAMS, ao.adaptive_adam(0.1).init(PARAMS))
+
+
+@pytest.mark.parametrize("option", [{"mode": "search"}, {"law": ao.Law()}])
+def test_the_safety_net_has_a_law_of_its_own(option):
+    with pytest.raises(TypeError, match=f"a law of its own, got `{next(iter(option))}"):
+        ao.restore_on_divergence(optax.sgd(0.1), **option)
+
+
 BAD = [
     (
         lambda: ao.adaptive_sgd(-0.1),
@@ -150,6 +178,10 @@ BAD = [
     (lambda: ao.online_adagrad(0.1, eps=-1.0), "`eps` must lie in .* got -1.0"),
     (lambda: ao.online_sgd(float("nan")), "`learning_rate` must be finite, got nan"),
     (lambda: ao.restore_on_divergence(optax.sgd), "needs a base `learning_rate`"),
+    (
+        lambda: ao.restore_on_divergence(optax.sgd(0.1), recovery=False),
+        "nothing to restore, got `recovery`=False",
+    ),
 ]
 
 

@@ -7,6 +7,9 @@ The parameters of step s have a weight like s^p, so the end of training need not
 known: p = 0 is the plain mean, p = 8 averages about the last ninth. By default every
 second step is absorbed: a run of 80 has no more than its last dozen to average, and
 under much noise every tenth is worse in a long run too.
+
+The weights fall no further from the 131,072nd on. Smaller ones would move a float32 by
+less than it resolves, and the average would stay behind.
 """
 
 from typing import Any, NamedTuple
@@ -21,6 +24,7 @@ from adaptive_optax.law import Average
 from adaptive_optax.sense.estimators import polynomial_weight
 
 DEFAULT = Average()
+LONGEST = 2**17  # parameters that the average reaches back to at most
 
 
 class AverageState(NamedTuple):
@@ -75,7 +79,7 @@ def absorb(
     due = jnp.asarray(healthy, bool) & (wait == 0)
 
     def take() -> optax.Params:
-        weight = polynomial_weight(power, _trees.next_count(count))
+        weight = polynomial_weight(power, jnp.minimum(count, LONGEST - 1) + 1)
 
         def one(mean: jax.Array, leaf: jax.Array) -> jax.Array:
             leaf = leaf.astype(mean.dtype)

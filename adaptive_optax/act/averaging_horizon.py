@@ -134,7 +134,7 @@ def absorb(
         sketching.take(averages.average, fraction),
     )
     return averages, WindowState(
-        window_age=age + taken,
+        window_age=jnp.minimum(age + taken, averaging.LONGEST),
         window_level=level,
         lag_series=jnp.where(restored, 0.0, jnp.stack(lag)),
     )

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 
 from adaptive_optax import _checks
+from adaptive_optax._arguments import caller
 from adaptive_optax._trees import f32
 from adaptive_optax._types import Rule, RuleState, Signals
 from adaptive_optax.act import injection
@@ -50,6 +51,7 @@ def adapted(
             momentum_wanted=wanted,
             learning_rate_arg=learning_rate_arg,
             momentum_arg=momentum_arg,
+            example=caller(),
         )
 
     wanted = momentum is not None or momentum_rule is not None
@@ -61,7 +63,7 @@ def adapted(
         if own is None:
             raise ValueError(
                 "the momentum that `momentum_rule` starts from is unknown; give it: "
-                "adaptive_scheduler(..., momentum=0.9, momentum_rule=...)."
+                f"{caller()}(..., momentum=0.9, momentum_rule=...)."
             )
         _checks.within("momentum", own, *mu_bounds, example="momentum=0.9")
     return adapter, 0.0 if own is None else own

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from adaptive_optax import _trees
-from adaptive_optax._arguments import transformation
+from adaptive_optax._arguments import in_order, transformation
 
 Gain = optax.ScalarOrSchedule
 """A number, an array (possibly traced) or a schedule from step count to either."""
@@ -152,6 +152,7 @@ def chain_raised(
         return inner.init(_trees.raised(params))
 
     def update(updates, state, params=None, **extra_args):
+        in_order(updates, state, params)
         steps, state = inner.update(
             _trees.raised(updates), state, _trees.raised(params), **extra_args
         )

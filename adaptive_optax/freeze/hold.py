@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import optax
 
 from adaptive_optax import _trees
-from adaptive_optax._arguments import Caller, transformation
+from adaptive_optax._arguments import Caller, in_order, transformation
 from adaptive_optax.freeze import labels as labelling
 from adaptive_optax.freeze.backward.program import (
     UnsupportedEquation,
@@ -71,6 +71,7 @@ def hold_frozen(
     wrapped = optax.with_extra_args_support(inner)
 
     def update(updates, state, params=None, *, frozen=None, **extra_args):
+        in_order(updates, state, params)
         if frozen is None:
             return wrapped.update(updates, state, params, **extra_args)
         updates, params = Caller("hold_frozen").trees(updates, state, params)

@@ -14,9 +14,12 @@ import numpy as np
 
 from adaptive_optax import _memory
 from adaptive_optax._types import UNSET
+from adaptive_optax.scale import arguments
 from adaptive_optax.scale.shardings import abstract_state
-from adaptive_optax.state import OPTIONS, STATE_VERSION
+from adaptive_optax.state import OPTIONS, STATE_VERSION, options_of
 from adaptive_optax.supervise import lost
+
+_CALL = "load_state(tx, params, held)"
 
 Held = dict[str, Any]
 """What a checkpoint holds: arrays by path."""
@@ -64,6 +67,7 @@ def load_state(tx: Any, params: Any, held: Any) -> Any:
       them.
 
     Raises:
+      TypeError: If ``tx`` is no transformation, or arguments are swapped.
       ValueError: If an array is missing, left over, or of another shape or dtype, or if
         a newer version of this package made the state.
 
@@ -77,8 +81,15 @@ def load_state(tx: Any, params: Any, held: Any) -> Any:
       ValueError: the checkpoint has 'averaging/average/w', which this transformation
       does not keep; build it with the `average` that the run was saved with.
     """
+    arguments.check(_CALL, tx, params)
     shapes, hosts = abstract_state(tx, params)
     wanted, found = state_arrays(shapes), state_arrays(held)
+    if wanted and not wanted.keys() & found.keys():
+        raise ValueError(
+            "`held` holds nothing of this transformation's state: it has "
+            f"{next(iter(found), None)!r} and no {next(iter(wanted))!r}; call {_CALL} "
+            "with what was saved of the state of tx."
+        )
     found = {path: _named(leaf, wanted.get(path)) for path, leaf in found.items()}
     found = _migrated(found, wanted)
     _check_names(found, wanted)
@@ -178,4 +189,4 @@ def _checked(path: str, leaf: Any, like: Any, host: bool) -> Any:
 def _option(path: str) -> str:
     """The option that an array's field belongs to."""
     fields = [field for field in path.split("/") if field in OPTIONS]
-    return f"the `{OPTIONS[fields[0]]}`" if fields else "the options"
+    return f"the {options_of(fields[0])}" if fields else "the options"

@@ -10,6 +10,7 @@ from adaptive_optax.act.average import AverageState
 from adaptive_optax.act.averaging_horizon import WindowState
 from adaptive_optax.act.scale_by_rule import ScaleByRuleState
 from adaptive_optax.freeze.criterion import FreezeState
+from adaptive_optax.scale import arguments
 from adaptive_optax.scale.shardings import abstract_state, places
 from adaptive_optax.sense.motion import MotionState
 from adaptive_optax.state import AdaptiveSchedulerState
@@ -51,7 +52,7 @@ def state_bytes(tx: Any, params: Any, shardings: Any = None) -> dict[str, int]:
       The eight entries, in bytes.
 
     Raises:
-      TypeError: If something else than a sharding is given.
+      TypeError: If something else than a sharding is given, or arguments are swapped.
       ValueError: If the shardings do not fit the parameters.
 
     Example:
@@ -63,6 +64,7 @@ def state_bytes(tx: Any, params: Any, shardings: Any = None) -> dict[str, int]:
       {'inner': 8.0, 'law': 0.0, 'sketch': 0.16, 'average': 4.06, 'copy': 12.0,
        'freezing': 0.0, 'total': 24.22, 'host': 0.0}
     """
+    arguments.check("state_bytes(tx, params, shardings)", tx, params)
     shapes, hosts = abstract_state(tx, params)
     if shardings is None:
         sizes = jax.tree.map(lambda leaf: _size(leaf, leaf.shape), shapes)

@@ -8,6 +8,7 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSha
 
 from adaptive_optax import _trees
 from adaptive_optax._memory import on_host
+from adaptive_optax.scale import arguments
 
 Path = tuple[Any, ...]
 
@@ -33,7 +34,7 @@ def state_shardings(tx: Any, params: Any, shardings: Any = None) -> Any:
       A tree like ``tx.init(params)`` of shardings.
 
     Raises:
-      TypeError: If something else than a sharding is given.
+      TypeError: If something else than a sharding is given, or arguments are swapped.
       ValueError: If the trees do not fit.
 
     Example:
@@ -49,6 +50,7 @@ def state_shardings(tx: Any, params: Any, shardings: Any = None) -> Any:
       >>> tuple(state.averaging.average["w"].sharding.spec)
       ('data',)
     """
+    arguments.check("state_shardings(tx, params, shardings)", tx, params)
     return places(*abstract_state(tx, params), params, shardings)
 
 

@@ -14,6 +14,11 @@ The long trend is the same z between two means whose horizons grow with the run:
 powers 2 and 8 as in `act.average`, about its last third and its last ninth. A fixed
 horizon would take a slow descent for a plateau; the long trend tells whether the run
 still improves at its own age.
+
+One value out of n moves these two means by about 3 / n and 9 / n of its innovation. Of
+a long run that is less than float32 resolves, and the means would stand still. So from
+131,072 values on they take in the slow mean, at every 64th value, with 64 times the
+weight. From 2^24 values on, where float32 cannot count, they stand still.
 """
 
 import math
@@ -30,6 +35,7 @@ FAST, SLOW = 0.9, 0.98  # decays of the means of the values
 SPREAD, CALM = 0.95, 0.995  # of the innovations, now and in the long run
 SUCCESS = 0.95
 FAR, NEAR = 2.0, 8.0  # powers of the polynomial means: about the last 1/3 and 1/9
+ALONE, BLOCK = 2.0**17, 64.0  # so many values one by one, and then in blocks
 FAST_ERROR = math.sqrt((1 - FAST) / (1 + FAST))  # of the fast mean, in noises
 LOSS, REWARD = 0, 1  # columns of the bank
 BETTER = np.asarray([1.0, -1.0], np.float32)  # a fall of the loss, a rise of the reward
@@ -84,16 +90,21 @@ def extend(
     ones = estimators.ones(
         (*_DECAYS, *_PRODUCTS), jnp.stack([n, n, age, age, age, n, n, n])
     )
+    blocks = n > ALONE
+    # A count that stands still, at 2^24, is no new one.
+    due = (n > old.seen) & (~blocks | (n % BLOCK == 0))
     weights = jnp.concatenate(
         [
             estimators.exponential_weights(_DECAYS, ones[: len(_DECAYS)]),
-            estimators.polynomial_weight(_POWERS, n[None]),
+            estimators.polynomial_weight(_POWERS, n[None])
+            * jnp.where(due, jnp.where(blocks, BLOCK, 1.0), 0.0),
         ]
     )
+    lasting = jnp.where(blocks, old.slow, x)
     innovation = jnp.abs(x - old.fast)
     better = BETTER * (old.slow - x) > _noise(old.spread)
     means = bank[: len(weights)]
-    values = jnp.stack([x, x, innovation, innovation, better, x, x])
+    values = jnp.stack([x, x, innovation, innovation, better, lasting, lasting])
     means = means + jnp.where(came[None], weights, 0.0) * (values - means)
     rest = [
         n,

@@ -28,10 +28,11 @@ class Recovery(NamedTuple):
       memory: ``"device"``, or ``"pinned_host"``: the host's memory, by JAX's memory
         kinds. Arrays move only in the steps that keep a copy, some one in twenty, and
         in the two steps of a restore. `jax.vmap` refuses it, because there a condition
-        takes both sides. A jitted step that donates must return what it donates in the
-        same order, ``params, state``, or have ``out_shardings`` for all it returns, on
-        a mesh (`state_shardings`): JAX otherwise pairs them by shape alone, and XLA
-        ends the process where host meets device.
+        takes both sides, and ``init`` refuses it inside `optax.MultiSteps`. A jitted
+        step that donates must return what it donates in the same order, ``params,
+        state``, or have ``out_shardings`` for all it returns, on a mesh
+        (`state_shardings`): JAX otherwise pairs them by shape alone, and XLA ends the
+        process where host meets device.
 
     Example:
       >>> import jax.numpy as jnp
@@ -51,13 +52,18 @@ class Recovery(NamedTuple):
           ValueError: If ``dtype`` is no floating-point one or ``memory`` is unknown.
           NotImplementedError: If this JAX cannot place arrays by their types.
         """
-        if self.dtype is not None and not jnp.issubdtype(self.dtype, jnp.floating):
+        if self.dtype is not None and not _is_floating(self.dtype):
             raise ValueError(
                 "`recovery.dtype` must be a floating-point dtype, got "
                 f"{self.dtype!r}; try recovery=ao.Recovery(dtype=jnp.bfloat16)."
             )
         _checks.flag("recovery.inner", self.inner)
-        _checks.one_of("recovery.memory", self.memory, _memory.KINDS)
+        _checks.one_of(
+            "recovery.memory",
+            self.memory,
+            _memory.KINDS,
+            example='recovery=ao.Recovery(memory="pinned_host")',
+        )
         if self.on_host and not _memory.known():
             raise NotImplementedError(
                 f'recovery.memory="pinned_host" needs `jax.memory`, which JAX '
@@ -69,3 +75,10 @@ class Recovery(NamedTuple):
     def on_host(self) -> bool:
         """Whether the copy lies in host memory."""
         return self.memory == "pinned_host"
+
+
+def _is_floating(dtype: Any) -> bool:
+    try:
+        return jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:  # no dtype at all
+        return False

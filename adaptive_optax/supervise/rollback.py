@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adaptive_optax import _memory, _trees
+from adaptive_optax import _containers, _memory, _trees
 from adaptive_optax.supervise.recovery import Recovery
 
 
@@ -28,14 +28,20 @@ def init_copy(
         good_params=_copies(params, config.dtype),
         good_inner=_copies(_kept(inner_state, params, config), config.dtype),
     )
-    return _memory.to_host(copy) if config.on_host else copy
+    if not config.on_host:
+        return copy
+    _memory.refuse_multi_steps()
+    return _memory.to_host(copy)
 
 
-def check_copy(state: CopyState, inner_state: Any, config: Recovery) -> None:
-    """Require a copy that was made under the same setting of ``inner``.
+def check_copy(
+    state: CopyState, params: Any, inner_state: Any, config: Recovery
+) -> None:
+    """Require a copy that was made under the same settings of ``inner`` and ``dtype``.
 
     Raises:
-      ValueError: If it was not.
+      ValueError: If it was not; the message names the setting. Likewise if a checkpoint
+        was read without its structure.
     """
     held = len(jax.tree.leaves(state.good_inner))
     if held != (len(jax.tree.leaves(inner_state)) if config.inner else 0):
@@ -45,6 +51,21 @@ def check_copy(state: CopyState, inner_state: Any, config: Recovery) -> None:
             f"recovery=ao.Recovery(inner={not config.inner}), or begin with "
             "tx.init(params)."
         )
+    wanted = CopyState(params, _kept(inner_state, params, config))
+    _containers.check(state, wanted, "recovery/copy")
+    for good, now in zip(
+        jax.tree.leaves(state.good_params), jax.tree.leaves(params), strict=True
+    ):
+        floats = jnp.issubdtype(now.dtype, jnp.floating)
+        dtype = now.dtype if config.dtype is None or not floats else config.dtype
+        if good.dtype != jax.dtypes.canonicalize_dtype(dtype):
+            made = None if good.dtype == now.dtype else f"jnp.{good.dtype}"
+            ours = None if config.dtype is None else f"jnp.{jnp.dtype(dtype)}"
+            raise ValueError(
+                f"the state was made with recovery.dtype={made}, this transformation "
+                f"with {ours}: its copy is {good.dtype}; build it with "
+                f"recovery=ao.Recovery(dtype={made}), or begin with tx.init(params)."
+            )
 
 
 def keep_copy(

@@ -121,7 +121,7 @@ def supervised(
           inner_state: The inner optimizer's state.
         """
         judges, copy, gone = state.judges, state.copy, state.lost_entries
-        rollback.check_copy(copy, inner_state, config)
+        rollback.check_copy(copy, params, inner_state, config)
         if not seen.has_feedback:
             verdict, after = supervisor.proceed(judges, law, nonfinite=seen.nonfinite)
         else:

@@ -7,7 +7,13 @@ import optax
 import pytest
 from flax import nnx
 
-from adaptive_optax.act.average import absorb, average_params, eval_params, init_average
+from adaptive_optax.act.average import (
+    LONGEST,
+    absorb,
+    average_params,
+    eval_params,
+    init_average,
+)
 
 
 def twin(values, power=8.0, every=10):
@@ -45,6 +51,18 @@ def test_power_zero_is_the_plain_mean():
     for value in (1.0, 2.0, 6.0):
         state = absorb(state, jnp.float32(value), power=0.0, every=1)
     np.testing.assert_allclose(state.average, 3.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("power", [0.0, 8.0])
+def test_the_weights_of_a_long_run_fall_no_further(power):
+    def moved(count):
+        state = init_average(jnp.zeros(()))._replace(average_count=jnp.int32(count))
+        return float(absorb(state, jnp.float32(1.0), power=power, every=1).average)
+
+    assert moved(LONGEST - 2) > moved(LONGEST - 1) == moved(LONGEST) == moved(2**31 - 1)
+    np.testing.assert_allclose(
+        moved(LONGEST), (power + 1) / (LONGEST + power), rtol=1e-6
+    )
 
 
 def test_unhealthy_parameters_wait_for_the_next_healthy_step():

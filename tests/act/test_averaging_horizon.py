@@ -218,3 +218,25 @@ def test_a_small_count_never_says_that_nothing_was_absorbed():
     averages, state = follow(np.float32(params), grads, *flags)
     assert (averages.average_count >= 1).all() and state.window_age[-1] < 11
     np.testing.assert_allclose(averages.average[-1], params[-1], atol=1.0)
+
+
+def test_it_reaches_back_over_no_more_than_float32_resolves():
+    window = averaging_horizon.init_window(jnp.zeros(SIZE), 1.0)
+    window = window._replace(window_age=jnp.float32(averaging.LONGEST))
+    averages = averaging.init_average(jnp.zeros(SIZE))
+    averages = averages._replace(average_count=jnp.int32(averaging.LONGEST))
+    no = jnp.zeros((), bool)
+    for _ in range(2):
+        averages, window = averaging_horizon.absorb(
+            window,
+            averages._replace(average_wait=jnp.int32(0)),
+            jnp.ones(SIZE),
+            jnp.zeros(SIZE),
+            healthy=~no,
+            reset=no,
+            restored=no,
+            hold=no,
+            law=Law(),
+            fraction=1.0,
+        )
+        assert window.window_age == averaging.LONGEST

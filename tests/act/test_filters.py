@@ -290,3 +290,13 @@ def test_updates_are_float64_for_float64_parameters():
 def test_bad_arguments(call, error, match):
     with pytest.raises(error, match=match):
         call()
+
+
+@pytest.mark.parametrize("make", filters.NORMALISED)
+def test_swapped_arguments_are_named(make):
+    tx, params = make(0.1), {"w": jnp.ones(3), "b": jnp.ones(2)}
+    state = tx.init(params)
+    with pytest.raises(TypeError, match="`state` and `params` are swapped.*third"):
+        tx.update(params, params, state)
+    with pytest.raises(TypeError, match="`state` and `grads` are swapped.*first"):
+        tx.update(state, params, params)

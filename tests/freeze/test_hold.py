@@ -209,3 +209,13 @@ def test_bad_input():
         tx.update(PARAMS, tx.init(PARAMS), PARAMS, frozen={"a": True})
     with pytest.raises(ValueError, match=r"'b' must have shape.*got \(3,\)"):
         ao.apply_updates(PARAMS, PARAMS, {"a": True, "b": np.zeros(3, bool)})
+
+
+@pytest.mark.parametrize("mask", [{}, {"frozen": A_FROZEN}])
+def test_swapped_arguments_are_named(mask):
+    tx = ao.hold_frozen(optax.adam(0.1))
+    state = tx.init(PARAMS)
+    with pytest.raises(TypeError, match="`state` and `params` are swapped.*third"):
+        tx.update(PARAMS, PARAMS, state, **mask)
+    with pytest.raises(TypeError, match="`state` and `grads` are swapped.*first"):
+        tx.update(state, PARAMS, PARAMS, **mask)

@@ -15,6 +15,9 @@ from hypothesis.stateful import (
 )
 
 import adaptive_optax as ao
+from adaptive_optax import _trees
+from adaptive_optax.law import Law
+from adaptive_optax.supervise import supervisor
 from tests.fuzz.configurations import BASE, Fed, configuration
 
 VALUES = st.one_of(
@@ -39,11 +42,21 @@ def sound(tree):
     )
 
 
+def loop_state(state):
+    """The loop's, out of a chain or a mask."""
+    return _trees.find_states(state, ao.AdaptiveSchedulerState)[0]
+
+
 def own_parts(state):
     """The loop's numbers in a state: all but what is shaped like the parameters."""
-    is_ours = lambda node: hasattr(node, "lr_scale")  # noqa: E731
-    found = [n for n in jax.tree.leaves(state, is_leaf=is_ours) if is_ours(n)]
-    return found[0]._replace(inner_state=(), recovery=(), averaging=(), window=())
+    own = loop_state(state)
+    return own._replace(inner_state=(), recovery=(), averaging=(), window=())
+
+
+def warm_up(state):
+    """Share of the rate that is taken; a start may be repeated at any age."""
+    recovery = loop_state(state).recovery
+    return supervisor.warm_up(recovery.judges, Law()) if recovery else 1.0
 
 
 class Machine(RuleBasedStateMachine):
@@ -136,8 +149,8 @@ class Machine(RuleBasedStateMachine):
         assert sound(own), self.c.name
         low, high = self.c.options.get("lr_bounds", (BASE * 1e-6, BASE * 1e6))
         ends = "total_steps" in self.c.options or self.steps < 200
-        assert own.learning_rate <= high * 1.0001
-        assert own.learning_rate >= (0.0 if ends else 0.99 * low), self.c.name
+        least = 0.0 if ends else 0.99 * low * warm_up(self.carry[1])
+        assert least <= own.learning_rate <= high * 1.0001, self.c.name
         assert 0 <= own.sigma_annealed <= own.sigma <= 1e-2
         assert 0 <= own.momentum <= 0.999
         assert 0 <= own.frozen_fraction <= 1

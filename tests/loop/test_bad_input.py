@@ -135,11 +135,16 @@ BAD = [
         ValueError,
         "floating-point dtype, got .*int8",
     ),
+    (
+        {"recovery": ao.Recovery("pinned_host")},
+        ValueError,
+        "floating-point dtype, got 'pinned_host'; try recovery=ao.Recovery.dtype=",
+    ),
     ({"recovery": ao.Recovery(inner=0)}, TypeError, "`recovery.inner` must be True"),
     (
         {"recovery": ao.Recovery(memory="host")},
         ValueError,
-        "one of 'device', 'pinned_host', got 'host'",
+        "one of 'device', 'pinned_host', got 'host'; try recovery=ao.Recovery.memory=",
     ),
     ({"total_steps": 1e4}, TypeError, "`total_steps` must be an integer, got 10000.0"),
     ({"sketch": 0.0}, ValueError, r"`sketch` must lie in \(0, 1\], got 0.0"),

@@ -101,6 +101,9 @@ OTHERS = {
     "recovery": make(recovery=False),
     "recovery.inner": make(recovery=ao.Recovery(inner=False)),
     "freeze": make(freeze_threshold=0.1),
+    "recovery.dtype": make(recovery=ao.Recovery(dtype=jnp.bfloat16)),
+    "mode": make(mode="safe"),
+    "law": make(law=ao.Law(search=None)),
     "rule": make(rule=ao.rules.trend()),
     "momentum_rule": make(momentum=0.9, momentum_rule=ao.rules.trend()),
 }
@@ -113,7 +116,7 @@ def test_a_state_of_other_options_is_refused_by_their_name(option, back):
     state = made.init(PARAMS)
     with pytest.raises(ValueError, match=option):
         used.update(PARAMS, state, PARAMS, value=1.0)
-    with pytest.raises(ValueError, match=f"the `{option.split('.')[0]}`"):
+    with pytest.raises(ValueError, match=f"the .*`{option.split('.')[0]}`"):
         ao.load_state(used, PARAMS, state)
 
 
@@ -128,6 +131,50 @@ def test_a_state_of_other_options_is_refused_by_their_name(option, back):
 def test_so_is_one_whose_arrays_do_not_fit(used, message):
     with pytest.raises(ValueError, match=message):
         ao.load_state(used, PARAMS, make().init(PARAMS))
+
+
+def in_lists(place):
+    """A state with a list in place of a tuple there."""
+    state = make().init(PARAMS)
+    if place == "inner_state":
+        return state._replace(inner_state=list(state.inner_state))
+    copy = state.recovery.copy
+    copy = copy._replace(good_inner=list(copy.good_inner))
+    return state._replace(recovery=state.recovery._replace(copy=copy))
+
+
+@pytest.mark.parametrize("place", ["inner_state", "recovery/copy/good_inner"])
+def test_a_list_in_place_of_a_tuple_is_named(place):
+    state = in_lists(place)
+    message = f"`{place}` of the state is a list of 2, must be a tuple of 2: .*load_st"
+    with pytest.raises(ValueError, match=message):
+        make().update(PARAMS, state, PARAMS, value=1.0)
+    # And what the message says helps.
+    chex.assert_trees_all_equal(
+        ao.load_state(make(), PARAMS, state), make().init(PARAMS)
+    )
+
+
+def test_the_inner_optimizer_is_asked_for_its_structure_once():
+    inner, asked = optax.sgd(0.1), []
+
+    def init(params):
+        asked.append(params)
+        return inner.init(params)
+
+    tx = make(optax.GradientTransformation(init, inner.update))
+    for params, calls in ((PARAMS, 2), ({"w": jnp.ones(3)}, 4)):
+        state = tx.init(params)
+        for _ in range(3):
+            tx.update(params, state, params, value=1.0)
+        assert len(asked) == calls
+
+
+def test_the_inner_state_of_another_optimizer_is_named():
+    with pytest.raises(
+        ValueError, match="another `inner`: its `inner_state/0` is a Sc"
+    ):
+        make(optax.adagrad).update(PARAMS, make().init(PARAMS), PARAMS, value=1.0)
 
 
 def test_a_newer_version_is_refused():

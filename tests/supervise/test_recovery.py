@@ -109,6 +109,22 @@ def test_a_copy_on_the_host_is_refused_under_vmap():
         jax.vmap(lambda p: tx.update(p, tx.init(p), p, value=1.0))(params)
 
 
+@pytest.mark.parametrize("jitted", [False, True])
+def test_a_copy_on_the_host_is_refused_inside_multi_steps(jitted):
+    tx = optax.MultiSteps(one(HOST)[0], 2)
+    init = jax.jit(tx.init) if jitted else tx.init
+    with pytest.raises(ValueError, match="pinned_host.*MultiSteps.*docs/recipes.md"):
+        init(PARAMS)
+
+
+def test_around_multi_steps_it_stays_on_the_host():
+    inner = optax.MultiSteps(optax.sgd(0.01), 2)
+    tx = ao.adaptive_scheduler(inner, average=False, recovery=HOST)
+    state = tx.init(PARAMS)
+    _, state = jax.jit(tx.update)(PARAMS, state, PARAMS, value=1.0)
+    assert kinds(state.recovery.copy) == {"pinned_host"}
+
+
 def test_a_copy_that_was_read_back_to_the_device_goes_to_the_host_again():
     tx, step = one(HOST)
     params, state = feed(calm(3), step=step, tx=tx)
