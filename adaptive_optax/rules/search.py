@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from adaptive_optax import _checks
-from adaptive_optax._reasons import EventKind, because, first_of
-from adaptive_optax._types import QUICK, Rule, RuleState, reasoned
+from adaptive_optax._reasons import EventKind, Reason, because, first_of
+from adaptive_optax._types import QUICK, Cosine, Rule, RuleState, reasoned
 from adaptive_optax.law import Law, Search, checked
 from adaptive_optax.rules.alignment import alignment
 from adaptive_optax.rules.settle import settle
@@ -90,11 +90,11 @@ def search(
         raise TypeError(
             f"`then` must be a Rule, got {then!r}; try search(rules.alignment())."
         )
-    c, trust = checked(law).search or Search(), law.trust
+    c = checked(law).search or Search()
     for name in ("rate", "early_rate"):
         example = f"search(law=Law(search=Search({name}=0.06)))"
         _checks.positive(name, getattr(c, name), example=example)
-    _checks.evidence("law.trust", trust, example="search(law=Law(trust=6.0))")
+    _checks.evidence("law.trust", law.trust, example="search(law=Law(trust=6.0))")
     _checks.within(
         "momentum", momentum, 0.0, 1.0, open_high=True, example="search(momentum=0.9)"
     )
@@ -116,14 +116,7 @@ def search(
         nudge, then_state, reason = then.answer(signals, state.search_then)
         quiet = jnp.minimum(state.search_quiet + 1, law.warmup_steps)
         quiet = jnp.where(own.warming, 0, quiet)
-        overwhelming = agreement.slow - law.margin > trust * agreement.slow_sem
-        agrees = because(
-            overwhelming,
-            EventKind.CLIMB,
-            agreement.slow - law.margin,
-            trust * agreement.slow_sem,
-        )
-        overwhelming |= heading.slow > trust * heading.slow_sem
+        overwhelming, climbs = _evidence(agreement, heading, law)
         told = judged.arrived & (law.clear * judged.noise < jnp.abs(judged.fast))
         unmoved = told & (jnp.abs(judged.drop) < law.little)
         early = unmoved & overwhelming & (agreement.count > law.readings)
@@ -144,26 +137,20 @@ def search(
         delta = jnp.where(waiting | own.restored, 0.0, delta).astype(jnp.float32)
         lagged = state.search_lagged
         lagged = jnp.where(own.restored, m, lagged + (m + delta - lagged) / lag)
-        ahead = because(
-            overwhelming, EventKind.CLIMB, heading.slow, trust * heading.slow_sem
-        )
         landed = because(stop, EventKind.LANDED, agreement.mean)
         reason = jax.tree.map(
             lambda searched, then: jnp.where(state.searching, searched, then),
-            first_of(landed, agrees, ahead),
+            first_of(landed, climbs),
             reason,
         )
-        return (
-            delta,
-            SearchState(
-                searching=state.searching & ~stop,
-                search_quiet=quiet.astype(jnp.int32),
-                search_lagged=lagged,
-                search_proven=proven,
-                search_then=then_state,
-            ),
-            reason,
+        following = SearchState(
+            searching=state.searching & ~stop,
+            search_quiet=quiet.astype(jnp.int32),
+            search_lagged=lagged,
+            search_proven=proven,
+            search_then=then_state,
         )
+        return delta, following, reason
 
     def land(lagged, own):
         """The log scale that a search that ends here goes back to."""
@@ -176,6 +163,23 @@ def search(
         return jnp.where(own.failures > 0, back, landing)
 
     return reasoned(init, why)
+
+
+def _evidence(agreement: Cosine, heading: Cosine, law: Law) -> tuple[jax.Array, Reason]:
+    """Whether the rate is too low beyond doubt, and which of the two says so."""
+    trust = law.trust
+    overwhelming = agreement.slow - law.margin > trust * agreement.slow_sem
+    agrees = because(
+        overwhelming,
+        EventKind.CLIMB,
+        agreement.slow - law.margin,
+        trust * agreement.slow_sem,
+    )
+    overwhelming |= heading.slow > trust * heading.slow_sem
+    ahead = because(
+        overwhelming, EventKind.CLIMB, heading.slow, trust * heading.slow_sem
+    )
+    return overwhelming, first_of(agrees, ahead)
 
 
 def prior(law: Law = Law(), momentum: float | jax.Array = 0.9) -> Rule:  # noqa: B008
