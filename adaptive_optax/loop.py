@@ -18,12 +18,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adaptive_optax import _arguments, _trees
+from adaptive_optax import _arguments, _trees, recording
 from adaptive_optax import state as states
 from adaptive_optax._arguments import MISSING, Caller
-from adaptive_optax._trees import f32
+from adaptive_optax._reasons import NOTHING, EventKind, Reason, because
 from adaptive_optax._types import Limits, Standing
-from adaptive_optax.act import injection, step
+from adaptive_optax.act import injection
 from adaptive_optax.sense import replicas, sensor
 from adaptive_optax.sense import stage as sensing
 from adaptive_optax.sense.stage import Seen
@@ -40,31 +40,7 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
     feedback, like_of = caller.feedback(), parts.likes()
 
     def init(params: optax.Params) -> AdaptiveSchedulerState:
-        inner_state = parts.inner.init(params)
-        averaging, window = parts.averaging.init(params)
-        first = AdaptiveSchedulerState(
-            learning_rate=f32(parts.base.at(jnp.zeros((), jnp.int32))),
-            momentum=f32(parts.momentum.start),
-            sigma=f32(parts.sigma.start),
-            sigma_annealed=f32(parts.sigma.start),
-            lr_scale=jnp.ones((), jnp.float32),
-            sensor=sensor.init_sensor(params, parts.fraction),
-            readings=_trees.pack([0.0] * len(states.READINGS)),
-            lr_rule=parts.rate.init(),
-            momentum_rule=parts.momentum.init(),
-            sigma_rule=parts.sigma.init(),
-            shadow=parts.shadow.init(),
-            freezing=parts.freezing.init(params),
-            frozen_fraction=jnp.zeros((), jnp.float32),
-            nonfinite_steps=jnp.zeros((), jnp.int32),
-            recovery=parts.supervision.init(params, inner_state),
-            averaging=averaging,
-            window=window,
-            agreement=parts.agreement.init(),
-            inner_state=inner_state,
-            state_version=jnp.asarray(states.STATE_VERSION, jnp.int32),
-        )
-        return replicas.typed(parts.axes, first, params)
+        return replicas.typed(parts.axes, parts.init(params), params)
 
     def update(
         updates: optax.Updates,
@@ -101,11 +77,16 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
         after = state._replace(sensor=measured)
         verdict, standing, after = _supervise(parts, seen, limits, after, params)
         after = _average(parts, seen, verdict, after, params)
-        rates, after = _decide(parts, seen, verdict, standing, after)
-        steps, after = _act(
+        rates, of_rate, after = _decide(parts, seen, verdict, standing, after)
+        steps, of_act, after = _act(
             parts, seen, verdict, rates, state, after, params, extra_args
         )
-        after = after._replace(readings=states.readings(seen.signals))
+        after = after._replace(
+            readings=states.readings(seen.signals),
+            events=recording.record(
+                parts, seen, limits, verdict, state, after, of_rate, *of_act
+            ),
+        )
         return steps, replicas.typed(parts.axes, after, like)
 
     return _arguments.transformation(init, update)
@@ -153,18 +134,18 @@ def _decide(
     verdict: Verdict,
     standing: Standing,
     state: AdaptiveSchedulerState,
-) -> tuple[tuple[jax.Array, jax.Array], AdaptiveSchedulerState]:
+) -> tuple[tuple[jax.Array, jax.Array], Reason, AdaptiveSchedulerState]:
     """Move the gains; also returns the inner optimizer's rate and multiplier."""
     count = seen.signals.count
     hold = ~seen.read | verdict.hold | parts.base.ending(count)
     scale, momentum, sigma = state.lr_scale, state.momentum, state.sigma
-    laws = state.lr_rule, state.momentum_rule, state.sigma_rule
+    laws, reason = (state.lr_rule, state.momentum_rule, state.sigma_rule), NOTHING
     if seen.has_feedback:
         of_rate, of_others = (
             seen.signals._replace(standing=known)
             for known in (standing, standing.of_others())
         )
-        scale, lr_rule = parts.rate.update(
+        scale, lr_rule, reason = parts.rate.update_and_tell(
             scale,
             laws[0],
             of_rate,
@@ -179,19 +160,25 @@ def _decide(
         laws = lr_rule, momentum_rule, sigma_rule
     scale = parts.base.limit(scale, state.lr_scale, count)
     share = parts.base.anneal(count) * parts.supervision.share(state.recovery)
-    alpha = parts.base.bound(parts.base.at(count) * scale, count) * share
+    applied = parts.acting.scale(scale)
+    alpha = parts.base.times(applied, count) * share
     ratio, shadow = parts.shadow.update(momentum, state.shadow)
-    shadow = optax.tree.where(seen.learnt & verdict.goes_on, shadow, state.shadow)
-    return (alpha * ratio, scale * share), state._replace(
-        learning_rate=alpha,
-        lr_scale=scale,
-        momentum=momentum,
-        sigma=sigma,
-        sigma_annealed=sigma * parts.base.quiet(count),
-        lr_rule=laws[0],
-        momentum_rule=laws[1],
-        sigma_rule=laws[2],
-        shadow=shadow,
+    taken = parts.acting.taken(seen, verdict)
+    shadow = optax.tree.where(taken, shadow, state.shadow)
+    return (
+        (alpha * ratio, applied * share),
+        reason,
+        state._replace(
+            learning_rate=alpha,
+            lr_scale=scale,
+            momentum=momentum,
+            sigma=sigma,
+            sigma_annealed=sigma * parts.base.quiet(count),
+            lr_rule=laws[0],
+            momentum_rule=laws[1],
+            sigma_rule=laws[2],
+            shadow=shadow,
+        ),
     )
 
 
@@ -204,44 +191,52 @@ def _act(
     state: AdaptiveSchedulerState,
     params: Any,
     extra_args: dict[str, Any],
-) -> tuple[Any, AdaptiveSchedulerState]:
+) -> tuple[Any, tuple[Reason, tuple[Reason, ...]], AdaptiveSchedulerState]:
     """Filter the gradient, go back if needed, add dither, and record the step."""
     supervision, freezing = parts.supervision, parts.freezing
     inner_state = supervision.inner(
         before.recovery, state.recovery, params, state.inner_state
     )
-    mask, frozen_fraction, frozen = freezing.update(
+    mask, frozen_fraction, changes, frozen = freezing.update(
         seen.leaf_norms, seen.grads, state.freezing
     )
     steps, filtered = freezing.filter(
         parts.inner,
         mask,
-        seen.grads,
+        parts.acting.grads(seen),
         inner_state,
         params,
         injection.Gains(*rates, state.momentum),
         **extra_args,
     )
-    taken = seen.learnt & verdict.goes_on
+    taken = parts.acting.taken(seen, verdict)
     inner_state = optax.tree.where(taken, filtered, inner_state)
-    steps, spoilt = step.take(
-        params, freezing.still(steps, mask), taken, fraction=parts.fraction
+    steps, spoilt = parts.acting.take(
+        params,
+        freezing.still(steps, mask),
+        taken & ~seen.nonfinite,
+        fraction=parts.fraction,
     )
     steps = supervision.finish(before.recovery, state.recovery, verdict, params, steps)
     # Before dither, which the alignment must not see.
     recorded = sensor.record_step(
         state.sensor,
-        steps,
+        parts.acting.recorded(steps),
         verdict.restore | verdict.repeat,
         forget=verdict.forget,
         fraction=parts.fraction,
     )
     sigma = jnp.where(taken, state.sigma_annealed, 0.0)
     noisy = parts.dither(params, steps, sigma, seen.signals.count)
-    return freezing.only_live(mask, steps, noisy), state._replace(
-        sensor=recorded,
-        freezing=frozen,
-        frozen_fraction=frozen_fraction,
-        nonfinite_steps=_trees.count_where(spoilt, state.nonfinite_steps),
-        inner_state=inner_state,
+    reasons = because(spoilt, EventKind.NONFINITE_STEP), changes
+    return (
+        freezing.only_live(mask, steps, noisy),
+        reasons,
+        state._replace(
+            sensor=recorded,
+            freezing=frozen,
+            frozen_fraction=frozen_fraction,
+            nonfinite_steps=_trees.count_where(spoilt, state.nonfinite_steps),
+            inner_state=inner_state,
+        ),
     )

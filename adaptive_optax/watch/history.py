@@ -14,8 +14,16 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from adaptive_optax import _checks
-from adaptive_optax.watch.snapshot import snapshot
+from adaptive_optax.events import SIZE
+from adaptive_optax.watch.columns import (
+    is_row,
+    no_tracers,
+    plain,
+    scalar_columns,
+    shapes,
+)
+from adaptive_optax.watch.event_log import Event, EventLog
+from adaptive_optax.watch.snapshot import read
 
 _PENDING = 1024  # appended steps that wait on the device
 
@@ -57,6 +65,7 @@ class History:
         self._chunks: list[dict[str, Any]] = []  # {key: [n, ...]}, on either side
         self._pending: list[dict[str, Any]] = []  # {key: [...]}, on the device
         self._length = 0
+        self._log = EventLog()
 
     @classmethod
     def from_stacked(cls, stacked: Mapping[str, Any]) -> "History":
@@ -78,11 +87,11 @@ class History:
           ValueError: If there is nothing of this package in ``state``, or nothing at
             all.
         """
-        row = {} if state is None else state if _is_row(state) else snapshot(state)
+        row = {} if state is None else state if is_row(state) else read(state, SIZE)
         row = {**row, **extra}
         if not row:
             raise ValueError("nothing to add; try history.append(opt_state).")
-        _no_tracers(row, "append")
+        no_tracers(row, "append")
         self._pending.append(row)
         self._length += 1
         if len(self._pending) >= _PENDING:
@@ -98,7 +107,7 @@ class History:
           TypeError: If it is called while tracing.
           ValueError: If the arrays are not equally long.
         """
-        _no_tracers(stacked, "extend")
+        no_tracers(stacked, "extend")
         lengths = {key: len(x) if np.ndim(x) else None for key, x in stacked.items()}
         if len(set(lengths.values())) != 1 or None in lengths.values():
             raise ValueError(
@@ -127,14 +136,31 @@ class History:
     def as_dict(self) -> dict[str, np.ndarray]:
         """Everything, as NumPy arrays with the steps in front."""
         self._settle()
-        self._chunks = [
-            {key: _plain(x) for key, x in chunk.items()}
-            for chunk in jax.device_get(self._chunks)
-        ]
+        self._fetch()
         keys = dict.fromkeys(key for chunk in self._chunks for key in chunk)
         columns = {key: self._column(key) for key in keys}
         self._chunks = [dict(columns)] if columns else []
         return columns
+
+    @property
+    def events(self) -> list[Event]:
+        """What happened, from the first step on.
+
+        Nothing is lost if snapshots were taken often enough: of every step, or of
+        states (`append`) between which there were at most 32 events, or of snapshots
+        with at most 8. Each skipped batch and each gradient that was not finite is an
+        event of its own where snapshots were taken at every step.
+
+        Raises:
+          ValueError: If the snapshots are of a population.
+        """
+        self.as_dict()
+        if self._log.many:
+            raise ValueError(
+                "these are the snapshots of a population; take one member's: "
+                "History.from_stacked({key: x[:, 0] for key, x in stacked.items()})."
+            )
+        return list(self._log.events)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all steps to a file.
@@ -155,9 +181,10 @@ class History:
         columns = self.as_dict()
         if suffix == ".npz":
             with open(path, "wb") as file:
+                columns |= self._log.arrays()
                 np.savez_compressed(file, **columns)  # pyright: ignore[reportArgumentType]
             return
-        flat = _scalar_columns(columns)
+        flat = scalar_columns(columns)
         with open(path, "w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(flat)
@@ -166,8 +193,10 @@ class History:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "History":
         """Read what `save` wrote as ``.npz``."""
-        with np.load(path) as columns:
-            return cls.from_stacked(dict(columns))
+        history = cls()
+        with np.load(path) as arrays:
+            history.extend(history._log.restore(dict(arrays)))
+        return history
 
     def write_to(
         self, writer: ScalarWriter, *, prefix: str = "", since: int = 0
@@ -180,7 +209,7 @@ class History:
           prefix: In front of every tag.
           since: Leave out that many first steps, those written before.
         """
-        flat = _scalar_columns(self.as_dict())
+        flat = scalar_columns(self.as_dict())
         steps = flat.pop("steps", 1 + np.arange(self._length))
         for tag, column in flat.items():
             for step, number in zip(steps[since:], column[since:], strict=True):
@@ -189,12 +218,23 @@ class History:
 
     def _settle(self) -> None:
         """Fetch what was appended and stack it: one chunk a run of equal keys."""
+        if not self._pending:
+            return
         rows, self._pending = jax.device_get(self._pending), []
-        for keys, group in itertools.groupby(rows, key=lambda row: tuple(sorted(row))):
+        for keys, group in itertools.groupby(rows, key=shapes):
             run = list(group)
             self._chunks.append(
-                {key: np.stack([_plain(row[key]) for row in run]) for key in keys}
+                {key: np.stack([plain(row[key]) for row in run]) for key, _ in keys}
             )
+
+        self._fetch()
+
+    def _fetch(self) -> None:
+        """Fetch all chunks, and put their events into the log."""
+        self._chunks = [
+            {key: plain(x) for key, x in self._log.take(chunk).items()}
+            for chunk in jax.device_get(self._chunks)
+        ]
 
     def _column(self, key: str) -> np.ndarray:
         """One key of all chunks, NaN where it is missing."""
@@ -206,37 +246,3 @@ class History:
             for chunk in self._chunks
         ]
         return np.concatenate(parts)
-
-
-def _is_row(state: Any) -> bool:
-    """Whether this is {name: number} already (a `named_chain`'s state is not)."""
-    return isinstance(state, Mapping) and all(
-        isinstance(x, int | float | np.number | np.ndarray | jax.Array)
-        for x in state.values()
-    )
-
-
-def _no_tracers(row: Mapping[str, Any], method: str) -> None:
-    if any(map(_checks.is_traced, row.values())):
-        raise TypeError(
-            f"History.{method} was called inside jit, scan or vmap; return "
-            "snapshot(opt_state) from there and collect it outside."
-        )
-
-
-def _plain(x: Any) -> np.ndarray:
-    """Numbers of NumPy's own dtypes: CSV and NPZ know no bfloat16."""
-    x = np.asarray(x)
-    return x if x.dtype.kind in "iuf" else x.astype(np.float32)
-
-
-def _scalar_columns(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Each vector spread over columns of its own."""
-    flat: dict[str, np.ndarray] = {}
-    for key, x in columns.items():
-        if x.ndim == 1:
-            flat[key] = x
-            continue
-        rows = x.reshape(len(x), -1)
-        flat |= {f"{key}/{i}": rows[:, i] for i in range(rows.shape[1])}
-    return flat
