@@ -15,7 +15,6 @@ Each line is a stage in a package of its own. A stage that is off has () for its
 import functools
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -24,7 +23,7 @@ from adaptive_optax import state as states
 from adaptive_optax._arguments import MISSING, Caller
 from adaptive_optax._trees import f32
 from adaptive_optax._types import Limits, Standing
-from adaptive_optax.act import injection, step
+from adaptive_optax.act import injection, restart, step
 from adaptive_optax.sense import replicas, sensor
 from adaptive_optax.sense import stage as sensing
 from adaptive_optax.sense.stage import Seen
@@ -104,9 +103,9 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
         after = state._replace(sensor=measured)
         verdict, standing, after = _supervise(parts, seen, limits, after, params)
         after = _average(parts, seen, verdict, after, params)
-        rates, after = _decide(parts, seen, verdict, standing, after)
+        gains, after = _decide(parts, seen, verdict, standing, after)
         steps, after = _act(
-            parts, seen, verdict, rates, state, after, params, extra_args
+            parts, seen, verdict, gains, state, after, params, extra_args
         )
         after = after._replace(readings=states.readings(seen.signals))
         return steps, replicas.typed(parts.axes, after, like)
@@ -115,11 +114,7 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
 
 
 def _supervise(
-    parts: Stages,
-    seen: Seen,
-    limits: Limits,
-    state: AdaptiveSchedulerState,
-    params: Any,
+    parts: Stages, seen: Seen, limits: Limits, state: AdaptiveSchedulerState, params
 ) -> tuple[Verdict, Standing, AdaptiveSchedulerState]:
     """Is this still a sound run, or is it time to go back?"""
     verdict, standing, recovery = parts.supervision.update(
@@ -156,8 +151,8 @@ def _decide(
     verdict: Verdict,
     standing: Standing,
     state: AdaptiveSchedulerState,
-) -> tuple[tuple[jax.Array, jax.Array], AdaptiveSchedulerState]:
-    """Move the gains; also returns the inner optimizer's rate and multiplier."""
+) -> tuple[injection.Gains, AdaptiveSchedulerState]:
+    """Move the gains; also returns what the inner optimizer is told of them."""
     count = seen.signals.count
     hold = ~seen.read | verdict.hold | parts.base.ending(count)
     scale, momentum, sigma = state.lr_scale, state.momentum, state.sigma
@@ -186,7 +181,9 @@ def _decide(
     ratio, shadow = parts.shadow.update(momentum, state.shadow)
     taken = seen.learnt & verdict.goes_on
     shadow = optax.tree.where(taken, shadow, state.shadow)
-    return (alpha * ratio, scale * share), state._replace(
+    forget = restart.asked(laws[1], state.momentum_rule)
+    gains = injection.Gains(alpha * ratio, scale * share, momentum, forget)
+    return gains, state._replace(
         learning_rate=alpha,
         lr_scale=scale,
         momentum=momentum,
@@ -203,7 +200,7 @@ def _act(
     parts: Stages,
     seen: Seen,
     verdict: Verdict,
-    rates: tuple[jax.Array, jax.Array],
+    gains: injection.Gains,
     before: AdaptiveSchedulerState,
     state: AdaptiveSchedulerState,
     params: Any,
@@ -223,7 +220,7 @@ def _act(
         seen.grads,
         inner_state,
         params,
-        injection.Gains(*rates, state.momentum),
+        gains,
         **extra_args,
     )
     taken = seen.learnt & verdict.goes_on
