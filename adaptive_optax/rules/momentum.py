@@ -10,13 +10,13 @@ from adaptive_optax._types import Rule, Signals
 from adaptive_optax.law import Law, Nudge, checked
 from adaptive_optax.rules import _answer
 
-AGREEMENT, OPPOSITION = 0.4, 0.2
+AGREEMENT = 0.4
 
 
 class MomentumRuleState(NamedTuple):
     """State of `momentum`."""
 
-    momentum_armed: jax.Array  # bool[] gradients have agreed since the last restart
+    momentum_opposed: jax.Array  # i32[] gradients in a row that opposed their step
     momentum_restarts: jax.Array  # i32[] how often the buffer was to be emptied
 
 
@@ -24,28 +24,29 @@ def momentum(
     law: Law = Law(),  # noqa: B008
     *,
     agreement: float = AGREEMENT,
-    opposition: float = OPPOSITION,
+    opposed: int | None = None,
 ) -> Rule:
     """Lengthen the momentum's horizon on agreement; on opposition halve it and restart.
 
-    For the momentum, in the log of its horizon H = 1 / (1 - mu). With c the averaged
-    alignment over a short horizon, e its standard error, and m the log of H over its
-    start::
+    For the momentum, in the log of its horizon H = 1 / (1 - mu). With c_t the alignment
+    of one step, c its mean over a short horizon, e the standard error, and m the log of
+    H over its start::
 
-        longer    m <- m + rate                if c > agreement  and  c > clear e
+        longer    m <- m + rate               if c > agreement  and  c > clear e
         reversal  m <- m - min(log 2, m), and the buffer is emptied
-                                               if c < -opposition  and  c < -clear e
-                                               and c was positive since the last one
+                                              if c_t < 0 at ``opposed`` steps in a row
 
     Without noise a longer memory is what an ill-conditioned problem lacks: the steps
     across a narrow valley cancel, and the rate can rise along it. Its price is that the
-    filter runs past the minimum and swings back. A swing shows as a gradient that
-    opposes the steps, and a restart ends it: the buffer starts at zero and gathers the
-    new direction. The horizon is never below its start.
+    filter runs past the minimum and swings back. A swing shows as gradients that oppose
+    the steps for a while, and a restart ends it: the buffer starts at zero and gathers
+    the new direction. The horizon is never below its start.
 
-    With minibatches a single gradient says little of the direction. Its cosine with the
-    step is small, so both thresholds are on the cosine itself and not only in standard
-    errors: an average over many steps makes the smallest cosine significant.
+    Minibatches must change nothing. Their gradients say little of the direction, so the
+    mean cosine stays below ``agreement``; a threshold in standard errors alone would be
+    passed by the smallest cosine in the end. And noise turns the sign of a cosine at
+    every other step, so it hardly ever opposes eight times in a row. Rejected: a mean
+    one standard error below 0, which sees reversals as well and fires on noise too.
 
     The size of a step does not depend on the path of mu: see `filters` and
     `act.momentum_shadow`. So a longer memory alone lengthens no step, and the rate's
@@ -54,8 +55,9 @@ def momentum(
     Args:
       law: Its numbers: ``nudge.rate`` is the growth a step, > 0; ``clear`` the standard
         errors; ``half`` what a reversal leaves of the horizon.
-      agreement: Cosine above which the horizon grows, in [0, 1].
-      opposition: Cosine below whose negative it is a reversal, in [0, 1].
+      agreement: Cosine above which the horizon grows, in [0, 1]; 1 never.
+      opposed: Steps in a row that make a reversal, >= 1; by default the ``readings`` of
+        the law.
 
     Returns:
       A `Rule`. ``momentum_restarts`` in its state asks the loop for restarts, see
@@ -75,19 +77,21 @@ def momentum(
 
     References:
       O'Donoghue and Candes, Adaptive restart for accelerated gradient schemes, 2015:
-      the momentum starts again where a gradient opposes a step. There it always grows
-      like Nesterov's sequence; here only while gradients agree, and a reversal is
-      judged on an average. Zhang and Mitliagkas, YellowFin and the art of momentum
-      tuning, 2019, set mu from the range of curvatures.
+      the momentum starts again where one gradient opposes a step, and always grows like
+      Nesterov's sequence. Here noise may oppose a gradient or some, and it grows only
+      while they agree. Zhang and Mitliagkas, YellowFin and the art of momentum tuning,
+      2019, set mu from the range of curvatures.
     """
     c = checked(law).nudge or Nudge()
     _checks.positive("rate", c.rate, example="momentum(Law(nudge=Nudge(rate=0.02)))")
-    for name, value in (("agreement", agreement), ("opposition", opposition)):
-        _checks.within(name, value, 0.0, 1.0, example=f"momentum({name}=0.3)")
+    _checks.within("agreement", agreement, 0.0, 1.0, example="momentum(agreement=0.3)")
+    opposed = law.readings if opposed is None else opposed
+    if not _checks.is_traced(opposed):
+        _checks.within("opposed", opposed, 1, example="momentum(opposed=8)")
 
     def init() -> MomentumRuleState:
         return MomentumRuleState(
-            momentum_armed=jnp.ones((), bool),
+            momentum_opposed=jnp.zeros((), jnp.int32),
             momentum_restarts=jnp.zeros((), jnp.int32),
         )
 
@@ -96,16 +100,16 @@ def momentum(
     ) -> tuple[jax.Array, MomentumRuleState]:
         cosine, error = signals.alignment.mean, signals.alignment.sem
         longer = (cosine > agreement) & (cosine > law.clear * error)
-        opposed = (cosine < -opposition) & (cosine < -law.clear * error)
-        reversal = opposed & state.momentum_armed
+        run = jnp.where(signals.alignment.value < 0, state.momentum_opposed + 1, 0)
+        reversal = run >= opposed
         beyond = jnp.maximum(signals.standing.log_scale, 0.0)
         fall = jnp.minimum(-_answer.log(law.half), beyond)
-        delta = jnp.where(longer, c.rate, jnp.where(reversal, -fall, 0.0))
+        delta = jnp.where(reversal, -fall, jnp.where(longer, c.rate, 0.0))
         return _answer.hold_unless(
             _answer.may_vote(signals),
             delta.astype(jnp.float32),
             MomentumRuleState(
-                momentum_armed=~reversal & (state.momentum_armed | (cosine > 0)),
+                momentum_opposed=jnp.where(reversal, 0, run).astype(jnp.int32),
                 momentum_restarts=state.momentum_restarts + reversal,
             ),
             state,

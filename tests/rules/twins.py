@@ -173,6 +173,40 @@ def alignment(steps, rate=0.02, up_evidence=3.0, down_evidence=1.0):
         yield up - down
 
 
+def momentum(steps, agreement=0.4, opposed=8):
+    run = 0
+    for s in steps:
+        delta = 0.0
+        if may_vote(s):
+            run = run + 1 if s.alignment.value < 0 else 0
+            if run >= opposed:
+                run, delta = 0, -min(math.log(2), max(s.standing.log_scale, 0.0))
+            elif s.alignment.mean > max(agreement, 2 * s.alignment.sem):
+                delta = 0.02
+        yield delta
+
+
+def kick(steps, patience=50):
+    wait = 0
+    for s in steps:
+        if not s.objective.arrived or s.standing.restored:
+            yield 0.0
+            continue
+        wait += (
+            abs(s.objective.trend) <= 1
+            and s.objective.long_trend < 2
+            and s.objective.success < 0.2
+            and s.heading.slow >= -s.heading.slow_sem
+            and s.objective.count > 8
+            and not s.standing.warming
+        )
+        if wait >= patience:
+            wait, patience = 0, 2 * patience
+            yield 200.0
+        else:
+            yield -200.0 if s.standing.log_scale > 0 else 0.0
+
+
 def settle(steps, power=1.5, trust=6.0):
     for s in steps:
         beyond = DEFAULT_LAW.every(
