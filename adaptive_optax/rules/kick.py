@@ -11,6 +11,7 @@ from adaptive_optax.law import Law, checked
 from adaptive_optax.rules import _answer
 
 SUCCESSES = 0.2
+STILL = 1e-4  # of the loss: less than that is no motion
 LONGEST = 2**30
 TO_A_BOUND = 200.0  # more than the log of any float32 over any other
 
@@ -26,10 +27,13 @@ def kick(law: Law = Law(), *, patience: int = 50) -> Rule:  # noqa: B008
     """Raise sigma to its upper bound for one step, to leave a saddle or a plateau.
 
     With z the objective's trend over short means, z_long its long trend, a the heading
-    and e_a its standard error, a step is *level* if::
+    and e_a its standard error, a step is *level* if a >= -hint e_a, and::
 
-        |z| <= hint  and  z_long < clear  and  a >= -hint e_a
-        and fewer than a fifth of the recent losses were better beyond noise
+        |z| <= hint, z_long < clear, and success < 1/5
+        or  |slow - fast| and the noise are both within 1e-4 of |fast|
+
+    where success is the share of recent losses that were better beyond noise, and fast
+    and slow are the means of the loss.
 
     After ``patience`` level steps sigma goes to its upper bound for one step, then back
     to its lower one. The patience doubles with each kick. So there are at most
@@ -38,6 +42,9 @@ def kick(law: Law = Law(), *, patience: int = 50) -> Rule:  # noqa: B008
     A run at its minimum is as level as one at a saddle, but its parameters wander and
     are drawn back: the heading is negative, and there is no kick. At a saddle the
     gradient is zero or noise, and nothing draws back.
+
+    The second case is a run without noise that has stopped. Its trends stay significant
+    for hundreds of steps, because the noise fades faster than the mean forgets.
 
     A constant sigma was rejected: it leaves a saddle as well, and keeps every later
     loss above a floor.
@@ -81,6 +88,8 @@ def kick(law: Law = Law(), *, patience: int = 50) -> Rule:  # noqa: B008
         judged, heading, own = signals.objective, signals.heading, signals.standing
         level = (jnp.abs(judged.trend) <= law.hint) & (judged.long_trend < law.clear)
         level &= judged.success < SUCCESSES
+        moved = jnp.maximum(jnp.abs(judged.slow - judged.fast), judged.noise)
+        level |= moved <= STILL * jnp.abs(judged.fast)
         level &= heading.slow >= -law.hint * heading.slow_sem
         level &= (judged.count > law.readings) & ~own.warming
         wait = state.kick_wait + level

@@ -85,9 +85,9 @@ def momentum(
     c = checked(law).nudge or Nudge()
     _checks.positive("rate", c.rate, example="momentum(Law(nudge=Nudge(rate=0.02)))")
     _checks.within("agreement", agreement, 0.0, 1.0, example="momentum(agreement=0.3)")
-    opposed = law.readings if opposed is None else opposed
-    if not _checks.is_traced(opposed):
-        _checks.within("opposed", opposed, 1, example="momentum(opposed=8)")
+    longest = law.readings if opposed is None else opposed
+    if not _checks.is_traced(longest):
+        _checks.within("opposed", longest, 1, example="momentum(opposed=8)")
 
     def init() -> MomentumRuleState:
         return MomentumRuleState(
@@ -101,7 +101,7 @@ def momentum(
         cosine, error = signals.alignment.mean, signals.alignment.sem
         longer = (cosine > agreement) & (cosine > law.clear * error)
         run = jnp.where(signals.alignment.value < 0, state.momentum_opposed + 1, 0)
-        reversal = run >= opposed
+        reversal = run >= longest
         beyond = jnp.maximum(signals.standing.log_scale, 0.0)
         fall = jnp.minimum(-_answer.log(law.half), beyond)
         delta = jnp.where(reversal, -fall, jnp.where(longer, c.rate, 0.0))

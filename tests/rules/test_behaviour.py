@@ -387,6 +387,11 @@ class TestKick:
     def test_back_to_the_lower_bound_right_after(self):
         assert moves(rules.kick(), **self.LEVEL, standing__log_scale=5.0) < -100
 
+    def test_a_run_that_has_stopped_is_level_however_sure_its_last_fall_was(self):
+        fields = {"loss__trend": 40.0, "loss__long_trend": 90.0, "loss__noise": 1e-6}
+        assert moves(rules.kick(patience=1), **fields) > 0
+        assert not moves(rules.kick(patience=1), **fields, loss__slow=1.01)
+
     @pytest.mark.parametrize(
         "sign",
         [

@@ -192,10 +192,11 @@ def kick(steps, patience=50):
         if not s.objective.arrived or s.standing.restored:
             yield 0.0
             continue
+        loss = s.objective
+        level = abs(loss.trend) <= 1 and loss.long_trend < 2 and loss.success < 0.2
+        still = max(abs(loss.slow - loss.fast), loss.noise) <= 1e-4 * abs(loss.fast)
         wait += (
-            abs(s.objective.trend) <= 1
-            and s.objective.long_trend < 2
-            and s.objective.success < 0.2
+            (level or still)
             and s.heading.slow >= -s.heading.slow_sem
             and s.objective.count > 8
             and not s.standing.warming
@@ -349,8 +350,9 @@ def blend(
                 rho * e + (1 - rho) * u * move
                 for e, u in zip(trace, votes, strict=True)
             ]
+        answer = sum(w * d for w, d in zip(weights, deltas, strict=True))
         if credit > 0 and s.standing.restored:
-            trace, usual = [0.0] * n, 0.0
+            weights, earned, trace, usual = list(base), [0.0] * n, [0.0] * n, 0.0
         if weights_seen is not None:
             weights_seen.append(list(weights))
-        yield sum(w * d for w, d in zip(weights, deltas, strict=True))
+        yield answer
