@@ -35,6 +35,7 @@ def momentum(
         longer    m <- m + rate               if c > agreement  and  c > clear e
         reversal  m <- m - min(log 2, m), and the buffer is emptied
                                               if c_t < 0 at ``opposed`` steps in a row
+                                              and success > 1/2
 
     Without noise a longer memory is what an ill-conditioned problem lacks: the steps
     across a narrow valley cancel, and the rate can rise along it. Its price is that the
@@ -44,9 +45,11 @@ def momentum(
 
     Minibatches must change nothing. Their gradients say little of the direction, so the
     mean cosine stays below ``agreement``; a threshold in standard errors alone would be
-    passed by the smallest cosine in the end. And noise turns the sign of a cosine at
-    every other step, so it hardly ever opposes eight times in a row. Rejected: a mean
-    one standard error below 0, which sees reversals as well and fires on noise too.
+    passed by the smallest cosine in the end. Noise hardly ever opposes eight steps in a
+    row. But it also pushes a long memory to and fro, and a restart would then throw away
+    what the memory is for. So a reversal counts only in a run without much noise: of the
+    recent losses more than half (``success``) were better than the slow mean by more
+    than the noise.
 
     The size of a step does not depend on the path of mu: see `filters` and
     `act.momentum_shadow`. So a longer memory alone lengthens no step, and the rate's
@@ -54,7 +57,8 @@ def momentum(
 
     Args:
       law: Its numbers: ``nudge.rate`` is the growth a step, > 0; ``clear`` the standard
-        errors; ``half`` what a reversal leaves of the horizon.
+        errors; ``half`` what a reversal leaves of the horizon, and the share
+        of successes that it needs.
       agreement: Cosine above which the horizon grows, in [0, 1]; 1 never.
       opposed: Steps in a row that make a reversal, >= 1; by default the ``readings`` of
         the law.
@@ -101,7 +105,7 @@ def momentum(
         cosine, error = signals.alignment.mean, signals.alignment.sem
         longer = (cosine > agreement) & (cosine > law.clear * error)
         run = jnp.where(signals.alignment.value < 0, state.momentum_opposed + 1, 0)
-        reversal = run >= longest
+        reversal = (run >= longest) & (signals.objective.success > law.half)
         beyond = jnp.maximum(signals.standing.log_scale, 0.0)
         fall = jnp.minimum(-_answer.log(law.half), beyond)
         delta = jnp.where(reversal, -fall, jnp.where(longer, c.rate, 0.0))

@@ -40,16 +40,19 @@ class Study(NamedTuple):
     momenta: tuple[float, ...]
 
 
-def _study(what: str, arms: dict[str, Options], works: Any, momenta: Any):
-    return [
-        Study(f"{what}, {optimizer}", arms, works, optimizer, momenta)
-        for optimizer in ("sgd", "adam")
-    ]
+def _without(arms: dict[str, Options], name: str) -> dict[str, Options]:
+    return {arm: options for arm, options in arms.items() if arm != name}
 
 
+FEWER = _without(MOMENTUM, "alignment")
+USUAL = (0.9,)
 STUDIES = (
-    *_study("Momentum, where it should help", MOMENTUM, LONGER_MEMORY, MOMENTA),
-    *_study("Momentum in minibatches", MOMENTUM, MINIBATCHES, MOMENTA),
-    *_study("Dither, where it should help", DITHER, SADDLES, (0.9,)),
-    *_study("Dither in minibatches", DITHER, MINIBATCHES, (0.9,)),
+    Study("Momentum of SGD", MOMENTUM, LONGER_MEMORY, "sgd", MOMENTA),
+    Study("Momentum of Adam", FEWER, LONGER_MEMORY, "adam", MOMENTA),
+    Study("Momentum of SGD in minibatches", MOMENTUM, MINIBATCHES, "sgd", MOMENTA),
+    Study("Momentum of Adam in minibatches", FEWER, MINIBATCHES, "adam", MOMENTA),
+    Study("Dither of SGD", DITHER, SADDLES, "sgd", USUAL),
+    Study("Dither of Adam", DITHER, SADDLES, "adam", USUAL),
+    Study("Dither of SGD in minibatches", DITHER, MINIBATCHES, "sgd", USUAL),
+    Study("Dither of Adam in minibatches", DITHER, MINIBATCHES, "adam", USUAL),
 )

@@ -342,7 +342,11 @@ class TestOpposition:
 
 class TestMomentum:
     AGREEING = {"alignment__mean": 0.6, "alignment__value": 0.6}
-    OPPOSED = {"alignment__mean": -0.3, "alignment__value": -0.3}
+    OPPOSED = {
+        "alignment__mean": -0.3,
+        "alignment__value": -0.3,
+        "loss__success": 0.9,
+    }
 
     def test_longer_while_gradients_agree_clearly(self):
         assert moves(rules.momentum(), **self.AGREEING) == pytest.approx(0.02)
@@ -359,7 +363,8 @@ class TestMomentum:
     def test_one_agreeing_step_starts_the_run_again(self):
         values = [-0.3] * 7 + [0.1] + [-0.3] * 7
         _, state = run_rule(
-            rules.momentum(), steps(len(values), alignment__value=values)
+            rules.momentum(),
+            steps(len(values), alignment__value=values, loss__success=0.9),
         )
         assert state.momentum_restarts == 0
 
@@ -373,8 +378,12 @@ class TestMomentum:
 
     def test_noise_does_not_restart(self):
         signs = np.random.default_rng(0).choice([-0.2, 0.2], 1000)
-        _, state = run_rule(rules.momentum(), steps(1000, alignment__value=signs))
+        fields = {"alignment__value": signs, "loss__success": 0.9}
+        _, state = run_rule(rules.momentum(), steps(1000, **fields))
         assert state.momentum_restarts <= 4
+        fields = {**self.OPPOSED, "loss__success": 0.4}
+        _, state = run_rule(rules.momentum(), steps(100, **fields))
+        assert state.momentum_restarts == 0
 
 
 class TestKick:
