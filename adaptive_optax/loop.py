@@ -14,7 +14,6 @@ Each line is a stage in a package of its own. A stage that is off has () for its
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -23,7 +22,7 @@ from adaptive_optax import state as states
 from adaptive_optax._arguments import MISSING, Caller
 from adaptive_optax._reasons import NOTHING, EventKind, Reason, because
 from adaptive_optax._types import Limits, Standing
-from adaptive_optax.act import injection
+from adaptive_optax.act import injection, restart
 from adaptive_optax.sense import replicas, sensor
 from adaptive_optax.sense import stage as sensing
 from adaptive_optax.sense.stage import Seen
@@ -77,9 +76,9 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
         after = state._replace(sensor=measured)
         verdict, standing, after = _supervise(parts, seen, limits, after, params)
         after = _average(parts, seen, verdict, after, params)
-        rates, of_rate, after = _decide(parts, seen, verdict, standing, after)
+        gains, of_rate, after = _decide(parts, seen, verdict, standing, after)
         steps, of_act, after = _act(
-            parts, seen, verdict, rates, state, after, params, extra_args
+            parts, seen, verdict, gains, state, after, params, extra_args
         )
         after = after._replace(
             readings=states.readings(seen.signals),
@@ -93,11 +92,7 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
 
 
 def _supervise(
-    parts: Stages,
-    seen: Seen,
-    limits: Limits,
-    state: AdaptiveSchedulerState,
-    params: Any,
+    parts: Stages, seen: Seen, limits: Limits, state: AdaptiveSchedulerState, params
 ) -> tuple[Verdict, Standing, AdaptiveSchedulerState]:
     """Is this still a sound run, or is it time to go back?"""
     verdict, standing, recovery = parts.supervision.update(
@@ -134,8 +129,8 @@ def _decide(
     verdict: Verdict,
     standing: Standing,
     state: AdaptiveSchedulerState,
-) -> tuple[tuple[jax.Array, jax.Array], Reason, AdaptiveSchedulerState]:
-    """Move the gains; also returns the inner optimizer's rate and multiplier."""
+) -> tuple[injection.Gains, Reason, AdaptiveSchedulerState]:
+    """Move the gains; also returns what the inner optimizer is told of them."""
     count = seen.signals.count
     hold = ~seen.read | verdict.hold | parts.base.ending(count)
     scale, momentum, sigma = state.lr_scale, state.momentum, state.sigma
@@ -165,8 +160,9 @@ def _decide(
     ratio, shadow = parts.shadow.update(momentum, state.shadow)
     taken = parts.acting.taken(seen, verdict)
     shadow = optax.tree.where(taken, shadow, state.shadow)
+    forget = restart.asked(laws[1], state.momentum_rule)
     return (
-        (alpha * ratio, applied * share),
+        injection.Gains(alpha * ratio, applied * share, momentum, forget),
         reason,
         state._replace(
             learning_rate=alpha,
@@ -186,7 +182,7 @@ def _act(
     parts: Stages,
     seen: Seen,
     verdict: Verdict,
-    rates: tuple[jax.Array, jax.Array],
+    gains: injection.Gains,
     before: AdaptiveSchedulerState,
     state: AdaptiveSchedulerState,
     params: Any,
@@ -206,7 +202,7 @@ def _act(
         parts.acting.grads(seen),
         inner_state,
         params,
-        injection.Gains(*rates, state.momentum),
+        gains,
         **extra_args,
     )
     taken = parts.acting.taken(seen, verdict)

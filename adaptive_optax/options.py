@@ -14,6 +14,7 @@ from adaptive_optax.act import dither, injection
 from adaptive_optax.act.controls import HORIZON, LINEAR
 from adaptive_optax.freeze.criterion import Freeze
 from adaptive_optax.law import LAWS, Law
+from adaptive_optax.rules import auto
 from adaptive_optax.supervise.recovery import Recovery
 
 SCHEDULED = "learning_rate=optax.warmup_constant_schedule(0.0, 3e-4, 1000)"
@@ -64,7 +65,7 @@ def base_rate_of(
 def check_options(
     *,
     mode: str | float,
-    rules: dict[str, Rule | None],
+    rules: dict[str, Rule | str | None],
     sigma: Any,
     mu_bounds: Any,
     sigma_bounds: Any,
@@ -79,10 +80,12 @@ def check_options(
     else:
         _checks.evidence("mode", mode, example='mode="nudge" or mode=6.0')
     for name, rule in rules.items():
-        if rule is not None and not isinstance(rule, Rule):
-            raise TypeError(
-                f"`{name}` must be a Rule, got {rule!r}; try {name}=rules.trend()."
-            )
+        auto.check(name, rule)
+    if rules["momentum_rule"] == "auto" and momentum_coordinate != "horizon":
+        raise ValueError(
+            '`momentum_rule="auto"` moves the horizon, got momentum_coordinate='
+            f"{momentum_coordinate!r}; leave that out, or give a rule."
+        )
     _checks.bounds(
         "mu_bounds", mu_bounds, 0.0, 1.0, open_high=True, example="mu_bounds=(0, 0.999)"
     )

@@ -8,6 +8,7 @@ import optax
 
 from adaptive_optax import _checks, loop, observe, options
 from adaptive_optax._types import Rule, Schedule
+from adaptive_optax.act import restart
 from adaptive_optax.act import stage as acting
 from adaptive_optax.act.base_rate import REACH, BaseRate
 from adaptive_optax.act.controls import LOG, Control
@@ -16,8 +17,8 @@ from adaptive_optax.agreement import compared, uncompared
 from adaptive_optax.freeze.criterion import Freeze
 from adaptive_optax.freeze.stage import freezes, never
 from adaptive_optax.law import Law
+from adaptive_optax.rules import auto
 from adaptive_optax.rules.search import prior
-from adaptive_optax.rules.success import success
 from adaptive_optax.stages import Stages, kept
 from adaptive_optax.supervise.recovery import Recovery
 from adaptive_optax.supervise.stage import supervised, unsupervised
@@ -32,8 +33,8 @@ def adaptive_scheduler(
     mode: str | float = "nudge",
     law: Law | None = None,
     rule: Rule | None = None,
-    momentum_rule: Rule | None = None,
-    sigma_rule: Rule | None = None,
+    momentum_rule: Rule | str | None = None,
+    sigma_rule: Rule | str | None = None,
     lr_bounds: tuple[float, float] | None = None,
     mu_bounds: tuple[float, float] = (0.0, 0.999),
     sigma_bounds: tuple[float, float] = (0.0, 1e-2),
@@ -92,8 +93,11 @@ def adaptive_scheduler(
       law: All numbers of the default law; a part that is None is off. Not with a mode.
       rule: Control law of the rate, in place of the mode's; see `rules` and `blend`.
         The audit of the start still follows the mode.
-      momentum_rule: Control law of the momentum; None holds it.
+      momentum_rule: Control law of the momentum; None holds it, ``"auto"`` is
+        `rules.momentum()`.
       sigma_rule: Control law of sigma; None is `rules.success()` where sigma > 0.
+        ``"auto"`` is `rules.kick()`: sigma is 0 but in single steps on a plateau, in
+        which it is ``sigma``, or the upper bound where that is 0 or None.
       lr_bounds: (low, high) for the rate, 0 < low <= high; by default the base rate
         over and times 1e6. A schedule's own value is never clipped, only its product
         with the multiplier. The warm-up and `total_steps` may take the rate below.
@@ -191,6 +195,10 @@ def adaptive_scheduler(
         freeze=freeze_threshold if freeze is None else freeze,
         total_steps=total_steps,
     )
+    momentum_rule = auto.momentum_rule_of(momentum_rule, law)
+    sigma_rule, sigma, sigma_bounds = auto.sigma_of(
+        sigma_rule, sigma, sigma_bounds, law, dithers
+    )
     averages = average and law.average is not None
     copies = options.recovery_of(recovery, law)
     if total_steps is not None:
@@ -210,8 +218,6 @@ def adaptive_scheduler(
         _checks.whole("seed", seed, example="seed=0")
     if rule is None:
         rule = prior(law, adapter.memory if momentum is None else momentum)
-    if sigma_rule is None and dithers:
-        sigma_rule = success()
     base = BaseRate(
         base_rate,
         schedule,
@@ -239,7 +245,7 @@ def adaptive_scheduler(
             else acting.unshadowed()
         ),
         dither=(acting.dithered(seed, dither_scale) if dithers else acting.undithered),
-        inner=adapter,
+        inner=restart.restarting(adapter, momentum_rule),
         needs_params=averages or bool(copies) or dithers,
         kept=kept(averages, copies, freeze),
         fraction=sketch,

@@ -13,6 +13,7 @@
     python -m benchmarks scale                  the tables of docs/scale.md
     python -m benchmarks resume                 runs that are cut and go on
     python -m benchmarks freezing               what frozen parameters save
+    python -m benchmarks gains                  what momentum and dither earn and cost
     python -m benchmarks replay                 gains of 32 runs, before and after
 
 A run that is interrupted goes on where it was; so does one after a change, with only
@@ -43,6 +44,7 @@ from benchmarks.copies import copies
 from benchmarks.cost import cost
 from benchmarks.faults.command import faults
 from benchmarks.freezing.report import freezing
+from benchmarks.gains.command import gains
 from benchmarks.progress import progress
 from benchmarks.replay import replay
 from benchmarks.resume import resume
@@ -245,6 +247,7 @@ app.command(copies)
 app.command(cost)
 app.command(freezing)
 app.command(faults)
+app.command(gains)
 app.command(scale)
 app.command(resume)
 

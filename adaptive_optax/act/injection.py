@@ -37,6 +37,7 @@ class Gains(NamedTuple):
     learning_rate: jax.Array
     scale: jax.Array  # learning_rate over the base rate; exactly 1 while held
     momentum: jax.Array
+    forget: Any = np.False_  # bool[] the momentum's buffer is emptied first
 
 
 class InnerUpdate(Protocol):
@@ -147,9 +148,7 @@ def _factory(
             f"{', '.join(MOMENTUM_NAMES)} among {', '.join(parameters)}); name it with "
             "momentum_arg=..., or leave momentum and momentum_rule out."
         )
-    default: Any = None
-    if arg is not None and arg in parameters:
-        default = parameters[arg].default
+    default: Any = parameters[str(arg)].default if arg in parameters else None
     rate_arg = str(rate)
 
     def make(gains: Gains) -> optax.GradientTransformationExtraArgs:
@@ -178,9 +177,9 @@ def _factory(
         updates, new_state = tx.update(grads, state, params, **heard(tx.update, extra))
         return _cast_like(updates, grads), _cast_like(new_state, state)
 
-    momentum = _leading(default)
-    memory = _memory(momentum) if arg in parameters else USUAL_MOMENTUM
-    return Inner(init, update, momentum, memory, make)
+    own = _leading(default)
+    memory = _memory(own) if arg in parameters else USUAL_MOMENTUM
+    return Inner(init, update, own, memory, make)
 
 
 def _built(inner: Any, momentum_wanted: bool, example: str) -> Inner:
@@ -209,8 +208,8 @@ def _built(inner: Any, momentum_wanted: bool, example: str) -> Inner:
         if rates and not checked:
             hyperparams.check_read(inner, rates, grads, state, params, known)
             checked.append(True)
-        state_now = hyperparams.replaced(state, now)
-        updates, new_state = inner.update(grads, state_now, params, **known)
+        told = hyperparams.replaced(state, now)
+        updates, new_state = inner.update(grads, told, params, **known)
         new_state = hyperparams.replaced(new_state, own)  # what the user set stays set
         if not rates:
             updates = jax.tree.map(lambda u: _scaled(u, gains.scale), updates)

@@ -3,7 +3,9 @@
 from adaptive_optax.rules.alignment import alignment
 from adaptive_optax.rules.cyclical import cyclical
 from adaptive_optax.rules.grad_norm import grad_norm
+from adaptive_optax.rules.kick import kick
 from adaptive_optax.rules.literal import literal
+from adaptive_optax.rules.momentum import momentum
 from adaptive_optax.rules.plateau import plateau
 from adaptive_optax.rules.reward import reward
 from adaptive_optax.rules.search import search
@@ -16,7 +18,9 @@ __all__ = [
     "alignment",
     "cyclical",
     "grad_norm",
+    "kick",
     "literal",
+    "momentum",
     "plateau",
     "reward",
     "search",

@@ -56,6 +56,17 @@ def blend(
       that falls or rises steadily credits no rule.
     - Nothing has a unit: z is in standard errors, votes are in [-1, 1].
 
+    This is Hedge with discounted gains. With eta = credit (1 - beta) / beta and r_i the
+    evidence of a step for rule i, in [-1, 1], the weights before the floor are
+    w_i ~ b_i exp(eta beta R_i), where R_i <- beta R_i + r_i. Let Phi be
+    log(sum b_i exp(eta R_i)) / eta. By Jensen's inequality for x^beta and Hoeffding's
+    lemma Phi' <= beta Phi + sum w_i r_i + eta / 2, and always
+    Phi >= R_i - log(1 / b_i) / eta. So over the last 1 / (1 - beta) steps the blend
+    earns what its best rule earns, less log(1 / b_i) / eta + eta / (2 (1 - beta)),
+    whatever the evidence is; the floor costs it no more than its share. The best rule
+    may change. This says nothing of the evidence: it is what the loss did after the
+    blend's move, and not what it would have done after the rule's own.
+
     When the loss is unstable, evidence is worth less, and the weights move back to the
     base weights. Credit weakens a bad rule, but choose the rules with care all the
     same: it cannot judge a rule that always pushes the same way, or two that cancel
@@ -76,8 +87,9 @@ def blend(
 
     Returns:
       A `Rule` whose state is a `BlendState`. On a step without a loss the rules still
-      answer, but weights, credit and traces hold. A restore clears the traces, because
-      the steps that those votes led to are undone; it keeps the credit.
+      answer, but weights, credit and traces hold. A restore takes all of them back to
+      their start: the steps that the votes led to are undone, and what follows is
+      another run.
 
     Raises:
       TypeError: If an item is not a `Rule`, or an option not a number.
@@ -157,10 +169,7 @@ def blend(
             learned = _select(heard & ~restored, judge(signals, state), state)
             delta = _mean(learned.weights, deltas)
             learned = _select(heard, remember(learned, deltas), learned)
-            forgotten = learned._replace(
-                blend_votes=jnp.zeros_like(state.blend_votes),
-                blend_trend=jnp.zeros_like(state.blend_trend),
-            )
+            forgotten = init()._replace(blend_rules=learned.blend_rules)
             learned = _select(restored, forgotten, learned)
         else:
             delta = _mean(state.weights, deltas)

@@ -17,6 +17,7 @@ from adaptive_optax.act.scale_by_rule import ScaleByRuleState
 from adaptive_optax.agreement import AgreementState
 from adaptive_optax.freeze.criterion import FreezeState
 from adaptive_optax.rules.blend import BlendState
+from adaptive_optax.rules.momentum import MomentumRuleState
 from adaptive_optax.sense.sensor import FED
 from adaptive_optax.sense.series import Bank
 from adaptive_optax.state import READINGS, AdaptiveSchedulerState
@@ -48,6 +49,7 @@ def snapshot(state: Any) -> dict[str, jax.Array]:
     - ``frozen_fraction``: share of the parameters that are frozen
       (``frozen_leaves``, share of the leaves, for `freeze_by_grad_norm` by itself);
     - ``weights``, ``momentum_weights``, ``sigma_weights``: f32[n], of a blend;
+    - ``momentum_restarts``: how often `rules.momentum` has emptied the buffer;
     - ``steps``, and of these ``nonfinite_values``, ``nonfinite_rewards``,
       ``nonfinite_gradients``, and ``nonfinite_steps``, in which the inner optimizer
       made non-finite entries from a finite gradient (as far as the sketch shows it);
@@ -202,7 +204,10 @@ def _remembered(judges: Any) -> dict[str, Any]:
 
 def _weights(rule: Any, prefix: str) -> dict[str, Any]:
     blends = _trees.find_states(rule, BlendState)
-    return {f"{prefix}weights": blends[0].weights} if blends else {}
+    found = {f"{prefix}weights": blends[0].weights} if blends else {}
+    for one in _trees.find_states(rule, MomentumRuleState)[:1]:
+        found["momentum_restarts"] = one.momentum_restarts
+    return found
 
 
 def _place(path: Any) -> str:

@@ -51,7 +51,7 @@ LITERAL = {
 EVERYTHING = {
     "momentum": 0.9,
     "rule": ao.blend(ao.rules.trend(), ao.rules.plateau(), credit=10.0),
-    "momentum_rule": ao.rules.variance(),
+    "momentum_rule": "auto",
     "sigma": 1e-3,
     "freeze_threshold": 1e-4,
     "total_steps": 1000,
@@ -85,6 +85,7 @@ SCHEDULERS = {
     "momentum rule": scheduler(
         optax.adam, 1e-2, momentum=0.9, momentum_rule=ao.rules.trend()
     ),
+    "auto": scheduler(optax.adam, 1e-2, momentum_rule="auto", sigma_rule="auto"),
     "reward rule": scheduler(optax.sgd, 1e-2, rule=ao.rules.reward(), **BARE),
     "literal": scheduler(optax.sgd, 1e-2, momentum=0.9, **LITERAL),
     "everything": scheduler(optax.adamw, 1e-2, **EVERYTHING),

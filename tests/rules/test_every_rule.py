@@ -28,6 +28,8 @@ RULES = {
     "success": rules.success(),
     "alignment": rules.alignment(),
     "settle": rules.settle(),
+    "momentum": rules.momentum(),
+    "kick": rules.kick(patience=4),
     "literal alpha": rules.literal(),
     "literal mu": rules.literal("momentum"),
     "literal sigma": rules.literal("sigma"),

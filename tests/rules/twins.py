@@ -173,6 +173,41 @@ def alignment(steps, rate=0.02, up_evidence=3.0, down_evidence=1.0):
         yield up - down
 
 
+def momentum(steps, agreement=0.4, opposed=8):
+    run = 0
+    for s in steps:
+        delta = 0.0
+        if may_vote(s):
+            run = run + 1 if s.alignment.value < 0 else 0
+            if run >= opposed and s.objective.success > 0.5:
+                run, delta = 0, -min(math.log(2), max(s.standing.log_scale, 0.0))
+            elif s.alignment.mean > max(agreement, 2 * s.alignment.sem):
+                delta = 0.02
+        yield delta
+
+
+def kick(steps, patience=50):
+    wait = 0
+    for s in steps:
+        if not s.objective.arrived or s.standing.restored:
+            yield 0.0
+            continue
+        loss = s.objective
+        level = abs(loss.trend) <= 1 and loss.long_trend < 2 and loss.success < 0.2
+        still = max(abs(loss.slow - loss.fast), loss.noise) <= 1e-4 * abs(loss.fast)
+        wait += (
+            (level or still)
+            and s.heading.slow >= -s.heading.slow_sem
+            and s.objective.count > 8
+            and not s.standing.warming
+        )
+        if wait >= patience:
+            wait, patience = 0, 2 * patience
+            yield 200.0
+        else:
+            yield -200.0 if s.standing.log_scale > 0 else 0.0
+
+
 def settle(steps, power=1.5, trust=6.0):
     for s in steps:
         beyond = DEFAULT_LAW.every(
@@ -313,8 +348,9 @@ def blend(
                 rho * e + (1 - rho) * u * move
                 for e, u in zip(trace, votes, strict=True)
             ]
+        answer = sum(w * d for w, d in zip(weights, deltas, strict=True))
         if credit > 0 and s.standing.restored:
-            trace, usual = [0.0] * n, 0.0
+            weights, earned, trace, usual = list(base), [0.0] * n, [0.0] * n, 0.0
         if weights_seen is not None:
             weights_seen.append(list(weights))
-        yield sum(w * d for w, d in zip(weights, deltas, strict=True))
+        yield answer

@@ -1,0 +1,1 @@
+"""What momentum, dither and blending earn: where they should help, and where not."""

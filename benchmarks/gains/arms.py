@@ -1,0 +1,58 @@
+"""What is held against what: a mechanism's arms, and the runs without it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import adaptive_optax as ao
+from benchmarks.gains.work import LONGER_MEMORY, MINIBATCHES, SADDLES, Work
+
+WITHOUT = "without"
+Options = dict[str, Any]
+
+MOMENTA = (0.0, 0.9, 0.99)
+
+MOMENTUM: dict[str, Options] = {
+    WITHOUT: {},
+    "auto": {"momentum_rule": "auto"},
+    "restarts alone": {"momentum_rule": ao.rules.momentum(agreement=1.0)},
+    "alignment": {"momentum_rule": ao.rules.alignment()},
+}
+DITHER: dict[str, Options] = {
+    WITHOUT: {},
+    "auto": {"sigma_rule": "auto"},
+    "sigma 1e-2, success": {"sigma": 1e-2},
+}
+DEVELOPMENT = {
+    "momentum_rule": "ours(momentum_rule='auto')",
+    "sigma_rule": "ours(sigma_rule='auto')",
+    "both": "ours(momentum_rule='auto', sigma_rule='auto')",
+}
+"""Peers of the benchmark, each held against ``nudge``."""
+
+
+class Study(NamedTuple):
+    """A table: works down, arms across."""
+
+    title: str
+    arms: dict[str, Options]
+    works: dict[str, Callable[[], Work]]
+    optimizer: str
+    momenta: tuple[float, ...]
+
+
+def _without(arms: dict[str, Options], name: str) -> dict[str, Options]:
+    return {arm: options for arm, options in arms.items() if arm != name}
+
+
+FEWER = _without(MOMENTUM, "alignment")
+USUAL = (0.9,)
+STUDIES = (
+    Study("Momentum of SGD", MOMENTUM, LONGER_MEMORY, "sgd", MOMENTA),
+    Study("Momentum of Adam", FEWER, LONGER_MEMORY, "adam", MOMENTA),
+    Study("Momentum of SGD in minibatches", MOMENTUM, MINIBATCHES, "sgd", MOMENTA),
+    Study("Momentum of Adam in minibatches", FEWER, MINIBATCHES, "adam", MOMENTA),
+    Study("Dither of SGD", DITHER, SADDLES, "sgd", USUAL),
+    Study("Dither of Adam", DITHER, SADDLES, "adam", USUAL),
+    Study("Dither of SGD in minibatches", DITHER, MINIBATCHES, "sgd", USUAL),
+    Study("Dither of Adam in minibatches", DITHER, MINIBATCHES, "adam", USUAL),
+)

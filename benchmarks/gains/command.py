@@ -1,0 +1,221 @@
+"""``python -m benchmarks gains``."""
+
+import concurrent.futures
+import multiprocessing
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import (
+    cells,
+    compare,
+    families,
+    hashes,
+    markdown,
+    oracles,
+    protocol,
+    scoring,
+)
+from benchmarks.cells import Cell
+from benchmarks.progress import progress
+
+RESULTS = Path(__file__).parent.parent / "results"
+SEEDS = 10
+HANDFUL = ("quadratic", "factorization", "digits", "logistic", "physics", "teacher")
+
+Key = tuple[int, str, str]  # study, work, arm
+
+
+def gains(
+    *,
+    seeds: int = SEEDS,
+    study: tuple[str, ...] = (),
+    families_of: tuple[str, ...] = HANDFUL,
+    every_family: bool = False,
+    workers: int | None = None,
+) -> None:
+    """What momentum, dither and both earn and cost, over the same runs without them.
+
+    Args:
+      seeds: Of each small work.
+      study: Only those whose titles contain one of these; the page is printed and not
+        written then.
+      families_of: Families whose development draws show the harm.
+      every_family: All of them.
+      workers: Processes, one a core by default.
+    """
+    from benchmarks.gains.arms import STUDIES
+
+    if seeds < 2:
+        raise ValueError(f"`seeds` must be at least 2, got {seeds}; try --seeds 10.")
+    protocol.known(families_of, families.NAMES, "family")
+    chosen = [
+        i
+        for i, one in enumerate(STUDIES)
+        if not study or any(word in one.title for word in study)
+    ]
+    found = _trained(chosen, seeds, workers)
+    parts = [_small(i, found, seeds) for i in chosen]
+    if not study:
+        names = families.NAMES if every_family else families_of
+        parts.append(_development(names, workers))
+    page = "\n\n".join(parts)
+    print(page)
+    if study:
+        return
+    head = (
+        "# What each mechanism earns and costs\n\n"
+        f"`python -m benchmarks gains{' --every-family' if every_family else ''}`, law "
+        f"`{hashes.law_hash()}`. Ratios of the final metric to that of the same run "
+        "without the mechanism; below 1 it helps. Geometric means with 95 % intervals "
+        "of the mean over the seeds."
+    )
+    path = RESULTS / "gains.md"
+    path.write_text(f"{head}\n\n{page}\n")
+    print(f"wrote {path}")
+
+
+def one(key: Key, seeds: int) -> tuple[Key, np.ndarray]:
+    """f64[momenta, seeds]: the final metrics of an arm on a work."""
+    from benchmarks.gains import train
+    from benchmarks.gains.arms import STUDIES
+
+    index, work, arm = key
+    study = STUDIES[index]
+    return key, train.finals(
+        study.works[work](),
+        study.optimizer,
+        study.arms[arm],
+        momenta=study.momenta,
+        seeds=seeds,
+    )
+
+
+def _trained(
+    chosen: Sequence[int], seeds: int, workers: int | None
+) -> dict[Key, np.ndarray]:
+    from benchmarks.gains.arms import STUDIES
+
+    keys = [
+        (i, work, arm)
+        for i in chosen
+        for work in STUDIES[i].works
+        for arm in STUDIES[i].arms
+    ]
+    workers = workers or os.cpu_count() or 1
+    spawn = multiprocessing.get_context("spawn")
+    cores = spawn.Queue()
+    for core in range(workers):
+        cores.put(core)
+    found = {}
+    with (
+        cells.for_children(""),
+        concurrent.futures.ProcessPoolExecutor(
+            workers, spawn, initializer=cells.take_core, initargs=(cores,)
+        ) as pool,
+    ):
+        waiting = [pool.submit(one, key, seeds) for key in keys]
+        for done in concurrent.futures.as_completed(waiting):
+            key, metrics = done.result()
+            found[key] = metrics
+            print(f"{len(found)}/{len(keys)} {key[1]}, {key[2]}", flush=True)
+    return found
+
+
+def ratio(logs: np.ndarray) -> scoring.Interval:
+    """The geometric mean of ratios and the 95 % interval of the mean over seeds.
+
+    Args:
+      logs: f64[..., seeds], logarithms of ratios.
+    """
+    of_seed = logs.reshape(-1, logs.shape[-1]).mean(axis=0)
+    mean, error = of_seed.mean(), of_seed.std(ddof=1) / np.sqrt(len(of_seed))
+    # Student's t of 9 degrees of freedom; exact for ten seeds, near enough for others.
+    bounds = mean + np.array([0.0, -2.26, 2.26]) * error
+    return scoring.Interval(*(float(x) for x in np.exp(bounds)))
+
+
+def _small(index: int, found: dict[Key, np.ndarray], seeds: int) -> str:
+    from benchmarks.gains.arms import STUDIES, WITHOUT
+
+    study = STUDIES[index]
+    arms = [arm for arm in study.arms if arm != WITHOUT]
+    rows, pooled = [], {(arm, i): [] for arm in arms for i in range(len(study.momenta))}
+    for work in study.works:
+        base = found[index, work, WITHOUT]
+        for i, momentum in enumerate(study.momenta):
+            cells_of = []
+            for arm in arms:
+                logs = np.log(found[index, work, arm][i] / base[i])
+                pooled[arm, i].append(logs)
+                cells_of.append(f"{ratio(logs):.3g}")
+            ends = f"{np.exp(np.log(base[i]).mean()):.2g}"
+            rows.append((work, f"{momentum:g}", ends, *cells_of))
+    for i, momentum in enumerate(study.momenta):
+        means = (f"{ratio(np.stack(pooled[arm, i])):.3g}" for arm in arms)
+        rows.append(("**all**", f"{momentum:g}", "", *means))
+    return "\n\n".join(
+        [
+            f"## {study.title}",
+            f"{seeds} seeds, each at a base rate between a third and three times the "
+            "work's own.",
+            markdown.table(("work", "momentum", WITHOUT, *arms), rows),
+        ]
+    )
+
+
+def _development(names: Sequence[str], workers: int | None) -> str:
+    """Each mechanism over `nudge` on development draws, for the harm."""
+    from benchmarks.gains.arms import DEVELOPMENT
+
+    problems = families.draws(families.DEVELOPMENT, 1, tuple(names))
+    tuned = oracles.compute(problems, workers=workers)
+    sides = {"nudge": "nudge", **DEVELOPMENT}
+    wanted = {
+        (name, side): Cell(
+            name, peer, protocol.lanes(name, "nudge", tuned), protocol.SEEDS
+        )
+        for name in problems
+        for side, peer in sides.items()
+    }
+    todo = list(dict.fromkeys(wanted.values()))
+    done = {r.cell: r for r, _ in progress(cells.run(todo, workers=workers), todo)}
+    rows, pooled = [], {side: [] for side in DEVELOPMENT}
+    for name in problems:
+        drawn, row = families.get(name), []
+        for side in DEVELOPMENT:
+            result = done[wanted[name, side]]
+            if result.error is not None:
+                row.append("no momentum to set")
+                continue
+            logs = _logs(result, done[wanted[name, "nudge"]])
+            pooled[side].append(logs)
+            row.append(f"{np.exp(logs.mean()):.3f} (worst {np.exp(logs.max()):.2f})")
+        rows.append((name, drawn.optimizer, *row))
+    means = [
+        f"{np.exp(np.mean([x.mean() for x in logs])):.3f} "
+        f"(worst draw {np.exp(max(x.mean() for x in logs)):.3f})"
+        for logs in pooled.values()
+    ]
+    rows.append(("**all**", "", *means))
+    return "\n\n".join(
+        [
+            "## Development draws",
+            f"Over the default law, {protocol.INSTANCES} instances, base rates "
+            f"{', '.join(compare.LABELS)}; the geometric mean and the worst instance. "
+            "Ratios count within a tenth and tenfold.",
+            markdown.table(("draw", "optimizer", *DEVELOPMENT), rows),
+        ]
+    )
+
+
+def _logs(result: cells.Result, base: cells.Result) -> np.ndarray:
+    """f64[instances]: mean log ratio over all rates."""
+    logs = [
+        np.log(compare.finals(result, label) / compare.finals(base, label))
+        for label in compare.LABELS
+    ]
+    bound = np.log(scoring.CLIP)
+    return np.clip(np.stack(logs), -bound, bound).mean(axis=(0, 2))
