@@ -8,9 +8,8 @@ import optax
 
 from adaptive_optax import _checks, loop, observe, options
 from adaptive_optax._types import Rule, Schedule
-from adaptive_optax.act import restart
+from adaptive_optax.act import base_rate, restart
 from adaptive_optax.act import stage as acting
-from adaptive_optax.act.base_rate import REACH, BaseRate
 from adaptive_optax.act.controls import LOG, Control
 from adaptive_optax.act.gains import Driven, adapted
 from adaptive_optax.agreement import compared, uncompared
@@ -19,7 +18,7 @@ from adaptive_optax.freeze.stage import freezes, never
 from adaptive_optax.law import Law
 from adaptive_optax.rules import auto
 from adaptive_optax.rules.search import prior
-from adaptive_optax.stages import Stages, kept
+from adaptive_optax.stages import About, Stages, kept
 from adaptive_optax.supervise.recovery import Recovery
 from adaptive_optax.supervise.stage import supervised, unsupervised
 
@@ -172,9 +171,8 @@ def adaptive_scheduler(
     _checks.flag("average", average)
     sketch = 1 / 64 if sketch is None else sketch
     sigma = 0.0 if sigma is None else sigma
-    schedule = learning_rate if callable(learning_rate) else None
-    base_rate = options.base_rate_of(inner, learning_rate, lr_bounds)
-    low, high = lr_bounds or (base_rate / REACH, base_rate * REACH)
+    number = options.base_rate_of(inner, learning_rate, lr_bounds)
+    base = base_rate.base_of(number, learning_rate, lr_bounds, total_steps)
     dithers = options.check_options(
         mode=mode,
         rules=dict(rule=rule, momentum_rule=momentum_rule, sigma_rule=sigma_rule),
@@ -202,12 +200,13 @@ def adaptive_scheduler(
     averages = average and law.average is not None
     copies = options.recovery_of(recovery, law)
     if total_steps is not None:
-        options.check_horizon(total_steps, schedule, law, audited=copies is not None)
+        audited = copies is not None
+        options.check_horizon(total_steps, base.schedule, law, audited=audited)
     freeze = options.freeze_of(freeze_threshold, freeze)
     axes = options.axes_of(axis_name, check_replicas)
     adapter, start_momentum = adapted(
         inner,
-        base_rate,
+        base.number,
         momentum,
         momentum_rule,
         mu_bounds,
@@ -216,16 +215,8 @@ def adaptive_scheduler(
     )
     if not isinstance(seed, jax.Array):
         _checks.whole("seed", seed, example="seed=0")
-    if rule is None:
-        rule = prior(law, adapter.memory if momentum is None else momentum)
-    base = BaseRate(
-        base_rate,
-        schedule,
-        low,
-        high,
-        bounded=schedule is None or lr_bounds is not None,
-        total_steps=total_steps,
-    )
+    about = About(inner, law, copies, freeze, rule)
+    rule = rule or prior(law, adapter.memory if momentum is None else momentum)
     coordinate = options.MOMENTUM_COORDINATES[momentum_coordinate]
     parts = Stages(
         base=base,
@@ -241,7 +232,7 @@ def adaptive_scheduler(
         freezing=freezes(freeze) if freeze else never(),
         shadow=(
             acting.shadowed(inner, adapter, start_momentum)
-            if momentum_rule is not None
+            if momentum_rule
             else acting.unshadowed()
         ),
         dither=(acting.dithered(seed, dither_scale) if dithers else acting.undithered),
@@ -252,5 +243,6 @@ def adaptive_scheduler(
         axes=axes,
         agreement=compared(axes, check_replicas) if check_replicas else uncompared(),
         acting=acting.active(),
+        about=about,
     )
     return loop.transformation(observe.observing(parts, law) if watched else parts)

@@ -88,3 +88,23 @@ class BaseRate(NamedTuple):
         """What anneals sigma with the rate: `anneal`, and 0 where a schedule is 0."""
         share = self.anneal(count)
         return share if self.schedule is None else share * (self.at(count) > 0)
+
+
+def base_of(
+    number: Any,
+    learning_rate: Any,
+    bounds: tuple[float, float] | None,
+    total_steps: int | None,
+) -> BaseRate:
+    """The base rate of a run, from what the user gives.
+
+    Args:
+      number: The constant base rate, or 1.
+      learning_rate: As it was given: a schedule, or that number.
+      bounds: Of the rate; None gives the multiplier its own.
+      total_steps: Length of the run, or None.
+    """
+    low, high = bounds or (number / REACH, number * REACH)
+    schedule = learning_rate if callable(learning_rate) else None
+    bounded = schedule is None or bounds is not None
+    return BaseRate(number, schedule, low, high, bounded, total_steps)
