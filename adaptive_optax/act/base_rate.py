@@ -105,6 +105,6 @@ def base_of(
       total_steps: Length of the run, or None.
     """
     low, high = bounds or (number / REACH, number * REACH)
-    schedule = learning_rate if callable(learning_rate) else None
+    schedule: Any = learning_rate if callable(learning_rate) else None
     bounded = schedule is None or bounds is not None
     return BaseRate(number, schedule, low, high, bounded, total_steps)
