@@ -6,8 +6,7 @@ if it pauses: it goes on if it is among the last 8 events, those of this step co
 and its last step was not longer ago than ``max(31, age / 5)`` steps. So no kind can
 push all others out.
 
-The ring is written by selects in one pass, and nothing is written by a scatter: a CPU
-would make a loop of it.
+The ring is written by selects. A scatter would be a loop on a CPU.
 """
 
 from collections.abc import Sequence
@@ -15,8 +14,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from adaptive_optax import _trees
 from adaptive_optax._reasons import LASTING, Reason
 from adaptive_optax.law import Law
 
@@ -34,6 +33,9 @@ class EventsState(NamedTuple):
     event_count: jax.Array  # i32[] all that there have been
     event_observed: jax.Array  # bool[] the law only watches: it would have done this
 
+
+_RUN = {name: np.arange(len(RUN)) == i for i, name in enumerate(RUN)}
+_FIGURES = {name: np.arange(len(FIGURES)) == i for i, name in enumerate(FIGURES)}
 
 FIELDS = EventsState._fields
 TABLES = FIELDS[:2]
@@ -74,36 +76,53 @@ def record(
       observed: The law only watches. Then any kind may last, for nothing is undone.
     """
     assert len(entries) <= RECENT
-    kinds = jnp.stack([entry.reason.kind for entry in entries])
+    kinds = _column([entry.reason.kind for entry in entries])
+    told = _column(
+        [
+            x
+            for reason, before, after in entries
+            for x in (reason.figure, reason.bound, before, after)
+        ]
+    ).reshape(len(entries), len(FIGURES))
+    told = jnp.where(jnp.isfinite(told), told, 0.0)
+    happened = kinds > 0
     places = jnp.arange(SIZE)
-    kind, first, last, times = (state.event_runs[:, i] for i in range(len(RUN)))
+    kind, last = (state.event_runs[:, RUN.index(name)] for name in ("kind", "last"))
     # A snapshot of this step has the newest 8, those that begin now among them.
     age = (state.event_count - 1 - places) % SIZE
-    newest = age + jnp.sum(kinds > 0) < RECENT
     while_ago = jnp.maximum(Law().level_after, step // round(1 / Law().lately))
-    may_go_on = newest & (step - last <= while_ago) & ((kind >= LASTING) | observed)
-    same = (kinds[:, None] == kind) & may_go_on & (kinds > 0)[:, None]
+    may_go_on = age + jnp.sum(happened) < RECENT
+    may_go_on &= (step - last <= while_ago) & ((kind >= LASTING) | observed)
+    same = (kinds[:, None] == kind) & may_go_on & happened[:, None]
     latest = jnp.min(jnp.where(same, age, SIZE), axis=1)
-    goes_on = same & (age == latest[:, None])
-    begins = (kinds > 0) & (latest == SIZE)
+    begins = happened & (latest == SIZE)
+    earlier = np.tri(len(entries), k=-1, dtype=bool)
+    rank = jnp.sum(earlier & begins, axis=1)
+    begins_at = jnp.where(begins, (state.event_count + rank) % SIZE, SIZE)
+    new = places == begins_at[:, None]
+    written = new | (same & (age == latest[:, None]))
+    which = jnp.argmax(written, axis=0)
+    written, new = (jnp.any(x, axis=0)[:, None] for x in (written, new))
 
-    runs, figures, count = state.event_runs, state.event_figures, state.event_count
-    for i, (reason, before, after) in enumerate(entries):
-        new = (places == count % SIZE) & begins[i]
-        written = (new | goes_on[i])[:, None]
-        run = [reason.kind, jnp.where(new, step, first), step]
-        run = _rows(*run, jnp.where(new, 1, times + 1))
-        begun = jnp.where(new, before, state.event_figures[:, 2])
-        told = _rows(reason.figure, reason.bound, begun, after)
-        runs = jnp.where(written, run, runs)
-        figures = jnp.where(written, _finite(told), figures)
-        count = jnp.where(begins[i], _trees.next_count(count), count)
+    begun = jnp.where(_RUN["kind"], kinds[which][:, None], step)
+    begun = jnp.where(_RUN["times"], 1, begun)
+    going = jnp.where(_RUN["last"], step, state.event_runs + _RUN["times"])
+    figures = jnp.where(~new & _FIGURES["before"], state.event_figures, told[which])
+    count = state.event_count + jnp.sum(begins, dtype=jnp.int32)
     return EventsState(
-        event_runs=runs,
-        event_figures=figures,
-        event_count=count,
+        event_runs=jnp.where(written, jnp.where(new, begun, going), state.event_runs),
+        event_figures=jnp.where(written, figures, state.event_figures),
+        event_count=jnp.where(count < 0, np.iinfo(np.int32).max, count),
         event_observed=jnp.full_like(state.event_observed, observed),
     )
+
+
+def _column(values: Sequence[Any]) -> jax.Array:
+    """The numbers as a vector, by selects: of a stack XLA makes a kernel a number."""
+    column = jnp.zeros(len(values), jnp.result_type(*values))
+    for i, value in enumerate(values):
+        column = jnp.where(np.arange(len(values)) == i, value, column)
+    return column
 
 
 def newest(state: EventsState, rows: int = RECENT) -> tuple[jax.Array, jax.Array]:
@@ -117,12 +136,3 @@ def newest(state: EventsState, rows: int = RECENT) -> tuple[jax.Array, jax.Array
         for x in (state.event_runs, state.event_figures)
     )
     return runs, figures
-
-
-def _rows(*columns: Any) -> jax.Array:
-    """A table of columns, each a scalar or one number a row."""
-    return jnp.stack([jnp.broadcast_to(x, (SIZE,)) for x in columns], axis=1)
-
-
-def _finite(x: jax.Array) -> jax.Array:
-    return jnp.where(jnp.isfinite(x), x, 0.0)
