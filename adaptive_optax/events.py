@@ -19,7 +19,7 @@ import numpy as np
 from adaptive_optax._reasons import LASTING, Reason
 from adaptive_optax.law import Law
 
-SIZE = 32
+SIZE = 32  # a power of 2
 RECENT = 8  # the newest events, of which one may go on
 RUN = ("kind", "step", "last", "times")  # columns of `EventsState.event_runs`
 FIGURES = ("figure", "bound", "before", "after")  # of `EventsState.event_figures`
@@ -84,25 +84,31 @@ def record(
             for x in (reason.figure, reason.bound, before, after)
         ]
     ).reshape(len(entries), len(FIGURES))
-    told = jnp.where(jnp.isfinite(told), told, 0.0)
+    # The barriers keep XLA from computing a small table anew for each of its readers.
+    told = jax.lax.optimization_barrier(jnp.where(jnp.isfinite(told), told, 0.0))
     happened = kinds > 0
     places = jnp.arange(SIZE)
     kind, last = (state.event_runs[:, RUN.index(name)] for name in ("kind", "last"))
     # A snapshot of this step has the newest 8, those that begin now among them.
-    age = (state.event_count - 1 - places) % SIZE
-    while_ago = jnp.maximum(Law().level_after, step // round(1 / Law().lately))
+    age = _place(state.event_count - 1 - places)
+    while_ago = jnp.maximum(
+        Law().level_after, jax.lax.div(step, round(1 / Law().lately))
+    )
     may_go_on = age + jnp.sum(happened) < RECENT
     may_go_on &= (step - last <= while_ago) & ((kind >= LASTING) | observed)
     same = (kinds[:, None] == kind) & may_go_on & happened[:, None]
     latest = jnp.min(jnp.where(same, age, SIZE), axis=1)
-    begins = happened & (latest == SIZE)
-    earlier = np.tri(len(entries), k=-1, dtype=bool)
-    rank = jnp.sum(earlier & begins, axis=1)
-    begins_at = jnp.where(begins, (state.event_count + rank) % SIZE, SIZE)
-    new = places == begins_at[:, None]
-    written = new | (same & (age == latest[:, None]))
-    which = jnp.argmax(written, axis=0)
-    written, new = (jnp.any(x, axis=0)[:, None] for x in (written, new))
+    begins = jax.lax.optimization_barrier(happened & (latest == SIZE))
+    rank = jnp.sum(np.tri(len(entries), k=-1, dtype=bool) & begins, axis=1)
+    begins_at = jnp.where(begins, _place(state.event_count + rank), SIZE)
+    goes_on_at = jnp.where(begins, SIZE, _place(state.event_count - 1 - latest))
+    goes_on_at = jnp.where(happened, goes_on_at, SIZE)
+    numbers = np.arange(len(entries))[:, None]
+    # Which entry a row takes; from `RECENT` on, one that begins.
+    row = jnp.where(begins_at[:, None] == places, numbers + RECENT, 2 * RECENT)
+    row = jnp.where(goes_on_at[:, None] == places, numbers, row)
+    row = jax.lax.optimization_barrier(jnp.min(row, axis=0))[:, None]
+    written, new, which = row < 2 * RECENT, row >= RECENT, row[:, 0] % RECENT
 
     begun = jnp.where(_RUN["kind"], kinds[which][:, None], step)
     begun = jnp.where(_RUN["times"], 1, begun)
@@ -115,6 +121,11 @@ def record(
         event_count=jnp.where(count < 0, np.iinfo(np.int32).max, count),
         event_observed=jnp.full_like(state.event_observed, observed),
     )
+
+
+def _place(number: jax.Array) -> jax.Array:
+    """The row of an event."""
+    return number & (SIZE - 1)
 
 
 def _column(values: Sequence[Any]) -> jax.Array:
@@ -130,7 +141,7 @@ def newest(state: EventsState, rows: int = RECENT) -> tuple[jax.Array, jax.Array
 
     Rows of kind 0 come first where there have been fewer.
     """
-    places = (state.event_count[..., None] - rows + jnp.arange(rows)) % SIZE
+    places = _place(state.event_count[..., None] - rows + jnp.arange(rows))
     runs, figures = (
         jnp.take_along_axis(x, places[..., None], axis=-2)
         for x in (state.event_runs, state.event_figures)

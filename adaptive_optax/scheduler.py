@@ -230,11 +230,7 @@ def adaptive_scheduler(
         ),
         averaging=(acting.averaged(law, sketch) if averages else acting.unaveraged()),
         freezing=freezes(freeze) if freeze else never(),
-        shadow=(
-            acting.shadowed(inner, adapter, start_momentum)
-            if momentum_rule
-            else acting.unshadowed()
-        ),
+        shadow=acting.shadow_of(momentum_rule, inner, adapter, start_momentum),
         dither=(acting.dithered(seed, dither_scale) if dithers else acting.undithered),
         inner=restart.restarting(adapter, momentum_rule),
         needs_params=averages or bool(copies) or dithers,
