@@ -51,7 +51,8 @@ class Trial(NamedTuple):
 class Search(NamedTuple):
     """The climb on very strong evidence (`rules.search`)."""
 
-    rate: Number = 0.12  # log distance a climbing step
+    rate: Number = 0.06  # log distance a climbing step
+    early_rate: Number = 0.18  # the same while the loss has not moved
     reach: Number = 0.7  # log distance: twofold beyond what is proven
 
 
@@ -84,7 +85,9 @@ class Law(NamedTuple):
     margin: Number = 0.02  # cosines this small are taken for 0
     readings: Number = 8  # cosines, or changes of a loss, seen before they are judged
     little: Number = 0.1  # of a first loss: unmoved. Of a first gradient: dead
-    half: Number = 0.5  # of a loss: much. Of the trust: a nudge. Of a rate: a step back
+    half: Number = (
+        0.5  # of a loss: much. Of a rate: a step back. Of trust and of a vote
+    )
     cut: Number = math.log(0.2)  # log distance of a failed start, and of a first cut
     warmup_steps: Number = 20  # of every start; 1: at once. Also between two copies
     level_after: Number = 31  # losses before a level can be judged

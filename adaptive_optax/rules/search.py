@@ -34,9 +34,11 @@ def search(
     With c, e, a and z as in `alignment`, and m the log scale::
 
         climb   while (c_long - .02) / e_long > trust  or  a / e_a > trust
-                by `rate`, but hold while c_short < c_long - 2 e_short
+                by `early_rate` where the loss is within a tenth of its first value
+                and above twice its noise, else by `rate`;
+                but hold while c_short < c_long - 2 e_short
         stop    when c_short < 0
-        then back = max(min(m lagged by L steps, m), m - L rate)
+        then back = max(min(m lagged by L steps, m), m - L early_rate)
              L    = 5 + min(1 / (1 - momentum), 20)
              m    = trusted if the loss has not moved,
                     or if trusted lies in [back - reach, back],
@@ -47,9 +49,8 @@ def search(
     the loss last fell (z > 1), because gradients of saturated units agree for ever.
 
     Gradients of a sound rate also agree for a while, but by then the loss has moved. A
-    rate that changes neither the gradient nor the loss is far too low. So the climb
-    starts early where the loss is within a tenth of its first value and above twice its
-    noise.
+    rate that changes neither the gradient nor the loss is far too low. The climb then
+    starts early and takes large steps.
 
     A step has an effect as long as the filter remembers it, and its vote is averaged.
     So the climb always overshoots, and the landing takes the overshoot back. The first
@@ -62,7 +63,7 @@ def search(
       law: Its numbers. ``trust`` is the standard errors of alignment that a climb
         needs, >= 0: 6 hardly ever moves a sound base rate, 3 treats it as a guess,
         infinity never searches. ``search.rate`` is the change of the log gain per
-        climbing step, > 0.
+        climbing step, > 0; ``search.early_rate`` the same while the loss has not moved.
       momentum: Of the filter, in [0, 1). It sets how late votes arrive.
 
     Returns:
@@ -90,8 +91,9 @@ def search(
             f"`then` must be a Rule, got {then!r}; try search(rules.alignment())."
         )
     c = checked(law).search or Search()
-    example = "search(law=Law(search=Search(rate=0.12)))"
-    _checks.positive("rate", c.rate, example=example)
+    for name in ("rate", "early_rate"):
+        example = f"search(law=Law(search=Search({name}=0.06)))"
+        _checks.positive(name, getattr(c, name), example=example)
     _checks.evidence("law.trust", law.trust, example="search(law=Law(trust=6.0))")
     _checks.within(
         "momentum", momentum, 0.0, 1.0, open_high=True, example="search(momentum=0.9)"
@@ -127,8 +129,9 @@ def search(
         landing = jnp.where(still, own.trusted_log_scale, landing)
         improves = judged.arrived & (judged.trend > law.hint)
         proven = jnp.where(improves | own.restored, m, state.search_proven)
+        pace = jnp.where(unmoved, c.early_rate, c.rate)
         recedes = agreement.mean < agreement.slow - law.clear * agreement.sem
-        climb = jnp.where(ready & overwhelming & ~recedes, c.rate, 0.0)
+        climb = jnp.where(ready & overwhelming & ~recedes, pace, 0.0)
         delta = jnp.where(state.searching, jnp.where(stop, landing - m, climb), nudge)
         delta = jnp.where(m < proven + c.reach, delta, jnp.minimum(delta, 0.0))
         delta = jnp.where(waiting | own.restored, 0.0, delta).astype(jnp.float32)
@@ -151,8 +154,9 @@ def search(
 
     def land(lagged, own):
         """The log scale that a search that ends here goes back to."""
+        reach = lag * jnp.maximum(c.rate, c.early_rate)
         trusted, m = own.trusted_log_scale, own.log_scale
-        back = jnp.maximum(jnp.minimum(lagged, m), m - lag * c.rate)
+        back = jnp.maximum(jnp.minimum(lagged, m), m - reach)
         beyond = jnp.where(trusted > back, back, back - c.reach)
         near = (trusted <= back) & (trusted >= back - c.reach)
         landing = jnp.where(near, trusted, beyond)

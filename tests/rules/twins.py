@@ -162,7 +162,7 @@ def alignment(steps, rate=0.02, up_evidence=3.0, down_evidence=1.0):
             up = rate * min(z_up / 2, 1)
         opposed = every("opposed", slow=s.alignment.slow <= 0, carries=carries)
         if every("ahead", clear=z_ahead > up_evidence, sound=not opposed):
-            up = max(up, rate * min(z_ahead / 2, 1))
+            up = max(up, rate / 2 * min(z_ahead / 2, 1))
         if every(
             "down",
             clear=z_down > down_evidence,
@@ -232,7 +232,9 @@ def settle(steps, power=1.5, trust=6.0):
         yield -power / (s.count + 20) if lowers else 0.0
 
 
-def search(steps, then=alignment, evidence=6.0, rate=0.12, momentum=0.9):
+def search(
+    steps, then=alignment, evidence=6.0, rate=0.06, early_rate=0.18, momentum=0.9
+):
     every = DEFAULT_LAW.every
     steps, same = itertools.tee(steps)
     nudges = then(same)
@@ -275,7 +277,7 @@ def search(steps, then=alignment, evidence=6.0, rate=0.12, momentum=0.9):
         elif every(
             "stop", ready=ready, warm=not own.warming, over=s.alignment.mean < 0
         ):
-            back = max(min(lagged, m), m - lag * rate)
+            back = max(min(lagged, m), m - lag * max(rate, early_rate))
             landing, trusted = back, own.trusted_log_scale
             if every("still", told=judged.arrived, still=abs(judged.drop) < 0.1):
                 landing = trusted
@@ -283,7 +285,7 @@ def search(steps, then=alignment, evidence=6.0, rate=0.12, momentum=0.9):
                 landing = trusted if trusted >= back - 0.7 else back - 0.7
             delta, searching = landing - m, False
         elif every("climb", ready=ready, agree=agree, steady=not recedes):
-            delta = rate
+            delta = early_rate if unmoved else rate
         if m >= proven + 0.7:
             delta = min(delta, 0.0)
         if waiting or own.restored:
