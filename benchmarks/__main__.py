@@ -13,6 +13,7 @@
     python -m benchmarks scale                  the tables of docs/scale.md
     python -m benchmarks freezing               what frozen parameters save
     python -m benchmarks gains                  what momentum and dither earn and cost
+    python -m benchmarks mechanisms             their pictures in docs/figures
     python -m benchmarks replay                 gains of 32 runs, before and after
 
 A run that is interrupted goes on where it was; so does one after a change, with only
@@ -44,6 +45,7 @@ from benchmarks.cost import cost
 from benchmarks.faults.command import faults
 from benchmarks.freezing.report import freezing
 from benchmarks.gains.command import gains
+from benchmarks.gains.figures import mechanisms
 from benchmarks.progress import progress
 from benchmarks.replay import replay
 from benchmarks.scale import scale
@@ -246,6 +248,7 @@ app.command(cost)
 app.command(freezing)
 app.command(faults)
 app.command(gains)
+app.command(mechanisms)
 app.command(scale)
 
 

@@ -45,11 +45,11 @@ def momentum(
 
     Minibatches must change nothing. Their gradients say little of the direction, so the
     mean cosine stays below ``agreement``; a threshold in standard errors alone would be
-    passed by the smallest cosine in the end. Noise hardly ever opposes eight steps in a
-    row. But it also pushes a long memory to and fro, and a restart would then throw away
-    what the memory is for. So a reversal counts only in a run without much noise: of the
-    recent losses more than half (``success``) were better than the slow mean by more
-    than the noise.
+    passed by the smallest cosine in the end. Noise hardly ever opposes eight steps in
+    a row. But it also pushes a long memory to and fro, and a restart would then throw
+    away what the memory is for. So a reversal counts only in a run without much noise:
+    more than half of the recent losses (``success``) were better than their slow mean
+    by more than the noise.
 
     The size of a step does not depend on the path of mu: see `filters` and
     `act.momentum_shadow`. So a longer memory alone lengthens no step, and the rate's
