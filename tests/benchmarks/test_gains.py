@@ -24,11 +24,8 @@ def test_a_work_is_what_it_says(name):
 
     metric, grads, loss = jax.jit(first)(key)
     assert np.isfinite(metric) and np.isfinite(loss) and metric > one.floor
-    zero = not any(np.any(np.asarray(g)) for g in jax.tree.leaves(grads))
-    assert zero == (
-        name
-        in ("factorization from zero", "tanh parity from zero", "ReLU parity from zero")
-    )
+    if "zero" in name:
+        assert not any(np.any(np.asarray(g)) for g in jax.tree.leaves(grads))
 
 
 def test_finals_are_ratios_of_the_same_runs():
