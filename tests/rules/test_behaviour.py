@@ -341,7 +341,11 @@ class TestOpposition:
 
 
 class TestMomentum:
-    AGREEING = {"alignment__mean": 0.6, "alignment__value": 0.6}
+    AGREEING = {
+        "alignment__mean": 0.6,
+        "alignment__value": 0.6,
+        "loss__success": 0.9,
+    }
     OPPOSED = {
         "alignment__mean": -0.3,
         "alignment__value": -0.3,
@@ -351,7 +355,8 @@ class TestMomentum:
     def test_longer_while_gradients_agree_clearly(self):
         assert moves(rules.momentum(), **self.AGREEING) == pytest.approx(0.02)
         assert moves(rules.momentum(), **self.AGREEING, alignment__sem=0.4) == 0
-        assert moves(rules.momentum(), alignment__mean=0.3) == 0
+        assert moves(rules.momentum(), **self.AGREEING | {"alignment__mean": 0.3}) == 0
+        assert moves(rules.momentum(), **self.AGREEING | {"loss__success": 0.4}) == 0
 
     def test_a_run_of_opposed_steps_halves_the_horizon_and_restarts(self):
         fields = {**self.OPPOSED, "standing__log_scale": 2.0}
