@@ -11,6 +11,7 @@ from adaptive_optax.law import Law, Nudge, checked
 from adaptive_optax.rules import _answer
 
 AGREEMENT = 0.4
+LONG = 0.95  # step correlation of a memory over some 20 steps
 
 
 class MomentumRuleState(NamedTuple):
@@ -35,9 +36,10 @@ def momentum(
         longer    m <- m + rate               if c > agreement  and  c > clear e
         reversal  m <- m - min(log 2, m), and the buffer is emptied
                                               if c_t < 0 at ``opposed`` steps in a row
+                                              and p > .95
 
-    and neither unless more than half of the recent losses (``success``) were better
-    than their slow mean by more than the noise.
+    with p the step correlation; and neither, unless more than half of the recent losses
+    (``success``) were better than their slow mean by more than the noise.
 
     Without noise a longer memory is what an ill-conditioned problem lacks: the steps
     across a narrow valley cancel, and the rate can rise along it. Its price is that the
@@ -45,8 +47,11 @@ def momentum(
     the steps for a while, and a restart ends it: the buffer starts at zero and gathers
     the new direction. The horizon is never below its start.
 
-    Minibatches must change nothing, which is what success is for. A single gradient then
-    says little of the direction, and a threshold in standard errors alone would be
+    A short memory forgets by itself, and a restart would only cost it its speed. The
+    step correlation shows how long the memory is: under noise it is mu.
+
+    Minibatches must change nothing, which is what success is for. A single gradient
+    then says little of the direction, and a threshold in standard errors alone would be
     passed by the smallest cosine in the end. Noise pushes a long memory to and fro, and
     a restart would throw away what the memory is for.
 
@@ -105,7 +110,8 @@ def momentum(
         quiet = signals.objective.success > law.half
         longer = quiet & (cosine > agreement) & (cosine > law.clear * error)
         run = jnp.where(signals.alignment.value < 0, state.momentum_opposed + 1, 0)
-        reversal = quiet & (run >= longest)
+        long = signals.step_correlation.mean > LONG
+        reversal = quiet & long & (run >= longest)
         beyond = jnp.maximum(signals.standing.log_scale, 0.0)
         fall = jnp.minimum(-_answer.log(law.half), beyond)
         delta = jnp.where(reversal, -fall, jnp.where(longer, c.rate, 0.0))

@@ -350,6 +350,7 @@ class TestMomentum:
         "alignment__mean": -0.3,
         "alignment__value": -0.3,
         "loss__success": 0.9,
+        "step_correlation__mean": 0.99,
     }
 
     def test_longer_while_gradients_agree_clearly(self):
@@ -369,7 +370,7 @@ class TestMomentum:
         values = [-0.3] * 7 + [0.1] + [-0.3] * 7
         _, state = run_rule(
             rules.momentum(),
-            steps(len(values), alignment__value=values, loss__success=0.9),
+            steps(len(values), **self.OPPOSED | {"alignment__value": values}),
         )
         assert state.momentum_restarts == 0
 
@@ -383,11 +384,15 @@ class TestMomentum:
 
     def test_noise_does_not_restart(self):
         signs = np.random.default_rng(0).choice([-0.2, 0.2], 1000)
-        fields = {"alignment__value": signs, "loss__success": 0.9}
+        fields = self.OPPOSED | {"alignment__value": signs}
         _, state = run_rule(rules.momentum(), steps(1000, **fields))
         assert state.momentum_restarts <= 4
-        fields = {**self.OPPOSED, "loss__success": 0.4}
-        _, state = run_rule(rules.momentum(), steps(100, **fields))
+
+    @pytest.mark.parametrize(
+        "sign", [{"loss__success": 0.4}, {"step_correlation__mean": 0.9}]
+    )
+    def test_no_restart_in_noise_or_of_a_short_memory(self, sign):
+        _, state = run_rule(rules.momentum(), steps(100, **self.OPPOSED | sign))
         assert state.momentum_restarts == 0
 
 
