@@ -14,6 +14,7 @@
     python -m benchmarks freezing               what frozen parameters save
     python -m benchmarks gains                  what momentum and dither earn and cost
     python -m benchmarks mechanisms             their pictures in docs/figures
+    python -m benchmarks stream                 do shifting weights beat every rule?
     python -m benchmarks replay                 gains of 32 runs, before and after
 
 A run that is interrupted goes on where it was; so does one after a change, with only
@@ -49,6 +50,7 @@ from benchmarks.gains.figures import mechanisms
 from benchmarks.progress import progress
 from benchmarks.replay import replay
 from benchmarks.scale import scale
+from benchmarks.stream import stream
 
 app = tyro.extras.SubcommandApp()
 
@@ -250,6 +252,7 @@ app.command(faults)
 app.command(gains)
 app.command(mechanisms)
 app.command(scale)
+app.command(stream)
 
 
 def main() -> None:
