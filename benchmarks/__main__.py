@@ -14,6 +14,8 @@
     python -m benchmarks resume                 runs that are cut and go on
     python -m benchmarks freezing               what frozen parameters save
     python -m benchmarks gains                  what momentum and dither earn and cost
+    python -m benchmarks mechanisms             their pictures in docs/figures
+    python -m benchmarks stream                 do shifting weights beat every rule?
     python -m benchmarks replay                 gains of 32 runs, before and after
 
 A run that is interrupted goes on where it was; so does one after a change, with only
@@ -45,10 +47,12 @@ from benchmarks.cost import cost
 from benchmarks.faults.command import faults
 from benchmarks.freezing.report import freezing
 from benchmarks.gains.command import gains
+from benchmarks.gains.figures import mechanisms
 from benchmarks.progress import progress
 from benchmarks.replay import replay
 from benchmarks.resume import resume
 from benchmarks.scale import scale
+from benchmarks.stream import stream
 
 app = tyro.extras.SubcommandApp()
 
@@ -248,8 +252,10 @@ app.command(cost)
 app.command(freezing)
 app.command(faults)
 app.command(gains)
+app.command(mechanisms)
 app.command(scale)
 app.command(resume)
+app.command(stream)
 
 
 def main() -> None:

@@ -52,8 +52,12 @@ class Config:
     """Its base rate; the loop starts there."""
     mode: Literal["nudge", "search", "safe"] = "nudge"
     """How far to believe the base rate."""
+    momentum_rule: Literal["hold", "auto"] = "hold"
+    """What moves the momentum: nothing, or agreement and reversals."""
     sigma: float = 0.0
     """Noise on the parameters, relative to their size; at most 0.01."""
+    sigma_rule: Literal["success", "auto"] = "success"
+    """What moves the noise: success, or single kicks of it on a plateau."""
     freeze_threshold: float | None = None
     """Share of its early gradient norm below which a layer freezes, such as 0.1."""
     epochs: int = 10
@@ -266,7 +270,9 @@ def main(config: Config) -> float:
         factory,
         learning_rate=rate,
         mode=config.mode,
+        momentum_rule="auto" if config.momentum_rule == "auto" else None,
         sigma=config.sigma,
+        sigma_rule="auto" if config.sigma_rule == "auto" else None,
         freeze=FREEZE._replace(threshold=threshold) if freezing else None,
         seed=config.seed,
     )

@@ -248,8 +248,8 @@ MUTANTS = (
         "act/test_injection.py",
         ("new_state = hyperparams.replaced(new_state, own)", "pass"),
         (
-            "_memory(momentum) if arg in parameters else USUAL_MOMENTUM",
-            "_memory(momentum)",
+            "_memory(own) if arg in parameters else USUAL_MOMENTUM",
+            "_memory(own)",
         ),
     ),
     *of(

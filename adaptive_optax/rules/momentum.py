@@ -11,6 +11,7 @@ from adaptive_optax.law import Law, Nudge, checked
 from adaptive_optax.rules import _answer
 
 AGREEMENT = 0.4
+LONG = 0.95  # step correlation of a memory over some 20 steps
 
 
 class MomentumRuleState(NamedTuple):
@@ -35,7 +36,10 @@ def momentum(
         longer    m <- m + rate               if c > agreement  and  c > clear e
         reversal  m <- m - min(log 2, m), and the buffer is emptied
                                               if c_t < 0 at ``opposed`` steps in a row
-                                              and success > 1/2
+                                              and p > .95
+
+    with p the step correlation; and neither, unless more than half of the recent losses
+    (``success``) were better than their slow mean by more than the noise.
 
     Without noise a longer memory is what an ill-conditioned problem lacks: the steps
     across a narrow valley cancel, and the rate can rise along it. Its price is that the
@@ -43,13 +47,13 @@ def momentum(
     the steps for a while, and a restart ends it: the buffer starts at zero and gathers
     the new direction. The horizon is never below its start.
 
-    Minibatches must change nothing. Their gradients say little of the direction, so the
-    mean cosine stays below ``agreement``; a threshold in standard errors alone would be
-    passed by the smallest cosine in the end. Noise hardly ever opposes eight steps in a
-    row. But it also pushes a long memory to and fro, and a restart would then throw
-    away what the memory is for. So a reversal counts only in a run without much noise:
-    of the recent losses more than half (``success``) were better than the slow mean by
-    more than the noise.
+    A short memory forgets by itself, and a restart would only cost it its speed. The
+    step correlation shows how long the memory is: under noise it is mu.
+
+    Minibatches must change nothing, which is what success is for. A single gradient
+    then says little of the direction, and a threshold in standard errors alone would be
+    passed by the smallest cosine in the end. Noise pushes a long memory to and fro, and
+    a restart would throw away what the memory is for.
 
     The size of a step does not depend on the path of mu: see `filters` and
     `act.momentum_shadow`. So a longer memory alone lengthens no step, and the rate's
@@ -58,7 +62,7 @@ def momentum(
     Args:
       law: Its numbers: ``nudge.rate`` is the growth a step, > 0; ``clear`` the standard
         errors; ``half`` what a reversal leaves of the horizon, and the share
-        of successes that it needs.
+        of successes that both need.
       agreement: Cosine above which the horizon grows, in [0, 1]; 1 never.
       opposed: Steps in a row that make a reversal, >= 1; by default the ``readings`` of
         the law.
@@ -103,9 +107,11 @@ def momentum(
         signals: Signals, state: MomentumRuleState
     ) -> tuple[jax.Array, MomentumRuleState]:
         cosine, error = signals.alignment.mean, signals.alignment.sem
-        longer = (cosine > agreement) & (cosine > law.clear * error)
+        quiet = signals.objective.success > law.half
+        longer = quiet & (cosine > agreement) & (cosine > law.clear * error)
         run = jnp.where(signals.alignment.value < 0, state.momentum_opposed + 1, 0)
-        reversal = (run >= longest) & (signals.objective.success > law.half)
+        long = signals.step_correlation.mean > LONG
+        reversal = quiet & long & (run >= longest)
         beyond = jnp.maximum(signals.standing.log_scale, 0.0)
         fall = jnp.minimum(-_answer.log(law.half), beyond)
         delta = jnp.where(reversal, -fall, jnp.where(longer, c.rate, 0.0))

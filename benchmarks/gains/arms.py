@@ -40,19 +40,41 @@ class Study(NamedTuple):
     momenta: tuple[float, ...]
 
 
-def _without(arms: dict[str, Options], name: str) -> dict[str, Options]:
-    return {arm: options for arm, options in arms.items() if arm != name}
+def _only(arms: dict[str, Options], *names: str) -> dict[str, Options]:
+    return {name: arms[name] for name in (WITHOUT, *names)}
 
 
-FEWER = _without(MOMENTUM, "alignment")
 USUAL = (0.9,)
 STUDIES = (
     Study("Momentum of SGD", MOMENTUM, LONGER_MEMORY, "sgd", MOMENTA),
-    Study("Momentum of Adam", FEWER, LONGER_MEMORY, "adam", MOMENTA),
-    Study("Momentum of SGD in minibatches", MOMENTUM, MINIBATCHES, "sgd", MOMENTA),
-    Study("Momentum of Adam in minibatches", FEWER, MINIBATCHES, "adam", MOMENTA),
+    Study(
+        "Momentum of SGD in minibatches",
+        _only(MOMENTUM, "auto"),
+        MINIBATCHES,
+        "sgd",
+        MOMENTA,
+    ),
     Study("Dither of SGD", DITHER, SADDLES, "sgd", USUAL),
-    Study("Dither of Adam", DITHER, SADDLES, "adam", USUAL),
-    Study("Dither of SGD in minibatches", DITHER, MINIBATCHES, "sgd", USUAL),
-    Study("Dither of Adam in minibatches", DITHER, MINIBATCHES, "adam", USUAL),
+    Study(
+        "Momentum of Adam",
+        _only(MOMENTUM, "auto", "restarts alone"),
+        LONGER_MEMORY,
+        "adam",
+        MOMENTA,
+    ),
+    Study(
+        "Momentum of Adam in minibatches",
+        _only(MOMENTUM, "auto"),
+        MINIBATCHES,
+        "adam",
+        MOMENTA,
+    ),
+    Study(
+        "Dither of SGD in minibatches",
+        _only(DITHER, "auto"),
+        MINIBATCHES,
+        "sgd",
+        USUAL,
+    ),
+    Study("Dither of Adam", _only(DITHER, "auto"), SADDLES, "adam", USUAL),
 )

@@ -39,10 +39,12 @@ class Config:
     """Of the blocks' kernels under adamw and muon; sgd has none."""
     mode: Literal["nudge", "search", "safe"] = "nudge"
     """How far to believe the base rate; search takes it for a guess."""
-    momentum_rule: Literal["hold", "alignment", "trend"] = "hold"
-    """What moves the momentum."""
+    momentum_rule: Literal["hold", "auto", "alignment", "trend"] = "hold"
+    """What moves the momentum; auto: longer on agreement, restarts on reversals."""
     sigma: float = 1e-3
     """Noise on the parameters, relative to the root mean square of each tensor."""
+    sigma_rule: Literal["success", "auto"] = "success"
+    """What moves sigma; auto: it is 0 but in single kicks on a plateau."""
     lr_bounds: tuple[float, float] = (1e-6, 5e-2)
     """Of the learning rate."""
     mu_bounds: tuple[float, float] = (0.0, 0.999)

@@ -11,9 +11,11 @@ import adaptive_optax as ao
 
 MOMENTUM_RULES = {
     "hold": lambda: None,
+    "auto": lambda: "auto",
     "alignment": ao.rules.alignment,
     "trend": ao.rules.trend,
 }
+SIGMA_RULES = {"success": lambda: None, "auto": lambda: "auto"}
 
 
 class Settings(Protocol):
@@ -26,6 +28,7 @@ class Settings(Protocol):
     weight_decay: float
     mode: str
     momentum_rule: str
+    sigma_rule: str
     lr_bounds: tuple[float, float]
     mu_bounds: tuple[float, float]
     sigma_bounds: tuple[float, float]
@@ -72,6 +75,7 @@ def make_optimizer(
         "mode": config.mode,
         "momentum_rule": MOMENTUM_RULES[config.momentum_rule](),
         "sigma": config.sigma,
+        "sigma_rule": SIGMA_RULES[config.sigma_rule](),
         "lr_bounds": config.lr_bounds,
         "mu_bounds": config.mu_bounds,
         "sigma_bounds": config.sigma_bounds,

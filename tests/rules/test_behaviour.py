@@ -341,17 +341,23 @@ class TestOpposition:
 
 
 class TestMomentum:
-    AGREEING = {"alignment__mean": 0.6, "alignment__value": 0.6}
+    AGREEING = {
+        "alignment__mean": 0.6,
+        "alignment__value": 0.6,
+        "loss__success": 0.9,
+    }
     OPPOSED = {
         "alignment__mean": -0.3,
         "alignment__value": -0.3,
         "loss__success": 0.9,
+        "step_correlation__mean": 0.99,
     }
 
     def test_longer_while_gradients_agree_clearly(self):
         assert moves(rules.momentum(), **self.AGREEING) == pytest.approx(0.02)
         assert moves(rules.momentum(), **self.AGREEING, alignment__sem=0.4) == 0
-        assert moves(rules.momentum(), alignment__mean=0.3) == 0
+        assert moves(rules.momentum(), **self.AGREEING | {"alignment__mean": 0.3}) == 0
+        assert moves(rules.momentum(), **self.AGREEING | {"loss__success": 0.4}) == 0
 
     def test_a_run_of_opposed_steps_halves_the_horizon_and_restarts(self):
         fields = {**self.OPPOSED, "standing__log_scale": 2.0}
@@ -364,7 +370,7 @@ class TestMomentum:
         values = [-0.3] * 7 + [0.1] + [-0.3] * 7
         _, state = run_rule(
             rules.momentum(),
-            steps(len(values), alignment__value=values, loss__success=0.9),
+            steps(len(values), **self.OPPOSED | {"alignment__value": values}),
         )
         assert state.momentum_restarts == 0
 
@@ -378,11 +384,15 @@ class TestMomentum:
 
     def test_noise_does_not_restart(self):
         signs = np.random.default_rng(0).choice([-0.2, 0.2], 1000)
-        fields = {"alignment__value": signs, "loss__success": 0.9}
+        fields = self.OPPOSED | {"alignment__value": signs}
         _, state = run_rule(rules.momentum(), steps(1000, **fields))
         assert state.momentum_restarts <= 4
-        fields = {**self.OPPOSED, "loss__success": 0.4}
-        _, state = run_rule(rules.momentum(), steps(100, **fields))
+
+    @pytest.mark.parametrize(
+        "sign", [{"loss__success": 0.4}, {"step_correlation__mean": 0.9}]
+    )
+    def test_no_restart_in_noise_or_of_a_short_memory(self, sign):
+        _, state = run_rule(rules.momentum(), steps(100, **self.OPPOSED | sign))
         assert state.momentum_restarts == 0
 
 

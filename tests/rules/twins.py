@@ -179,7 +179,9 @@ def momentum(steps, agreement=0.4, opposed=8):
         delta = 0.0
         if may_vote(s):
             run = run + 1 if s.alignment.value < 0 else 0
-            if run >= opposed and s.objective.success > 0.5:
+            if s.objective.success <= 0.5:
+                pass
+            elif run >= opposed and s.step_correlation.mean > 0.95:
                 run, delta = 0, -min(math.log(2), max(s.standing.log_scale, 0.0))
             elif s.alignment.mean > max(agreement, 2 * s.alignment.sem):
                 delta = 0.02
