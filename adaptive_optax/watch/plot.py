@@ -1,5 +1,6 @@
 """The loop on one page: the loss, and below it every gain."""
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -78,7 +79,15 @@ def plot_history(
     blends = {name: run["weights"] for name, run in runs.items() if "weights" in run}
     n_rows = 1 + len(gains) + bool(blends)
 
-    figure = Figure(figsize=(8.0, 2.6 + 1.25 * (n_rows - 1)), layout="constrained")
+    class Page(Figure):
+        """A figure that a notebook shows, without pyplot."""
+
+        def _repr_png_(self) -> bytes:
+            picture = io.BytesIO()
+            self.savefig(picture, format="png", dpi=110)
+            return picture.getvalue()
+
+    figure = Page(figsize=(8.0, 2.6 + 1.25 * (n_rows - 1)), layout="constrained")
     FigureCanvasAgg(figure)
     rows = figure.subplots(
         n_rows,
