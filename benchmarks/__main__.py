@@ -12,6 +12,7 @@
     python -m benchmarks copies                 what a smaller copy costs in loss
     python -m benchmarks scale                  the tables of docs/scale.md
     python -m benchmarks freezing               what frozen parameters save
+    python -m benchmarks picture                the README's first picture
     python -m benchmarks replay                 gains of 32 runs, before and after
 
 A run that is interrupted goes on where it was; so does one after a change, with only
@@ -42,6 +43,7 @@ from benchmarks.copies import copies
 from benchmarks.cost import cost
 from benchmarks.faults.command import faults
 from benchmarks.freezing.report import freezing
+from benchmarks.picture import picture
 from benchmarks.progress import progress
 from benchmarks.replay import replay
 from benchmarks.scale import scale
@@ -244,6 +246,7 @@ app.command(cost)
 app.command(freezing)
 app.command(faults)
 app.command(scale)
+app.command(picture)
 
 
 def main() -> None:

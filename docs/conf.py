@@ -33,7 +33,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
 ]
-exclude_patterns = ["_build", "figures"]
+exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 
 # Pages. Cells run on every build: a page that no longer runs is no page.
