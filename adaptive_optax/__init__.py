@@ -32,6 +32,7 @@ from adaptive_optax.state import AdaptiveSchedulerState
 from adaptive_optax.supervise.recovery import Recovery
 from adaptive_optax.supervise.repair import LostParametersWarning, repair
 from adaptive_optax.watch.history import History
+from adaptive_optax.watch.log_every import log_every
 from adaptive_optax.watch.plot import plot_history
 from adaptive_optax.watch.snapshot import snapshot
 
@@ -65,6 +66,7 @@ __all__ = [
     "hold_frozen",
     "law",
     "load_state",
+    "log_every",
     "online_adagrad",
     "online_sgd",
     "plot_history",

@@ -21,10 +21,14 @@ FLOORS = [
     {"scheduler"},
     {"optimizers"},
     {"watch", "train_state", "scale"},
-    {"__init__"},
+    {"__init__", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
-LAZY = {"watch": {"matplotlib"}, "train_state": {"flax"}}
+LAZY = {
+    "watch": {"matplotlib", "rich"},
+    "train_state": {"flax"},
+    "__main__": {"tyro"},
+}
 RUNTIME = {"jax", "optax", "numpy"}
 MODULES = sorted(PACKAGE.rglob("*.py"), key=str)
 

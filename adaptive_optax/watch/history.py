@@ -5,27 +5,19 @@
 device with scalars.
 """
 
-import csv
 import itertools
 import os
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 
 from adaptive_optax import _checks
+from adaptive_optax.watch import files, writers
 from adaptive_optax.watch.snapshot import snapshot
 
 _PENDING = 1024  # appended steps that wait on the device
-
-
-class ScalarWriter(Protocol):
-    """What `History.write_to` needs of a writer: TensorBoard's method."""
-
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int, /) -> Any:
-        """Write one number."""
-        ...
 
 
 class History:
@@ -137,55 +129,47 @@ class History:
         return columns
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all steps to a file.
+        """Write all steps to a file, which `load` reads back.
 
         Args:
-          path: Ending in ``.npz`` (`load` reads it back) or ``.csv`` (one row a step;
-            a vector fills several columns, ``weights/0`` and on).
+          path: Ending in ``.npz``, or in ``.csv`` or ``.jsonl``: one row a step there,
+            and a vector fills several columns, ``weights/0`` and on.
 
         Raises:
           ValueError: If it ends in anything else.
         """
-        suffix = os.path.splitext(path)[1]
-        if suffix not in (".npz", ".csv"):
-            raise ValueError(
-                f"`path` must end in .npz or .csv, got {os.fspath(path)!r}; try "
-                'history.save("run.npz").'
-            )
-        columns = self.as_dict()
-        if suffix == ".npz":
-            with open(path, "wb") as file:
-                np.savez_compressed(file, **columns)  # pyright: ignore[reportArgumentType]
-            return
-        flat = _scalar_columns(columns)
-        with open(path, "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(flat)
-            writer.writerows(zip(*(x.tolist() for x in flat.values()), strict=True))
+        files.write(self.as_dict(), path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "History":
-        """Read what `save` wrote as ``.npz``."""
-        with np.load(path) as columns:
-            return cls.from_stacked(dict(columns))
-
-    def write_to(
-        self, writer: ScalarWriter, *, prefix: str = "", since: int = 0
-    ) -> None:
-        """Write every number to TensorBoard, or to anything with its ``add_scalar``.
+        """Read what `save` wrote, or a table of any other origin.
 
         Args:
-          writer: Its ``add_scalar(tag, number, step)`` is called. The step is the
-            optimizer's own count where that was collected.
-          prefix: In front of every tag.
-          since: Leave out that many first steps, those written before.
+          path: Ending in ``.npz``, ``.csv`` or ``.jsonl``.
+
+        Raises:
+          ValueError: If it ends in anything else, or holds what is no number.
         """
-        flat = _scalar_columns(self.as_dict())
-        steps = flat.pop("steps", 1 + np.arange(self._length))
-        for tag, column in flat.items():
-            for step, number in zip(steps[since:], column[since:], strict=True):
-                if np.isfinite(number):
-                    writer.add_scalar(f"{prefix}{tag}", float(number), int(step))
+        columns = files.read(path)
+        return cls.from_stacked(columns) if columns else cls()
+
+    def write_to(
+        self, writer: writers.Writer, *, prefix: str = writers.PREFIX, since: int = 0
+    ) -> None:
+        """Write every number to a logger; `log_every` does so while a run goes on.
+
+        Args:
+          writer: TensorBoard's (anything with ``add_scalar(tag, number, step)``), the
+            module `mlflow` (``log_metrics(numbers, step=)``), a W&B run or the modules
+            `wandb` and `trackio` (``log(numbers, step=)``). The step is the optimizer's
+            own count where that was collected.
+          prefix: In front of every name.
+          since: Leave out that many first steps, those written before.
+
+        Raises:
+          TypeError: If the writer has none of these methods.
+        """
+        writers.write(writer, self.as_dict(), prefix=prefix, since=since)
 
     def _settle(self) -> None:
         """Fetch what was appended and stack it: one chunk a run of equal keys."""
@@ -228,15 +212,3 @@ def _plain(x: Any) -> np.ndarray:
     """Numbers of NumPy's own dtypes: CSV and NPZ know no bfloat16."""
     x = np.asarray(x)
     return x if x.dtype.kind in "iuf" else x.astype(np.float32)
-
-
-def _scalar_columns(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Each vector spread over columns of its own."""
-    flat: dict[str, np.ndarray] = {}
-    for key, x in columns.items():
-        if x.ndim == 1:
-            flat[key] = x
-            continue
-        rows = x.reshape(len(x), -1)
-        flat |= {f"{key}/{i}": rows[:, i] for i in range(rows.shape[1])}
-    return flat
