@@ -34,6 +34,7 @@ from adaptive_optax.supervise.repair import LostParametersWarning, repair
 from adaptive_optax.watch.history import History
 from adaptive_optax.watch.log_every import log_every
 from adaptive_optax.watch.plot import plot_history
+from adaptive_optax.watch.plot_freezing import plot_freezing
 from adaptive_optax.watch.snapshot import snapshot
 
 __version__ = "0.1.0"
@@ -69,6 +70,7 @@ __all__ = [
     "log_every",
     "online_adagrad",
     "online_sgd",
+    "plot_freezing",
     "plot_history",
     "repair",
     "restore_on_divergence",

@@ -32,6 +32,7 @@ def plot(
     *,
     output: Annotated[Path, tyro.conf.arg(aliases=("-o",))] = Path("loop.png"),
     title: str | None = None,
+    dark: bool = False,
 ) -> None:
     """Draw a run: the loss, and below it every gain.
 
@@ -39,8 +40,9 @@ def plot(
       run: What `History.save` wrote.
       output: The picture; its suffix picks the format.
       title: Of the page.
+      dark: Light lines on a dark page.
     """
-    plot_history(History.load(run), title=title, path=output)
+    plot_history(History.load(run), title=title, path=output, dark=dark)
     print(f"wrote {output}")
 
 

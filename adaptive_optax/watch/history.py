@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from adaptive_optax import _checks
-from adaptive_optax.watch import files, writers
+from adaptive_optax.watch import files, summary, writers
 from adaptive_optax.watch.snapshot import snapshot
 
 _PENDING = 1024  # appended steps that wait on the device
@@ -104,6 +104,18 @@ class History:
     def __len__(self) -> int:
         """Steps collected."""
         return self._length
+
+    def __repr__(self) -> str:
+        """The run in one line; this waits for the device."""
+        return summary.line(self)
+
+    def __rich__(self) -> Any:
+        """The run as a table, for `rich.print`."""
+        return summary.rich_table(self)
+
+    def _repr_html_(self) -> str:
+        """The run as a notebook shows it."""
+        return summary.page(self)
 
     def __getitem__(self, key: str) -> np.ndarray:
         """One quantity over all steps.

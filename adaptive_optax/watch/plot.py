@@ -1,13 +1,12 @@
 """The loop on one page: the loss, and below it every gain."""
 
-import io
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adaptive_optax.watch import panels
+from adaptive_optax.watch import page, panels
 from adaptive_optax.watch.history import History
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ def plot_history(
     labels: Sequence[str] | None = None,
     title: str | None = None,
     path: str | os.PathLike[str] | None = None,
+    dark: bool = False,
 ) -> "Figure":
     """Draw the loss with the learning rate, momentum, sigma and freezing beneath it.
 
@@ -44,9 +44,11 @@ def plot_history(
       labels: Names of the blended rules, in the blend's order; by default numbers.
       title: Of the page.
       path: Where to save the picture (the suffix picks the format); None does not.
+      dark: Light lines on a dark page.
 
     Returns:
-      The Matplotlib figure; no window is opened and `pyplot` is left alone.
+      The Matplotlib figure, which a notebook shows; no window is opened and `pyplot` is
+      left alone.
 
     Raises:
       ImportError: If Matplotlib is not installed.
@@ -61,16 +63,12 @@ def plot_history(
       >>> [axes.get_ylabel() for axes in figure.axes]
       ['loss', 'rate α']
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "`plot_history` needs Matplotlib; "
-            'install it with pip install "adaptive_optax[plot]".'
-        ) from error
+    with page.style(dark, "plot_history"):
+        return page.finish(_drawn(_named_runs(history), labels), title, path)
 
-    runs = _named_runs(history)
+
+def _drawn(runs: dict[str, dict[str, np.ndarray]], labels: Any) -> "Figure":
+    """All panels of some runs."""
     gains = [
         gain
         for gain in _GAINS
@@ -78,17 +76,7 @@ def plot_history(
     ]
     blends = {name: run["weights"] for name, run in runs.items() if "weights" in run}
     n_rows = 1 + len(gains) + bool(blends)
-
-    class Page(Figure):
-        """A figure that a notebook shows, without pyplot."""
-
-        def _repr_png_(self) -> bytes:
-            picture = io.BytesIO()
-            self.savefig(picture, format="png", dpi=110)
-            return picture.getvalue()
-
-    figure = Page(figsize=(8.0, 2.6 + 1.25 * (n_rows - 1)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = page.blank(8.0, 2.6 + 1.25 * (n_rows - 1))
     rows = figure.subplots(
         n_rows,
         1,
@@ -96,10 +84,7 @@ def plot_history(
         squeeze=False,
         height_ratios=[2.4] + [1.0] * (n_rows - 1),
     )[:, 0]
-    for axes in rows:
-        panels.dress(axes)
-
-    for color, (name, run) in zip(panels.cycle(len(runs)), runs.items(), strict=True):
+    for color, (name, run) in zip(page.colors(len(runs)), runs.items(), strict=True):
         panels.draw_loss(rows[0], run, name, color)
         for axes, (key, label, scale) in zip(rows[1:], gains, strict=False):
             axes.set_ylabel(label)
@@ -119,10 +104,6 @@ def plot_history(
     panels.mark_events(rows[0], runs)
     rows[-1].set_xlabel("step")
     figure.align_ylabels(rows)
-    if title is not None:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    if path is not None:
-        figure.savefig(path, dpi=150)
     return figure
 
 
