@@ -1,5 +1,6 @@
 """Which layers rest when: a map of layers x steps."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -95,12 +96,11 @@ def _rows(masks: Any) -> tuple[list[str], np.ndarray]:
     names, rows = [], []
     for path, leaf in leaves:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        stacked = np.asarray(leaf, bool)
-        stacked = stacked.reshape(len(stacked), -1) if stacked.ndim else stacked
-        several = stacked.ndim == 2 and stacked.shape[1] > 1
-        for i in range(stacked.shape[1] if stacked.ndim == 2 else 0):
-            names.append(f"{name}/{i}" if several else name)
-            rows.append(stacked[:, i])
+        stacked = np.atleast_1d(np.asarray(leaf, bool))
+        layers = math.prod(stacked.shape[1:])
+        for i, row in enumerate(stacked.reshape(len(stacked), layers).T):
+            names.append(f"{name}/{i}" if layers > 1 else name)
+            rows.append(row)
     if not rows or not len(rows[0]):
         raise ValueError(
             "`plot_freezing` got no steps to draw; collect some first with "
