@@ -3,6 +3,7 @@
 # First of all the versions, before a module asks an old JAX for a new name.
 from adaptive_optax import _versions, law, rules  # noqa: F401
 from adaptive_optax._arguments import NoFeedbackWarning
+from adaptive_optax._reasons import EventKind
 from adaptive_optax._types import Rule, Signals
 from adaptive_optax.act import filters
 from adaptive_optax.act.average import average_params, eval_params
@@ -31,6 +32,8 @@ from adaptive_optax.scheduler import adaptive_scheduler
 from adaptive_optax.state import AdaptiveSchedulerState
 from adaptive_optax.supervise.recovery import Recovery
 from adaptive_optax.supervise.repair import LostParametersWarning, repair
+from adaptive_optax.watch.event_log import Event
+from adaptive_optax.watch.explain import explain
 from adaptive_optax.watch.history import History
 from adaptive_optax.watch.log_every import log_every
 from adaptive_optax.watch.plot import plot_history
@@ -41,6 +44,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AdaptiveSchedulerState",
+    "Event",
+    "EventKind",
     "Freeze",
     "History",
     "Law",
@@ -60,6 +65,7 @@ __all__ = [
     "blend",
     "block_labels",
     "eval_params",
+    "explain",
     "filters",
     "freeze_by_grad_norm",
     "frozen_mask",

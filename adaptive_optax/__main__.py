@@ -1,5 +1,6 @@
 """The command line: read a recorded run, draw it, or look at an installation.
 
+    python -m adaptive_optax explain RUN
     python -m adaptive_optax plot RUN -o loop.png
     python -m adaptive_optax doctor
 
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 from adaptive_optax.watch import doctor as examination
+from adaptive_optax.watch.explain import explain as explaining
 from adaptive_optax.watch.history import History
 from adaptive_optax.watch.plot import plot_history
 
@@ -24,6 +26,16 @@ except ImportError:
 
 app = tyro.extras.SubcommandApp()
 Run = Annotated[Path, tyro.conf.Positional]
+
+
+@app.command
+def explain(run: Run) -> None:
+    """Say in words what happened in a run, and what to do.
+
+    Args:
+      run: What `History.save` wrote.
+    """
+    print(explaining(History.load(run)))
 
 
 @app.command

@@ -9,7 +9,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from adaptive_optax._reasons import EventKind, Reason, because
 
 UNSET = np.finfo(np.float32).max
 """Stands for a level that is not known yet, and for a limit that is none.
@@ -126,6 +129,14 @@ class RuleUpdate(Protocol):
     ) -> tuple[jax.Array, RuleState]: ...
 
 
+class RuleWhy(Protocol):
+    """Answers like `RuleUpdate`, and says why."""
+
+    def __call__(
+        self, signals: Signals, state: RuleState, /
+    ) -> tuple[jax.Array, RuleState, Reason]: ...
+
+
 class Rule(NamedTuple):
     """A control law for one gain: two pure functions.
 
@@ -133,6 +144,9 @@ class Rule(NamedTuple):
     ``delta`` is a float32 scalar added to the gain's unconstrained coordinate (log of
     the learning rate, log of sigma, log horizon of the momentum). 0 holds the gain bit
     for bit. Rules read `Signals` and nothing else: no parameters, no gains.
+
+    A rule may have a third one, ``why``: the same answer and the `Reason` for it, which
+    the run's events then tell. Without it they tell that the rate rose or fell.
 
     Example:
       >>> import jax.numpy as jnp
@@ -146,6 +160,28 @@ class Rule(NamedTuple):
 
     init: RuleInit
     update: RuleUpdate
+    why: RuleWhy | None = None
+
+    def answer(
+        self, signals: Signals, state: RuleState
+    ) -> tuple[jax.Array, RuleState, Reason]:
+        """The change, the next state, and the reason for the change."""
+        if self.why is not None:
+            return self.why(signals, state)
+        delta, state = self.update(signals, state)
+        raised, lowered = EventKind.RAISED, EventKind.LOWERED
+        return (
+            delta,
+            state,
+            because(True, raised, delta)._replace(
+                kind=jnp.where(delta > 0, raised, lowered).astype(jnp.int32)
+            ),
+        )
+
+
+def reasoned(init: RuleInit, why: RuleWhy) -> Rule:
+    """A rule of a function that says why."""
+    return Rule(init, lambda signals, state: why(signals, state)[:2], why)
 
 
 Schedule = Callable[[jax.Array], jax.Array]

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from adaptive_optax import _axes, _trees
+from adaptive_optax._reasons import NOTHING, EventKind, Reason, because
 from adaptive_optax.state import AdaptiveSchedulerState
 
 
@@ -30,11 +31,16 @@ class Agreement(NamedTuple):
 
     init: Callable[[], Any]
     update: Callable[[Any, Any], Any]  # (state, params) -> state
+    differ: Callable[[Any, Any], Reason]  # (before, after) -> did they differ
 
 
 def uncompared() -> Agreement:
     """Nothing is compared."""
-    return Agreement(init=lambda: (), update=lambda state, params: state)
+    return Agreement(
+        init=lambda: (),
+        update=lambda state, params: state,
+        differ=lambda before, after: NOTHING,
+    )
 
 
 def compared(names: Any, every: int) -> Agreement:
@@ -64,7 +70,14 @@ def compared(names: Any, every: int) -> Agreement:
         )
 
     return Agreement(
-        init=lambda: AgreementState(jnp.zeros((), jnp.int32)), update=update
+        init=lambda: AgreementState(jnp.zeros((), jnp.int32)),
+        update=update,
+        differ=lambda before, after: because(
+            after.replica_mismatches > before.replica_mismatches,
+            EventKind.REPLICAS_DIFFER,
+            after.replica_mismatches,
+            before.replica_mismatches,
+        ),
     )
 
 

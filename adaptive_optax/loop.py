@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adaptive_optax import _arguments, _trees
+from adaptive_optax import _arguments, _trees, recording
 from adaptive_optax import state as states
 from adaptive_optax._arguments import MISSING, Caller
-from adaptive_optax._trees import f32
+from adaptive_optax._reasons import NOTHING, EventKind, Reason, because
 from adaptive_optax._types import Limits, Standing
 from adaptive_optax.act import injection, step
 from adaptive_optax.sense import replicas, sensor
@@ -43,31 +43,7 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
     structures = functools.cache(parts.structures)
 
     def init(params: optax.Params) -> AdaptiveSchedulerState:
-        inner_state = parts.inner.init(params)
-        averaging, window = parts.averaging.init(params)
-        first = AdaptiveSchedulerState(
-            learning_rate=f32(parts.base.at(jnp.zeros((), jnp.int32))),
-            momentum=f32(parts.momentum.start),
-            sigma=f32(parts.sigma.start),
-            sigma_annealed=f32(parts.sigma.start),
-            lr_scale=jnp.ones((), jnp.float32),
-            sensor=sensor.init_sensor(params, parts.fraction),
-            readings=_trees.pack([0.0] * len(states.READINGS)),
-            lr_rule=parts.rate.init(),
-            momentum_rule=parts.momentum.init(),
-            sigma_rule=parts.sigma.init(),
-            shadow=parts.shadow.init(),
-            freezing=parts.freezing.init(params),
-            frozen_fraction=jnp.zeros((), jnp.float32),
-            nonfinite_steps=jnp.zeros((), jnp.int32),
-            recovery=parts.supervision.init(params, inner_state),
-            averaging=averaging,
-            window=window,
-            agreement=parts.agreement.init(),
-            inner_state=inner_state,
-            state_version=jnp.asarray(states.STATE_VERSION, jnp.int32),
-        )
-        return replicas.typed(parts.axes, first, params)
+        return replicas.typed(parts.axes, parts.init(params), params)
 
     def update(
         updates: optax.Updates,
@@ -104,11 +80,16 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
         after = state._replace(sensor=measured)
         verdict, standing, after = _supervise(parts, seen, limits, after, params)
         after = _average(parts, seen, verdict, after, params)
-        rates, after = _decide(parts, seen, verdict, standing, after)
-        steps, after = _act(
+        rates, of_rate, after = _decide(parts, seen, verdict, standing, after)
+        steps, of_act, after = _act(
             parts, seen, verdict, rates, state, after, params, extra_args
         )
-        after = after._replace(readings=states.readings(seen.signals))
+        after = after._replace(
+            readings=states.readings(seen.signals),
+            events=recording.record(
+                parts, seen, limits, verdict, state, after, of_rate, *of_act
+            ),
+        )
         return steps, replicas.typed(parts.axes, after, like)
 
     return _arguments.transformation(init, update)
@@ -156,18 +137,18 @@ def _decide(
     verdict: Verdict,
     standing: Standing,
     state: AdaptiveSchedulerState,
-) -> tuple[tuple[jax.Array, jax.Array], AdaptiveSchedulerState]:
+) -> tuple[tuple[jax.Array, jax.Array], Reason, AdaptiveSchedulerState]:
     """Move the gains; also returns the inner optimizer's rate and multiplier."""
     count = seen.signals.count
     hold = ~seen.read | verdict.hold | parts.base.ending(count)
     scale, momentum, sigma = state.lr_scale, state.momentum, state.sigma
-    laws = state.lr_rule, state.momentum_rule, state.sigma_rule
+    laws, reason = (state.lr_rule, state.momentum_rule, state.sigma_rule), NOTHING
     if seen.has_feedback:
         of_rate, of_others = (
             seen.signals._replace(standing=known)
             for known in (standing, standing.of_others())
         )
-        scale, lr_rule = parts.rate.update(
+        scale, lr_rule, reason = parts.rate.update_and_tell(
             scale,
             laws[0],
             of_rate,
@@ -182,20 +163,24 @@ def _decide(
         laws = lr_rule, momentum_rule, sigma_rule
     scale = parts.base.limit(scale, state.lr_scale, count)
     share = parts.base.anneal(count) * parts.supervision.share(state.recovery)
-    alpha = parts.base.bound(parts.base.at(count) * scale, count) * share
+    alpha = parts.base.times(scale, count) * share
     ratio, shadow = parts.shadow.update(momentum, state.shadow)
     taken = seen.learnt & verdict.goes_on
     shadow = optax.tree.where(taken, shadow, state.shadow)
-    return (alpha * ratio, scale * share), state._replace(
-        learning_rate=alpha,
-        lr_scale=scale,
-        momentum=momentum,
-        sigma=sigma,
-        sigma_annealed=sigma * parts.base.quiet(count),
-        lr_rule=laws[0],
-        momentum_rule=laws[1],
-        sigma_rule=laws[2],
-        shadow=shadow,
+    return (
+        (alpha * ratio, scale * share),
+        reason,
+        state._replace(
+            learning_rate=alpha,
+            lr_scale=scale,
+            momentum=momentum,
+            sigma=sigma,
+            sigma_annealed=sigma * parts.base.quiet(count),
+            lr_rule=laws[0],
+            momentum_rule=laws[1],
+            sigma_rule=laws[2],
+            shadow=shadow,
+        ),
     )
 
 
@@ -208,13 +193,13 @@ def _act(
     state: AdaptiveSchedulerState,
     params: Any,
     extra_args: dict[str, Any],
-) -> tuple[Any, AdaptiveSchedulerState]:
+) -> tuple[Any, tuple[Reason, tuple[Reason, ...]], AdaptiveSchedulerState]:
     """Filter the gradient, go back if needed, add dither, and record the step."""
     supervision, freezing = parts.supervision, parts.freezing
     inner_state = supervision.inner(
         before.recovery, state.recovery, params, state.inner_state
     )
-    mask, frozen_fraction, frozen = freezing.update(
+    mask, frozen_fraction, changes, frozen = freezing.update(
         seen.leaf_norms, seen.grads, state.freezing
     )
     steps, filtered = freezing.filter(
@@ -241,10 +226,15 @@ def _act(
     )
     sigma = jnp.where(taken, state.sigma_annealed, 0.0)
     noisy = parts.dither(params, steps, sigma, seen.signals.count)
-    return freezing.only_live(mask, steps, noisy), state._replace(
-        sensor=recorded,
-        freezing=frozen,
-        frozen_fraction=frozen_fraction,
-        nonfinite_steps=_trees.count_where(spoilt, state.nonfinite_steps),
-        inner_state=inner_state,
+    reasons = because(spoilt, EventKind.NONFINITE_STEP), changes
+    return (
+        freezing.only_live(mask, steps, noisy),
+        reasons,
+        state._replace(
+            sensor=recorded,
+            freezing=frozen,
+            frozen_fraction=frozen_fraction,
+            nonfinite_steps=_trees.count_where(spoilt, state.nonfinite_steps),
+            inner_state=inner_state,
+        ),
     )

@@ -8,9 +8,10 @@ import optax
 
 from adaptive_optax import _trees
 from adaptive_optax._types import RuleState, Signals
+from adaptive_optax.events import EventsState
 from adaptive_optax.sense.sensor import SensorState
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """Of `AdaptiveSchedulerState` and all in it; `load_state` reads the older ones."""
 
 OPTIONS = {
@@ -49,6 +50,7 @@ class AdaptiveSchedulerState(NamedTuple):
     averaging: Any  # `AverageState`, or ()
     window: Any  # `WindowState`, or ()
     agreement: Any  # `AgreementState`, or ()
+    events: EventsState
     inner_state: optax.OptState
     state_version: jax.Array  # i32[] `STATE_VERSION` of the package that made it
 

@@ -35,6 +35,30 @@ def test_plot(run, tmp_path, monkeypatch, capsys):
     assert "loop.svg" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".npz"])
+def test_explain(suffix, tmp_path, monkeypatch, capsys):
+    path = tmp_path / f"run{suffix}"
+    columns = {
+        "steps": np.arange(1, 31),
+        "loss": 2.0 / np.arange(1, 31),
+        "lr_scale": np.ones(30),
+        "event_count": np.ones(30, int),
+        "event_observed": np.zeros(30),
+    }
+    history = ao.History.from_stacked(columns)
+    history._log.events.append(
+        ao.Event(12, ao.EventKind.SKIPPED, 9.0, 2.5, 0.1, 0.1, 12, 1)
+    )
+    history.save(path)
+    command(monkeypatch, "explain", path)
+    assert capsys.readouterr().out.startswith("step 12: skipped 1 batch whose loss")
+
+
+def test_explain_without_events(run, monkeypatch):
+    with pytest.raises(SystemExit, match="no events of adaptive_scheduler in it"):
+        command(monkeypatch, "explain", run)
+
+
 def test_a_mistake_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="No such file or directory: '.*run.csv'"):
         command(monkeypatch, "plot", tmp_path / "run.csv")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from adaptive_optax import _trees
+from adaptive_optax._reasons import NOTHING, EventKind, Reason, because
 from adaptive_optax._types import UNSET, Schedule
 
 REACH = 1e6  # default bounds: the base rate times and over this
@@ -27,6 +28,10 @@ class BaseRate(NamedTuple):
         now = self.number if self.schedule is None else self.schedule(count)
         return jnp.asarray(now).astype(jnp.float32)
 
+    def times(self, scale: Any, count: jax.Array) -> jax.Array:
+        """The rate at this multiplier, before the warm-up and the planned end."""
+        return self.bound(self.at(count) * scale, count)
+
     def scales(self) -> tuple[Any, Any]:
         """Bounds of the multiplier; with a schedule they do not depend on it."""
         if self.schedule is not None:
@@ -38,6 +43,14 @@ class BaseRate(NamedTuple):
         if self.total_steps is None:
             return jnp.zeros((), bool)
         return count > (1 - ANNEAL) * self.total_steps
+
+    def annealing(self, count: jax.Array) -> Reason:
+        """Whether that part begins at this step."""
+        if self.total_steps is None:
+            return NOTHING
+        begins = self.ending(count) & ~self.ending(count - 1)
+        share = (1 - ANNEAL) * self.total_steps
+        return because(begins, EventKind.ANNEALING, count, share)
 
     def rising(self, count: jax.Array) -> jax.Array:
         """Whether a schedule still rises, bool[]; the multiplier then holds."""

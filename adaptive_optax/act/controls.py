@@ -22,6 +22,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from adaptive_optax._reasons import NOTHING, Reason
 from adaptive_optax._types import Rule, RuleState, Signals
 
 
@@ -102,14 +103,40 @@ class Control(NamedTuple):
         Returns:
           The gain and the rule's state.
         """
-        delta = jnp.zeros((), jnp.float32)
+        return self.drive_and_tell(
+            rule,
+            state,
+            gain,
+            start,
+            signals,
+            hold=hold,
+            correction=correction,
+            no_rise=no_rise,
+        )[:2]
+
+    def drive_and_tell(
+        self,
+        rule: Rule | None,
+        state: RuleState,
+        gain: jax.Array,
+        start: float | jax.Array,
+        signals: Signals,
+        *,
+        hold: jax.Array,
+        correction: jax.Array | float = 0.0,
+        no_rise: jax.Array | bool = False,
+    ) -> tuple[jax.Array, RuleState, Reason]:
+        """The same as `drive`, and the rule's reason where it moves the gain."""
+        delta, reason = jnp.zeros((), jnp.float32), NOTHING
         if rule is not None:
             own = signals.standing._replace(log_scale=self.distance(gain, start))
             here = signals._replace(standing=own)
-            delta, moved = rule.update(here, state)
+            delta, moved, reason = rule.answer(here, state)
             delta = jnp.where(hold, 0.0, delta)
             state = jax.tree.map(
                 lambda new, old: jnp.where(hold, old, new), moved, state
             )
         delta = jnp.where(no_rise, jnp.minimum(delta, 0.0), delta)
-        return self.move(gain, delta, correction), state
+        gain_now = self.move(gain, delta, correction)
+        rests = (delta == 0) | ~jnp.isfinite(delta) | (gain_now == gain)
+        return gain_now, state, reason.unless(rests)

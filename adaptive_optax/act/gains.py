@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 
 from adaptive_optax import _checks
+from adaptive_optax._reasons import Reason
 from adaptive_optax._trees import f32
 from adaptive_optax._types import Rule, RuleState, Signals
 from adaptive_optax.act import injection
@@ -26,7 +27,15 @@ class Driven(NamedTuple):
         self, gain: jax.Array, state: RuleState, signals: Signals, **moves: Any
     ) -> tuple[jax.Array, RuleState]:
         """The gain and its rule's state after one step; see `Control.drive`."""
-        return self.control.drive(self.rule, state, gain, self.start, signals, **moves)
+        return self.update_and_tell(gain, state, signals, **moves)[:2]
+
+    def update_and_tell(
+        self, gain: jax.Array, state: RuleState, signals: Signals, **moves: Any
+    ) -> tuple[jax.Array, RuleState, Reason]:
+        """The same, and the rule's reason where it moves the gain."""
+        return self.control.drive_and_tell(
+            self.rule, state, gain, self.start, signals, **moves
+        )
 
 
 def adapted(

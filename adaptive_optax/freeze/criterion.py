@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import optax
 
 from adaptive_optax import _checks, _trees
+from adaptive_optax._reasons import NOTHING, EventKind, Reason, because
 from adaptive_optax._types import UNSET
 from adaptive_optax.freeze.layout import (
     Layout,
@@ -150,6 +151,13 @@ def observe(
     Returns:
       The next state; its mask holds for this step's update.
     """
+    return decide(state, norms, config, layout)[0]
+
+
+def decide(
+    state: FreezeState, norms: jax.Array, config: Freeze, layout: Layout
+) -> tuple[FreezeState, tuple[Reason, Reason]]:
+    """`observe`, and what has frozen and thawed."""
     frozen, count = state.freeze_mask, state.freeze_count
     norms = group_norms(norms, layout)
     observed = (~frozen | state.freeze_probing) & jnp.isfinite(norms)
@@ -184,6 +192,10 @@ def observe(
     after = _trees.next_count(count)
     stayed = jnp.minimum(_trees.next_count(state.freeze_dwell), config.min_dwell)
     mask = (frozen & ~thaw) | freeze
+    changes = (
+        _reason(freeze, EventKind.FROZE, norm, threshold),
+        _reason(thaw, EventKind.THAWED, norm, config.hysteresis * threshold),
+    )
     return FreezeState(
         freeze_mask=mask,
         freeze_stacked=state.freeze_stacked,
@@ -193,7 +205,17 @@ def observe(
         freeze_dwell=jnp.where(thaw | freeze, min(1, config.min_dwell), stayed),
         freeze_count=after,
         freeze_probing=after % config.probe_every < config.probe_steps,
-    )
+    ), changes
+
+
+def _reason(
+    changed: jax.Array, kind: EventKind, norm: jax.Array, limit: jax.Array
+) -> Reason:
+    """The first entry that has changed."""
+    if not changed.size:
+        return NOTHING
+    which, limit = jnp.argmax(changed), jnp.broadcast_to(limit, norm.shape)
+    return because(changed[which], kind, norm[which], limit[which])
 
 
 def _within_budget(

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from adaptive_optax._reasons import Reason
 from adaptive_optax.freeze import criterion, hold, transform
 
 
@@ -15,8 +16,9 @@ class Freezing(NamedTuple):
     init: Callable[[Any], Any]  # params -> state
     entries: Callable[..., tuple[Any, Any]]  # (updates, state) -> stacked, ignored
     live: Callable[[Any, Any], Any]  # (grads, state) -> those of leaves that move
-    # (norms, grads, state) -> mask, share of the parameters that is frozen, state
-    update: Callable[..., tuple[Any, Any, Any]]
+    # (norms, grads, state) -> mask, share of the parameters that is frozen, what has
+    # frozen or thawed, state
+    update: Callable[..., tuple[Any, Any, tuple[Reason, ...], Any]]
     filter: Callable[..., tuple[Any, Any]]  # the inner optimizer's update under a mask
     still: Callable[[Any, Any], Any]  # (steps, mask) -> steps, 0 where frozen
     only_live: Callable[..., Any]  # (mask, old, new) -> old where frozen, else new
@@ -33,7 +35,12 @@ def never() -> Freezing:
         init=lambda params: (),
         entries=lambda updates, state: (None, None),
         live=lambda grads, state: grads,
-        update=lambda norms, grads, state: (None, jnp.zeros((), jnp.float32), state),
+        update=lambda norms, grads, state: (
+            None,
+            jnp.zeros((), jnp.float32),
+            (),
+            state,
+        ),
         filter=filter,
         still=lambda steps, mask: steps,
         only_live=lambda mask, old, new: new,
@@ -49,9 +56,9 @@ def freezes(config: criterion.Freeze) -> Freezing:
 
     def update(norms, grads, state):
         layout = config.layout(grads)
-        state = criterion.observe(state, norms, config, layout)
+        state, changes = criterion.decide(state, norms, config, layout)
         mask = transform.mask_tree(state, grads)
-        return mask, transform.frozen_fraction(state, layout), state
+        return mask, transform.frozen_fraction(state, layout), changes, state
 
     def filter(adapter, mask, grads, state, params, gains, **extra_args):
         live = hold.zero_frozen(grads, mask)

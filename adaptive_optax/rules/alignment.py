@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 
 from adaptive_optax import _checks
-from adaptive_optax._types import Rule
+from adaptive_optax._reasons import EventKind, because, first_of
+from adaptive_optax._types import Rule, reasoned
 from adaptive_optax.law import Law, Nudge, checked
 from adaptive_optax.rules import _answer
 
@@ -78,7 +79,7 @@ def alignment(
     def init():
         return ()
 
-    def update(signals, state):
+    def why(signals, state):
         agreement, heading = signals.alignment, signals.heading
         carries = signals.step_correlation.mean > 0
         votes = jnp.stack([agreement.slow - law.margin, -agreement.mean, heading.slow])
@@ -94,6 +95,11 @@ def alignment(
         )
         delta = c.rate * (up - down)
         delta = jnp.where(_answer.may_vote(signals), delta, 0.0).astype(jnp.float32)
-        return jnp.where(jnp.isfinite(delta), delta, 0.0), state
+        reason = first_of(
+            because(delta < 0, EventKind.NUDGED_DOWN, z_down, down_evidence),
+            because(z_up >= z, EventKind.NUDGED_UP, z_up, up_evidence),
+            because(True, EventKind.NUDGED_UP, z_ahead, up_evidence),
+        )
+        return jnp.where(jnp.isfinite(delta), delta, 0.0), state, reason
 
-    return Rule(init, update)
+    return reasoned(init, why)

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from adaptive_optax import _checks
-from adaptive_optax._types import QUICK, Rule, RuleState
+from adaptive_optax._reasons import EventKind, Reason, because, first_of
+from adaptive_optax._types import QUICK, Cosine, Rule, RuleState, reasoned
 from adaptive_optax.law import Law, Search, checked
 from adaptive_optax.rules.alignment import alignment
 from adaptive_optax.rules.settle import settle
@@ -89,11 +90,11 @@ def search(
         raise TypeError(
             f"`then` must be a Rule, got {then!r}; try search(rules.alignment())."
         )
-    c, trust = checked(law).search or Search(), law.trust
+    c = checked(law).search or Search()
     for name in ("rate", "early_rate"):
         example = f"search(law=Law(search=Search({name}=0.06)))"
         _checks.positive(name, getattr(c, name), example=example)
-    _checks.evidence("law.trust", trust, example="search(law=Law(trust=6.0))")
+    _checks.evidence("law.trust", law.trust, example="search(law=Law(trust=6.0))")
     _checks.within(
         "momentum", momentum, 0.0, 1.0, open_high=True, example="search(momentum=0.9)"
     )
@@ -109,14 +110,13 @@ def search(
             search_then=then.init(),
         )
 
-    def update(signals, state):
+    def why(signals, state):
         agreement, heading = signals.alignment, signals.heading
         judged, own, m = signals.objective, signals.standing, signals.standing.log_scale
-        nudge, then_state = then.update(signals, state.search_then)
+        nudge, then_state, reason = then.answer(signals, state.search_then)
         quiet = jnp.minimum(state.search_quiet + 1, law.warmup_steps)
         quiet = jnp.where(own.warming, 0, quiet)
-        overwhelming = agreement.slow - law.margin > trust * agreement.slow_sem
-        overwhelming |= heading.slow > trust * heading.slow_sem
+        overwhelming, climbs = _evidence(agreement, heading, law)
         told = judged.arrived & (law.clear * judged.noise < jnp.abs(judged.fast))
         unmoved = told & (jnp.abs(judged.drop) < law.little)
         early = unmoved & overwhelming & (agreement.count > law.readings)
@@ -137,13 +137,20 @@ def search(
         delta = jnp.where(waiting | own.restored, 0.0, delta).astype(jnp.float32)
         lagged = state.search_lagged
         lagged = jnp.where(own.restored, m, lagged + (m + delta - lagged) / lag)
-        return delta, SearchState(
+        landed = because(stop, EventKind.LANDED, agreement.mean)
+        reason = jax.tree.map(
+            lambda searched, then: jnp.where(state.searching, searched, then),
+            first_of(landed, climbs),
+            reason,
+        )
+        following = SearchState(
             searching=state.searching & ~stop,
             search_quiet=quiet.astype(jnp.int32),
             search_lagged=lagged,
             search_proven=proven,
             search_then=then_state,
         )
+        return delta, following, reason
 
     def land(lagged, own):
         """The log scale that a search that ends here goes back to."""
@@ -155,7 +162,24 @@ def search(
         landing = jnp.where(near, trusted, beyond)
         return jnp.where(own.failures > 0, back, landing)
 
-    return Rule(init, update)
+    return reasoned(init, why)
+
+
+def _evidence(agreement: Cosine, heading: Cosine, law: Law) -> tuple[jax.Array, Reason]:
+    """Whether the rate is too low beyond doubt, and which of the two says so."""
+    trust = law.trust
+    overwhelming = agreement.slow - law.margin > trust * agreement.slow_sem
+    agrees = because(
+        overwhelming,
+        EventKind.CLIMB,
+        agreement.slow - law.margin,
+        trust * agreement.slow_sem,
+    )
+    overwhelming |= heading.slow > trust * heading.slow_sem
+    ahead = because(
+        overwhelming, EventKind.CLIMB, heading.slow, trust * heading.slow_sem
+    )
+    return overwhelming, first_of(agrees, ahead)
 
 
 def prior(law: Law = Law(), momentum: float | jax.Array = 0.9) -> Rule:  # noqa: B008
@@ -194,11 +218,11 @@ def prior(law: Law = Law(), momentum: float | jax.Array = 0.9) -> Rule:  # noqa:
     if not _checks.is_traced(trust):
         return rule
 
-    def update(signals, state):
-        delta, after = rule.update(signals, state)
-        return jnp.where(jnp.isinf(trust), 0.0, delta), after
+    def why(signals, state):
+        delta, after, reason = rule.answer(signals, state)
+        return jnp.where(jnp.isinf(trust), 0.0, delta), after, reason
 
-    return Rule(rule.init, update)
+    return reasoned(rule.init, why)
 
 
 def _silent() -> Rule:
@@ -209,9 +233,11 @@ def _silent() -> Rule:
 def _both(first: Rule, second: Rule) -> Rule:
     """Two rules whose answers add up."""
 
-    def update(signals, state):
-        a, first_state = first.update(signals, state[0])
-        b, second_state = second.update(signals, state[1])
-        return a + b, (first_state, second_state)
+    def why(signals, state):
+        a, first_state, of_a = first.answer(signals, state[0])
+        b, second_state, of_b = second.answer(signals, state[1])
+        larger = jnp.abs(a) >= jnp.abs(b)
+        reason = jax.tree.map(lambda x, y: jnp.where(larger, x, y), of_a, of_b)
+        return a + b, (first_state, second_state), reason
 
-    return Rule(lambda: (first.init(), second.init()), update)
+    return reasoned(lambda: (first.init(), second.init()), why)

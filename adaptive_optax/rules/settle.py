@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 
 from adaptive_optax import _checks
-from adaptive_optax._types import Rule
+from adaptive_optax._reasons import EventKind, because, first_of
+from adaptive_optax._types import Rule, reasoned
 from adaptive_optax.law import Law, Settle, checked
 from adaptive_optax.rules import _answer
 
@@ -64,7 +65,7 @@ def settle(law: Law = Law()) -> Rule:  # noqa: B008
     def init():
         return ()
 
-    def update(signals, state):
+    def why(signals, state):
         agreement, heading = signals.alignment, signals.heading
         judged = signals.objective
         known = judged.arrived & (judged.count >= law.level_after)
@@ -76,6 +77,20 @@ def settle(law: Law = Law()) -> Rule:  # noqa: B008
         drawn_back = heading.slow < -law.hint * heading.slow_sem
         pace = c.power / (signals.count.astype(jnp.float32) + law.warmup_steps)
         lowers = _answer.may_vote(signals) & still & apart & drawn_back
-        return jnp.where(lowers, -pace, 0.0).astype(jnp.float32), state
+        reason = first_of(
+            because(
+                judged.long_trend < law.clear,
+                EventKind.DECAYED,
+                judged.long_trend,
+                law.clear,
+            ),
+            because(
+                beyond,
+                EventKind.OPPOSED,
+                agreement.slow,
+                -law.trust * agreement.slow_sem,
+            ),
+        )
+        return jnp.where(lowers, -pace, 0.0).astype(jnp.float32), state, reason
 
-    return Rule(init, update)
+    return reasoned(init, why)

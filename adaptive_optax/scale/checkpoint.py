@@ -137,7 +137,14 @@ def _count_lost(found: Held, wanted: Held, prefix: str) -> None:
 _COPY = "recovery/copy/good_params"
 
 
-MIGRATIONS: tuple[Callable[[Held, Held, str], None], ...] = (_count_lost,)
+def _no_events(found: Held, wanted: Held, prefix: str) -> None:
+    """1 -> 2: nothing was recorded."""
+    for path, like in wanted.items():
+        if path.startswith(f"{prefix}events/event_"):
+            found[path] = jnp.zeros(like.shape, like.dtype)
+
+
+MIGRATIONS: tuple[Callable[[Held, Held, str], None], ...] = (_count_lost, _no_events)
 """The n-th turns version n into n + 1, in place; it gets what is held, the shapes that
 are wanted, and where in the tree the state lies."""
 

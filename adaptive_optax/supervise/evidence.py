@@ -44,6 +44,8 @@ class Evidence(NamedTuple):
     """The evidence of one step. Scalars, bool[] unless a comment says otherwise."""
 
     signals: Signals
+    limits: Limits  # what the batch had to keep
+    norm: Any  # f32[] of the gradient; finite where it is judged
     objective: Any  # f32[] as it came; 0 where it did not
     told: Any  # it came
     log_scale: Any  # f32[] of the rate, minus where it started
@@ -163,6 +165,8 @@ def weigh(
     known = levels.good_value < UNSET
     return Evidence(
         signals=signals,
+        limits=bounds,
+        norm=seen.norm,
         objective=seen.objective,
         told=seen.told,
         log_scale=log_scale,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from adaptive_optax import _checks, _trees
+from adaptive_optax._reasons import NOTHING, EventKind, Reason, because
 from adaptive_optax._types import Limits, Standing
 from adaptive_optax.law import Law
 from adaptive_optax.sense.stage import Seen
@@ -45,6 +46,7 @@ class Supervision(NamedTuple):
     # (before, after, params, inner_state) -> the one to go on from
     inner: Callable[..., Any]
     finish: Callable[..., Any]  # (before, after, verdict, params, steps) -> steps
+    lost: Callable[[Any, Any], Reason]  # (before, after) -> are there lost parameters
 
 
 def init_recovery(
@@ -84,6 +86,7 @@ def unsupervised() -> Supervision:
         share=lambda state: 1.0,
         inner=lambda before, after, params, inner_state: inner_state,
         finish=lambda before, after, verdict, params, steps: steps,
+        lost=lambda before, after: NOTHING,
     )
 
 
@@ -163,4 +166,13 @@ def supervised(
             fresh=lambda: init_inner(params),
         ),
         finish=finish,
+        lost=_lost,
     )
+
+
+def _lost(before: RecoveryState, after: RecoveryState) -> Reason:
+    """More parameters have entries that are not finite any more."""
+    counts = [
+        jnp.sum(state.lost_entries > 0, dtype=jnp.float32) for state in (after, before)
+    ]
+    return because(counts[0] > counts[1], EventKind.LOST, *counts)

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from adaptive_optax._reasons import EventKind, Reason, because, first_of
 from adaptive_optax.law import Audit, Law
 from adaptive_optax.supervise.evidence import Evidence
 
@@ -45,6 +46,7 @@ class AuditRuling(NamedTuple):
 
     may_fail: Any  # bool[] it has not failed too often yet
     opposed: Any  # bool[] the start fails: gradients oppose it
+    opposition: Reason  # why they do
     agreed: Any  # bool[] they have agreed since this start
     failed: Any  # f32[] change of the log scale if it fails
 
@@ -63,12 +65,13 @@ def init_audit(law: Law) -> AuditState:
 def judge(evidence: Evidence, state: AuditState, law: Law) -> AuditRuling:
     """Judge one step of the start; after the audit nothing happens here."""
     e, audit = evidence, law.audit or Audit()
-    agreed, opposed = _opposition(e, state, law, audit)
+    agreed, opposed, opposition = _opposition(e, state, law, audit)
     may_fail = e.auditing & (state.audit_failures < audit.max_failures)
     judged = e.seen & ~e.skipped & (law.audit is not None)
     return AuditRuling(
         may_fail=may_fail,
         opposed=may_fail & judged & opposed,
+        opposition=opposition,
         agreed=agreed,
         failed=law.cut + jnp.log(warm_up(state, e.started, law)),
     )
@@ -104,21 +107,24 @@ def update(
 
 def _opposition(
     e: Evidence, old: AuditState, law: Law, audit: Audit
-) -> tuple[jax.Array, jax.Array]:
-    """Whether gradients have agreed since this start, and whether they oppose now."""
+) -> tuple[jax.Array, jax.Array, Reason]:
+    """Whether gradients have agreed since this start, whether they oppose now; why."""
     loss, agreement = e.signals.objective, e.signals.alignment
     count, mean, error = agreement.count, agreement.mean, agreement.sem
     correlation = e.signals.step_correlation.mean
     # Without momentum a step turns with its gradient, so opposition says little.
     carries = correlation > 0
-    opposed = mean < -law.margin - audit.opposed * law.trust * error
+    limit = -law.margin - audit.opposed * law.trust * error
+    opposed = mean < limit
     opposed &= loss.trend < law.hint
     opposed &= loss.drop < jnp.where(carries, law.half, law.little)
     agrees = agreement.slow > law.margin + law.hint * agreement.slow_sem
     agreed = old.audit_agreed | (agrees & (count >= law.readings))
     lost = agreed & carries & (mean < -law.hint * error) & (loss.drop < law.half)
+    turned = because(~opposed, EventKind.START_TURNED, mean, -law.hint * error)
+    reason = first_of(turned, because(True, EventKind.START_OPPOSED, mean, limit))
     opposed |= lost & (count <= law.warmup_steps)
-    return agreed, opposed & e.started & (count >= law.readings)
+    return agreed, opposed & e.started & (count >= law.readings), reason
 
 
 def proceed(

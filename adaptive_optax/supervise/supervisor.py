@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adaptive_optax._reasons import NOTHING, Reason
 from adaptive_optax._types import UNSET, Limits, Standing
 from adaptive_optax.law import Law
 from adaptive_optax.sense.stage import Seen
-from adaptive_optax.supervise import evidence, skip, start_audit, trial
+from adaptive_optax.supervise import evidence, reasons, skip, start_audit, trial
 from adaptive_optax.supervise.evidence import ENDLESS, Levels
 
 
@@ -47,6 +48,7 @@ class Verdict(NamedTuple):
     hold: Any  # bool[] no gain moves
     no_rise: Any  # bool[] the rate may fall but not rise
     correction: Any  # f32[] change of the rate's log scale that this calls for
+    reason: Reason  # what was decided, and on which figure
 
     @property
     def goes_on(self) -> Any:
@@ -64,6 +66,7 @@ SOUND = Verdict(
     hold=np.False_,
     no_rise=np.False_,
     correction=np.float32(0.0),
+    reason=NOTHING,
 )
 """The verdict without a supervisor."""
 
@@ -151,12 +154,7 @@ def judge(
         again=state.skip.unsettled > 0,
     )
     late, audited = start_audit.update(
-        e,
-        state.audit,
-        law,
-        start,
-        restore=ruled.restore,
-        convicted=ruled.convicted,
+        e, state.audit, law, start, restore=ruled.restore, convicted=ruled.convicted
     )
     skipping = skip.update(e, state.skip, law, seen.far & ~e.repeat)
     correction = ruled.correction + late
@@ -183,6 +181,7 @@ def judge(
         hold=skipping.unsettled > 0,
         no_rise=(tried.watched > 0) | (tried.owed > 0),
         correction=correction,
+        reason=reasons.of(e, start, audited, ruled, tried),
     )
     after = log_scale + correction
     lowered = (ruled.convicted & e.auditing) | (late < 0)
@@ -220,6 +219,7 @@ def stay(
         restore=verdict.restore & ~lost,
         restart=verdict.restart & ~lost,
         keep=verdict.keep & ~lost,
+        reason=verdict.reason.unless(stays),
     ), after._replace(trial=trial, audit=audit)
 
 

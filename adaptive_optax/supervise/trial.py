@@ -48,6 +48,10 @@ class TrialRuling(NamedTuple):
     restore: Any  # bool[]
     convicted: Any  # bool[] the rate is at fault
     correction: Any  # f32[] change of the log scale that this calls for
+    strikes: Any  # i32[] bad batches in a row
+    patience: Any  # how many are too many
+    offended: Any  # bool[] the good parameters are sound, so the bad ones were at fault
+    repaid: Any  # f32[] part of the correction that takes a cut back
 
 
 def init_trial() -> TrialState:
@@ -117,7 +121,15 @@ def update(
     repaid = jnp.where(sound, jnp.minimum(owed, pace), 0.0)
     watched = jnp.where(e.seen & ~e.bad, one_less(old.watched), old.watched)
     taken = ~e.skipped & ~e.repeat & ~restore
-    ruling = TrialRuling(restore, offended & (correction < 0), correction + repaid)
+    ruling = TrialRuling(
+        restore=restore,
+        convicted=offended & (correction < 0),
+        correction=correction + repaid,
+        strikes=strikes,
+        patience=patience,
+        offended=offended,
+        repaid=repaid,
+    )
     return ruling, TrialState(
         strikes=jnp.where(restore, 0, strikes),
         moved=jnp.where(restore, False, old.moved | taken),

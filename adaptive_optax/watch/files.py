@@ -5,6 +5,7 @@ and is put together again when it is read. NaN is empty in CSV and null in JSONL
 knows no NaN.
 """
 
+import bisect
 import csv
 import json
 import math
@@ -14,14 +15,22 @@ from typing import Any
 
 import numpy as np
 
+from adaptive_optax._reasons import EventKind
+from adaptive_optax.watch.columns import scalar_columns
+from adaptive_optax.watch.event_log import Event, EventLog
+
 FORMATS = (".npz", ".csv", ".jsonl")
+EVENTS = "events"
 
 
-def write(columns: Mapping[str, np.ndarray], path: str | os.PathLike[str]) -> None:
-    """Write {name: array [steps, ...]} in the format that the suffix names.
+def write(
+    columns: Mapping[str, np.ndarray], log: EventLog, path: str | os.PathLike[str]
+) -> None:
+    """Write a run in the format that the suffix names.
 
     Args:
-      columns: All equally long.
+      columns: {name: array [steps, ...]}, all equally long.
+      log: Its events; in CSV and JSONL an event is in the row of its step.
       path: Ending in one of `FORMATS`.
 
     Raises:
@@ -30,26 +39,34 @@ def write(columns: Mapping[str, np.ndarray], path: str | os.PathLike[str]) -> No
     suffix = _suffix(path, "save")
     if suffix == ".npz":
         with open(path, "wb") as file:
-            np.savez_compressed(file, **columns)  # pyright: ignore[reportArgumentType]
+            arrays = {**columns, **log.arrays()}
+            np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
         return
-    flat = scalar_columns(columns)
-    rows = zip(*(x.tolist() for x in flat.values()), strict=True)
+    flat: dict[str, Any] = {
+        key: [_known(x) for x in column.tolist()]
+        for key, column in scalar_columns(dict(columns)).items()
+    }
+    if log.events:
+        flat[EVENTS] = _by_row(log.events, flat)
     with open(path, "w", newline="") as file:
         if suffix == ".csv":
+            if log.events:
+                flat[EVENTS] = [x and json.dumps(x) for x in flat[EVENTS]]
             writer = csv.writer(file)
             writer.writerow(flat)
-            writer.writerows(map(_csv, rows))
+            writer.writerows(zip(*flat.values(), strict=True))
         else:
-            for row in rows:
-                named = dict(zip(flat, map(_json, row), strict=True))
+            for row in zip(*flat.values(), strict=True):
+                named = dict(zip(flat, row, strict=True))
                 file.write(json.dumps(named, allow_nan=False) + "\n")
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read(path: str | os.PathLike[str], log: EventLog) -> dict[str, np.ndarray]:
     """Read what `write` wrote, or any table of numbers with a header.
 
     Args:
       path: Ending in one of `FORMATS`.
+      log: Takes the events.
 
     Returns:
       {name: array [steps, ...]}; what a row does not have is NaN.
@@ -59,28 +76,44 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     suffix = _suffix(path, "load")
     if suffix == ".npz":
-        with np.load(path) as columns:
-            return dict(columns)
+        with np.load(path) as arrays:
+            return log.restore(dict(arrays))
     with open(path, newline="") as file:
         rows: list[dict[str, Any]] = (
             list(csv.DictReader(file))
             if suffix == ".csv"
             else [json.loads(line) for line in file if line.strip()]
         )
+    for row in rows:
+        found = row.pop(EVENTS, None)
+        found = json.loads(found) if found and isinstance(found, str) else found
+        log.events += [_event(entry) for entry in found or ()]
     keys = dict.fromkeys(key for row in rows for key in row)
     return _vectors({key: _column([row.get(key) for row in rows], key) for key in keys})
 
 
-def scalar_columns(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Each vector spread over columns of its own."""
-    flat: dict[str, np.ndarray] = {}
-    for key, x in columns.items():
-        if x.ndim == 1:
-            flat[key] = x
-            continue
-        rows = x.reshape(len(x), -1)
-        flat |= {f"{key}/{i}": rows[:, i] for i in range(rows.shape[1])}
-    return flat
+def _by_row(events: list[Event], flat: dict[str, Any]) -> list[Any]:
+    """The events of each row's step; those between two rows are in the later one."""
+    length = len(next(iter(flat.values())))
+    steps = [x or 0 for x in flat.get("steps", range(1, length + 1))]
+    rows: list[Any] = [None] * length
+    for event in events:
+        at = min(bisect.bisect_left(steps, event.step), length - 1)
+        entry = {k: _known(x) for k, x in event._asdict().items()}
+        rows[at] = [*(rows[at] or ()), {**entry, "kind": event.kind.name}]
+    return rows
+
+
+def _event(entry: dict[str, Any]) -> Event:
+    figures = {k: _number(entry[k]) for k in ("figure", "bound", "before", "after")}
+    return Event(**{**entry, **figures, "kind": EventKind[entry["kind"]]})
+
+
+def _known(entry: Any) -> Any:
+    """Nothing in place of NaN; infinity as text. JSON has neither of them."""
+    if not isinstance(entry, float) or math.isfinite(entry):
+        return entry
+    return None if math.isnan(entry) else str(entry)
 
 
 def _suffix(path: str | os.PathLike[str], method: str) -> str:
@@ -91,18 +124,6 @@ def _suffix(path: str | os.PathLike[str], method: str) -> str:
             f'history.{method}("run.npz").'
         )
     return suffix
-
-
-def _csv(row: tuple[Any, ...]) -> list[Any]:
-    """Nothing in place of NaN, which stands for what a step did not have."""
-    return ["" if x != x else x for x in row]
-
-
-def _json(number: Any) -> Any:
-    """The standard has neither NaN nor infinity."""
-    if math.isfinite(number):
-        return number
-    return None if math.isnan(number) else str(number)
 
 
 def _column(entries: list[Any], key: str) -> np.ndarray:

@@ -13,9 +13,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from adaptive_optax import _checks
+from adaptive_optax.events import SIZE
 from adaptive_optax.watch import files, summary, writers
-from adaptive_optax.watch.snapshot import snapshot
+from adaptive_optax.watch.columns import is_row, no_tracers, plain, shapes
+from adaptive_optax.watch.event_log import Event, EventLog
+from adaptive_optax.watch.snapshot import read
 
 _PENDING = 1024  # appended steps that wait on the device
 
@@ -49,6 +51,7 @@ class History:
         self._chunks: list[dict[str, Any]] = []  # {key: [n, ...]}, on either side
         self._pending: list[dict[str, Any]] = []  # {key: [...]}, on the device
         self._length = 0
+        self._log = EventLog()
 
     @classmethod
     def from_stacked(cls, stacked: Mapping[str, Any]) -> "History":
@@ -70,11 +73,11 @@ class History:
           ValueError: If there is nothing of this package in ``state``, or nothing at
             all.
         """
-        row = {} if state is None else state if _is_row(state) else snapshot(state)
+        row = {} if state is None else state if is_row(state) else read(state, SIZE)
         row = {**row, **extra}
         if not row:
             raise ValueError("nothing to add; try history.append(opt_state).")
-        _no_tracers(row, "append")
+        no_tracers(row, "append")
         self._pending.append(row)
         self._length += 1
         if len(self._pending) >= _PENDING:
@@ -90,7 +93,7 @@ class History:
           TypeError: If it is called while tracing.
           ValueError: If the arrays are not equally long.
         """
-        _no_tracers(stacked, "extend")
+        no_tracers(stacked, "extend")
         lengths = {key: len(x) if np.ndim(x) else None for key, x in stacked.items()}
         if len(set(lengths.values())) != 1 or None in lengths.values():
             raise ValueError(
@@ -131,17 +134,34 @@ class History:
     def as_dict(self) -> dict[str, np.ndarray]:
         """Everything, as NumPy arrays with the steps in front."""
         self._settle()
-        self._chunks = [
-            {key: _plain(x) for key, x in chunk.items()}
-            for chunk in jax.device_get(self._chunks)
-        ]
+        self._fetch()
         keys = dict.fromkeys(key for chunk in self._chunks for key in chunk)
         columns = {key: self._column(key) for key in keys}
         self._chunks = [dict(columns)] if columns else []
         return columns
 
+    @property
+    def events(self) -> list[Event]:
+        """What happened, from the first step on.
+
+        Nothing is lost if snapshots were taken often enough: of every step, or of
+        states (`append`) between which there were at most 32 events, or of snapshots
+        with at most 8. Each skipped batch and each gradient that was not finite is an
+        event of its own where snapshots were taken at every step.
+
+        Raises:
+          ValueError: If the snapshots are of a population.
+        """
+        self.as_dict()
+        if self._log.many:
+            raise ValueError(
+                "these are the snapshots of a population; take one member's: "
+                "History.from_stacked({key: x[:, 0] for key, x in stacked.items()})."
+            )
+        return list(self._log.events)
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all steps to a file, which `load` reads back.
+        """Write all steps and events to a file, which `load` reads back.
 
         Args:
           path: Ending in ``.npz``, or in ``.csv`` or ``.jsonl``: one row a step there,
@@ -150,7 +170,7 @@ class History:
         Raises:
           ValueError: If it ends in anything else.
         """
-        files.write(self.as_dict(), path)
+        files.write(self.as_dict(), self._log, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "History":
@@ -162,8 +182,11 @@ class History:
         Raises:
           ValueError: If it ends in anything else, or holds what is no number.
         """
-        columns = files.read(path)
-        return cls.from_stacked(columns) if columns else cls()
+        history = cls()
+        columns = files.read(path, history._log)
+        if columns:
+            history.extend(columns)
+        return history
 
     def write_to(
         self, writer: writers.Writer, *, prefix: str = writers.PREFIX, since: int = 0
@@ -185,12 +208,23 @@ class History:
 
     def _settle(self) -> None:
         """Fetch what was appended and stack it: one chunk a run of equal keys."""
+        if not self._pending:
+            return
         rows, self._pending = jax.device_get(self._pending), []
-        for keys, group in itertools.groupby(rows, key=lambda row: tuple(sorted(row))):
+        for keys, group in itertools.groupby(rows, key=shapes):
             run = list(group)
             self._chunks.append(
-                {key: np.stack([_plain(row[key]) for row in run]) for key in keys}
+                {key: np.stack([plain(row[key]) for row in run]) for key, _ in keys}
             )
+
+        self._fetch()
+
+    def _fetch(self) -> None:
+        """Fetch all chunks, and put their events into the log."""
+        self._chunks = [
+            {key: plain(x) for key, x in self._log.take(chunk).items()}
+            for chunk in jax.device_get(self._chunks)
+        ]
 
     def _column(self, key: str) -> np.ndarray:
         """One key of all chunks, NaN where it is missing."""
@@ -202,25 +236,3 @@ class History:
             for chunk in self._chunks
         ]
         return np.concatenate(parts)
-
-
-def _is_row(state: Any) -> bool:
-    """Whether this is {name: number} already (a `named_chain`'s state is not)."""
-    return isinstance(state, Mapping) and all(
-        isinstance(x, int | float | np.number | np.ndarray | jax.Array)
-        for x in state.values()
-    )
-
-
-def _no_tracers(row: Mapping[str, Any], method: str) -> None:
-    if any(map(_checks.is_traced, row.values())):
-        raise TypeError(
-            f"History.{method} was called inside jit, scan or vmap; return "
-            "snapshot(opt_state) from there and collect it outside."
-        )
-
-
-def _plain(x: Any) -> np.ndarray:
-    """Numbers of NumPy's own dtypes: CSV and NPZ know no bfloat16."""
-    x = np.asarray(x)
-    return x if x.dtype.kind in "iuf" else x.astype(np.float32)

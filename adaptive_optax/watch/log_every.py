@@ -17,7 +17,7 @@ class LogEvery:
         """Start empty."""
         self.history = History()
         self._writer, self._every, self._prefix = writer, every, prefix
-        self._window = History()
+        self._window = self._next()
 
     def __call__(self, state: Any = None, /, **extra: Any) -> None:
         """Collect a step, as `History.append` does; fetch and write each so many."""
@@ -27,12 +27,18 @@ class LogEvery:
 
     def flush(self) -> None:
         """Fetch and write what is not written yet."""
-        window, self._window = self._window, History()
+        window, self._window = self._window, self._next()
         if not len(window):
             return
         columns, before = window.as_dict(), len(self.history)
         self.history.extend(columns)
         writers.write(self._writer, columns, prefix=self._prefix, before=before)
+
+    def _next(self) -> History:
+        """An empty window, which goes on with the events of the one before."""
+        window = History()
+        window._log = self.history._log
+        return window
 
     def __enter__(self) -> "LogEvery":
         """Return itself."""

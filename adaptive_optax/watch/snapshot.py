@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptive_optax import _trees
+from adaptive_optax import _trees, events
 from adaptive_optax.act.average import AverageState
 from adaptive_optax.act.dither import DitherState
 from adaptive_optax.act.scale_by_rule import ScaleByRuleState
@@ -57,7 +57,10 @@ def snapshot(state: Any) -> dict[str, jax.Array]:
     - ``lost_parameters``: parameters with entries that are not finite any more, which
       no step can bring back: see `repair`;
     - ``average_count``: parameters that the evaluation average reaches back to;
-    - ``dither_count``: steps of `add_dither` by itself.
+    - ``dither_count``: steps of `add_dither` by itself;
+    - ``event_count``: things that have happened, ``event_runs``, i32[8, 4], and
+      ``event_figures``, f32[8, 4], the newest of them, for `History` to collect, and
+      ``event_observed``, bool[]: they would have happened, in ``mode="observe"``.
 
     Args:
       state: Of `adaptive_scheduler` or any of its parts, in whatever holds it: a chain,
@@ -80,6 +83,11 @@ def snapshot(state: Any) -> dict[str, jax.Array]:
       >>> print(f"{ao.snapshot(state)['learning_rate']:.4f}")
       0.0010
     """
+    return read(state, events.RECENT)
+
+
+def read(state: Any, newest: int) -> dict[str, jax.Array]:
+    """The `snapshot` with that many of the newest events."""
     paths, _ = jax.tree_util.tree_flatten_with_path(
         state, is_leaf=lambda node: isinstance(node, _PIECES)
     )
@@ -98,7 +106,7 @@ def snapshot(state: Any) -> dict[str, jax.Array]:
             for (path, _), piece in zip(found, pieces, strict=True)
         ]
     merged = {key: x for piece in pieces for key, x in piece.items()}
-    return _read({key: _trees.scalar_of(x) for key, x in merged.items()})
+    return _read({key: _trees.scalar_of(x) for key, x in merged.items()}, newest)
 
 
 def _fields(node: Any) -> dict[str, Any]:
@@ -113,6 +121,7 @@ def _fields(node: Any) -> dict[str, Any]:
             "nonfinite_steps": node.nonfinite_steps,
             "readings": node.readings,
             **_sensor(node.sensor),
+            **node.events._asdict(),
         }
         for prefix, rule in (
             ("", node.lr_rule),
@@ -142,8 +151,8 @@ def _fields(node: Any) -> dict[str, Any]:
     return {}
 
 
-@functools.partial(jax.jit, inline=True)
-def _read(fields: dict[str, jax.Array]) -> dict[str, jax.Array]:
+@functools.partial(jax.jit, static_argnums=1, inline=True)
+def _read(fields: dict[str, jax.Array], newest: int) -> dict[str, jax.Array]:
     """Unpack and copy, in one dispatch: what is returned shares no buffer."""
     result = {}
     for key, x in fields.items():
@@ -163,6 +172,9 @@ def _read(fields: dict[str, jax.Array]) -> dict[str, jax.Array]:
         elif name == "lost":
             count = jnp.sum(x > 0, axis=-1, dtype=jnp.int32)
             result[f"{prefix}lost_parameters"] = count
+        elif name in events.TABLES:
+            ring = events.EventsState(*(fields[prefix + f] for f in events.FIELDS))
+            result[key] = events.newest(ring, newest)[events.TABLES.index(name)]
         elif name == "frozen_leaves":
             result[key] = jnp.mean(x.astype(jnp.float32), axis=-1)
         else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adaptive_optax.watch.files import scalar_columns
+from adaptive_optax.watch.columns import scalar_columns
 
 if TYPE_CHECKING:
     from adaptive_optax.watch.history import History

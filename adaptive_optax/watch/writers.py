@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from adaptive_optax.watch import files
+from adaptive_optax.watch.columns import scalar_columns
 
 PREFIX = "adaptive/"
 METHODS = ("add_scalar", "log_metrics", "log")
@@ -62,7 +62,7 @@ def write(
       TypeError: If the writer has none of the methods.
     """
     log = method_of(writer)
-    flat = files.scalar_columns(columns)
+    flat = scalar_columns(dict(columns))
     length = len(next(iter(flat.values()), ()))
     counts = flat.pop("steps", 1 + before + np.arange(length))
     named = {prefix + key: column for key, column in flat.items()}

@@ -46,6 +46,10 @@ SCHEDULER_KEYS = {
     "audit_failures",
     "skipped",
     "average_count",
+    "event_count",
+    "event_runs",
+    "event_figures",
+    "event_observed",
 }
 
 
@@ -85,7 +89,9 @@ def test_keys_and_values_of_a_scheduler():
     assert shot["loss"] == state.readings[0, 0] < loss_fn(PARAMS)
     assert shot["grad_norm"] > 0
     assert shot["success"] == 1.0  # of the loss; a reward that stays has none
-    assert all(isinstance(x, jax.Array) and x.shape == () for x in shot.values())
+    assert all(isinstance(x, jax.Array) for x in shot.values())
+    tables = {key: x.shape for key, x in shot.items() if x.shape}
+    assert tables == {"event_runs": (8, 4), "event_figures": (8, 4)}
 
 
 def test_all_is_unpacked_in_one_dispatch():

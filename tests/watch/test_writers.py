@@ -1,5 +1,8 @@
 """What is written is read back: files, TensorBoard, and loggers by their method."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -40,6 +43,21 @@ def test_a_file_is_read_back(suffix, tmp_path):
     for key, column in RUN.items():
         np.testing.assert_array_equal(loaded[key], column)
         assert loaded[key].dtype.kind == column.dtype.kind
+
+
+@pytest.mark.parametrize("suffix", files.FORMATS)
+def test_events_are_read_back(suffix, tmp_path):
+    path = tmp_path / f"run{suffix}"
+    history = ao.History.from_stacked(RUN)
+    skipped = ao.Event(11, ao.EventKind.SKIPPED, 9.0, 2.5, 0.1, 0.1, 12, 2)
+    diverged = ao.Event(
+        11, ao.EventKind.RESTORED_NONFINITE, np.inf, 0.0, 0.1, 0.1, 11, 1, "encoder/"
+    )
+    history._log.events += [skipped, diverged]
+    history.save(path)
+    loaded = ao.History.load(path)
+    assert loaded.events == [skipped, diverged]
+    assert set(loaded.as_dict()) == set(RUN)
 
 
 def test_a_table_of_another_origin(tmp_path):
@@ -100,6 +118,24 @@ def test_the_callback_fetches_every_so_many_steps():
     rows = [(i + 1, {"adaptive/loss": float(i)}) for i in range(7)]
     assert logger.rows == rows
     np.testing.assert_array_equal(log.history["loss"], np.arange(7.0))
+
+
+def test_the_callback_keeps_the_events():
+    tx, params = ao.adaptive_sgd(0.1), {"w": jnp.ones(2)}
+    state = tx.init(params)
+    whole = ao.History()
+    with ao.log_every(Log(), every=2) as log:
+        for loss in (1.0, np.nan, 1.0, np.nan, np.nan):
+            _, state = update(tx, params, state, loss)
+            log(state)
+            whole.append(state)
+    assert log.history.events == whole.events
+    assert [event.times for event in whole.events] == [3]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def update(tx, params, state, loss):
+    return tx.update(params, state, params, value=loss)
 
 
 def test_the_callback_writes_the_last_steps_of_a_run_that_failed():

@@ -1,0 +1,72 @@
+"""How far the base rate was from where the run wanted it, and what to try next."""
+
+import math
+from collections.abc import Iterable
+
+from adaptive_optax._reasons import EventKind as Kind
+from adaptive_optax.watch.run import Run, steps_of
+from adaptive_optax.watch.words import CAUSES, SHARES, count, number
+
+MUCH = 2.0  # factor between two rates that is worth telling
+
+
+def on_rate(run: Run) -> Iterable[str]:
+    """How far the base rate was from where the run wanted it."""
+    if not run.got("fed") or run.unmoved:
+        return
+    moves = [event for event in run.events if event.kind not in SHARES]
+    scale = run.got("lr_scale") or 1.0
+    last = max(moves, key=lambda event: event.last, default=None)
+    now = last.after if last else run.got("learning_rate")
+    base, would = now / scale, "would have " if run.observed else "has "
+    if moves and abs(math.log(moves[0].before / base)) > 0.05:
+        yield (
+            "The base rate follows a schedule, which the loop "
+            f"{would}multiplied with {number(scale)} in the end."
+        )
+        return
+    best, failed = _found(run, base), run.of(Kind.START_FAILED)
+    factor = best / base
+    tries = count(len(failed), "start was", "starts were")
+    if failed and factor < 1:
+        yield (
+            f"The base rate of {number(base)} was about {number(1 / factor, 2)} times "
+            f"too high: {tries} thrown away, and {number(best)} held."
+        )
+    elif failed:
+        yield (
+            f"{tries} thrown away, but later the rate rose to {number(best)}, so the "
+            f"base rate of {number(base)} was not too high: look for what else went "
+            f"wrong at {steps_of(run.of(*CAUSES))}."
+        )
+    elif factor > MUCH:
+        at = max(event.last for event in moves if event.after == best)
+        yield (
+            f"The base rate of {number(base)} was about {number(factor, 2)} times too "
+            f"low: the rate {would}reached {number(best)} within {at} steps."
+        )
+    elif factor > 1 / MUCH:
+        yield f"The base rate of {number(base)} was about right."
+    aged = run.of(Kind.DECAYED, Kind.OPPOSED)
+    if aged and now < best / 1.05 and not run.of(Kind.CUT, Kind.NEW_DATA):
+        yield (
+            f"From {number(best)} it {would}come down to {number(now)}, as it should "
+            f"while the {run.what} is level at the run's age."
+        )
+    if not 1 / MUCH < factor < MUCH:
+        yield f"Next time try learning_rate={number(best, 2)}."
+
+
+def _found(run: Run, base: float) -> float:
+    """The best base rate that the run knows of."""
+    turns = run.of(Kind.START_FAILED, Kind.LANDED)
+    since = max((event.step for event in turns), default=0)
+    held = run.of(Kind.START_PASSED, Kind.LANDED, Kind.NUDGED_UP, Kind.RAISED)
+    rates = [event.after for event in held if event.last >= since]
+    rates += [event.after for event in run.of(Kind.CLIMB) if event.last > since]
+    if not rates and run.of(Kind.START_FAILED):
+        rates = [run.of(Kind.START_FAILED)[-1].after]
+    best = max(rates, default=base)
+    if cut := run.of(Kind.CUT):
+        best = min(best, min(event.before for event in cut) / 2)
+    return best if math.isfinite(best) and best > 0 else base
