@@ -48,6 +48,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 # The API, from the docstrings. A name in single backticks is a link where it is known.
+highlight_language = "none"
 default_role = "py:obj"
 add_module_names = False
 autosummary_generate = True

@@ -28,7 +28,7 @@ def style(dark: bool, who: str) -> Iterator[None]:
     """
     try:
         import matplotlib as mpl
-        from cycler import cycler
+        from matplotlib.rcsetup import cycler
     except ImportError as error:
         raise ImportError(
             f"`{who}` needs Matplotlib; "

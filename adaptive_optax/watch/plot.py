@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adaptive_optax.watch import page, panels
+from adaptive_optax.watch import event_marks, page, panels
 from adaptive_optax.watch.history import History
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ def plot_history(
     one. A dashed line marks a restore of the last good parameters, a cross under the
     loss a batch that was not learnt from or a number that was not finite. The rate has
     a thin line beside it, what it would be without the controller, and a mark where it
-    was cut at once. The other gains have a panel if they move; the weights of a blend
-    are drawn where there is one.
+    was cut at once. Numbers along the top count the lines of `explain`, each at its
+    first step, where one `History` is drawn. The other gains have a panel if they move;
+    the weights of a blend are drawn where there is one.
 
     Args:
       history: A `History`, its ``as_dict()``, or several of either by name, which are
@@ -64,7 +65,10 @@ def plot_history(
       ['loss', 'rate α']
     """
     with page.style(dark, "plot_history"):
-        return page.finish(_drawn(_named_runs(history), labels), title, path)
+        figure = _drawn(_named_runs(history), labels)
+        if isinstance(history, History):
+            event_marks.number_events(figure.axes[0], history.events)
+        return page.finish(figure, title, path)
 
 
 def _drawn(runs: dict[str, dict[str, np.ndarray]], labels: Any) -> "Figure":
