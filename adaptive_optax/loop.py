@@ -24,7 +24,7 @@ from adaptive_optax import state as states
 from adaptive_optax._arguments import MISSING, Caller
 from adaptive_optax._reasons import NOTHING, EventKind, Reason, because
 from adaptive_optax._types import Limits, Standing
-from adaptive_optax.act import injection, step
+from adaptive_optax.act import injection
 from adaptive_optax.sense import replicas, sensor
 from adaptive_optax.sense import stage as sensing
 from adaptive_optax.sense.stage import Seen
@@ -163,12 +163,13 @@ def _decide(
         laws = lr_rule, momentum_rule, sigma_rule
     scale = parts.base.limit(scale, state.lr_scale, count)
     share = parts.base.anneal(count) * parts.supervision.share(state.recovery)
-    alpha = parts.base.times(scale, count) * share
+    applied = parts.acting.scale(scale)
+    alpha = parts.base.times(applied, count) * share
     ratio, shadow = parts.shadow.update(momentum, state.shadow)
-    taken = seen.learnt & verdict.goes_on
+    taken = parts.acting.taken(seen, verdict)
     shadow = optax.tree.where(taken, shadow, state.shadow)
     return (
-        (alpha * ratio, scale * share),
+        (alpha * ratio, applied * share),
         reason,
         state._replace(
             learning_rate=alpha,
@@ -205,22 +206,25 @@ def _act(
     steps, filtered = freezing.filter(
         parts.inner,
         mask,
-        seen.grads,
+        parts.acting.grads(seen),
         inner_state,
         params,
         injection.Gains(*rates, state.momentum),
         **extra_args,
     )
-    taken = seen.learnt & verdict.goes_on
+    taken = parts.acting.taken(seen, verdict)
     inner_state = optax.tree.where(taken, filtered, inner_state)
-    steps, spoilt = step.take(
-        params, freezing.still(steps, mask), taken, fraction=parts.fraction
+    steps, spoilt = parts.acting.take(
+        params,
+        freezing.still(steps, mask),
+        taken & ~seen.nonfinite,
+        fraction=parts.fraction,
     )
     steps = supervision.finish(before.recovery, state.recovery, verdict, params, steps)
     # Before dither, which the alignment must not see.
     recorded = sensor.record_step(
         state.sensor,
-        steps,
+        parts.acting.recorded(steps),
         verdict.restore | verdict.repeat | verdict.forget,
         fraction=parts.fraction,
     )

@@ -17,6 +17,8 @@ from adaptive_optax.supervise.recovery import Recovery
 
 SCHEDULED = "learning_rate=optax.warmup_constant_schedule(0.0, 3e-4, 1000)"
 
+MODES = (*LAWS, "observe")
+
 MOMENTUM_COORDINATES = {"horizon": HORIZON, "linear": LINEAR}
 
 
@@ -72,7 +74,7 @@ def check_options(
 ) -> bool:
     """Check the options that no part checks itself. Returns whether there is dither."""
     if isinstance(mode, str):
-        _checks.one_of("mode", mode, tuple(LAWS), example='mode="search" or mode=6.0')
+        _checks.one_of("mode", mode, MODES, example='mode="search" or mode=6.0')
     else:
         _checks.evidence("mode", mode, example='mode="nudge" or mode=6.0')
     for name, rule in rules.items():
@@ -192,10 +194,10 @@ def law_of(mode: str | float, law: Law | None) -> Law:
       ValueError: If both ``mode`` and ``law`` are given, or a count is below 1.
     """
     if law is None:
-        return LAWS[mode] if isinstance(mode, str) else Law(trust=mode)
+        return LAWS.get(mode, Law()) if isinstance(mode, str) else Law(trust=mode)
     if not isinstance(law, Law):
         raise TypeError(f"`law` must be a Law, got {law!r}; try law=ao.Law(skip=None).")
-    if mode != "nudge":
+    if mode not in ("nudge", "observe"):
         raise ValueError(
             f"`mode`={mode!r} and `law` both say how far the base rate is believed; "
             "give one of them, such as law=ao.Law(trust=3.0)."

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import optax
 
-from adaptive_optax import _checks, loop, options
+from adaptive_optax import _checks, loop, observe, options
 from adaptive_optax._types import Rule, Schedule
 from adaptive_optax.act import stage as acting
 from adaptive_optax.act.base_rate import REACH, BaseRate
@@ -87,9 +87,9 @@ def adaptive_scheduler(
       mode: How far the base rate is believed: ``"nudge"`` treats it as sound,
         ``"search"`` as a guess; ``"safe"`` only lowers it, after a divergence or a bad
         start, and may take the latter back. Or the number behind them, `Law.trust` >= 0
-        in standard errors: 6, 3 and infinity.
-      law: All numbers of the default law in place of a mode: `Law`. A part that is None
-        is off.
+        in standard errors: 6, 3 and infinity. ``"observe"`` trains the plain optimizer,
+        and tells what ``"nudge"`` would do (`observe`, `explain`).
+      law: All numbers of the default law; a part that is None is off. Not with a mode.
       rule: Control law of the rate, in place of the mode's; see `rules` and `blend`.
         The audit of the start still follows the mode.
       momentum_rule: Control law of the momentum; None holds it.
@@ -173,11 +173,7 @@ def adaptive_scheduler(
     low, high = lr_bounds or (base_rate / REACH, base_rate * REACH)
     dithers = options.check_options(
         mode=mode,
-        rules={
-            "rule": rule,
-            "momentum_rule": momentum_rule,
-            "sigma_rule": sigma_rule,
-        },
+        rules=dict(rule=rule, momentum_rule=momentum_rule, sigma_rule=sigma_rule),
         sigma=sigma,
         mu_bounds=mu_bounds,
         sigma_bounds=sigma_bounds,
@@ -187,6 +183,14 @@ def adaptive_scheduler(
         sketch=sketch,
     )
     law = options.law_of(mode, law)
+    watched = observe.watches(
+        mode,
+        sigma=sigma,
+        momentum_rule=momentum_rule,
+        sigma_rule=sigma_rule,
+        freeze=freeze_threshold if freeze is None else freeze,
+        total_steps=total_steps,
+    )
     averages = average and law.average is not None
     copies = options.recovery_of(recovery, law)
     if total_steps is not None:
@@ -241,5 +245,6 @@ def adaptive_scheduler(
         fraction=sketch,
         axes=axes,
         agreement=compared(axes, check_replicas) if check_replicas else uncompared(),
+        acting=acting.active(),
     )
-    return loop.transformation(parts)
+    return loop.transformation(observe.observing(parts, law) if watched else parts)

@@ -37,6 +37,7 @@ class Stages(NamedTuple):
     fraction: float  # of the coordinates that the sketch keeps
     axes: tuple[str, ...] | None  # over which devices are averaged; None: not said
     agreement: Agreement
+    acting: acting.Acting  # what of all this reaches the run
     observes: bool = False  # the law only watches
 
     def init(self, params: Any) -> AdaptiveSchedulerState:

@@ -18,7 +18,7 @@ FLOORS = [
     {"state", "options"},
     {"agreement"},
     {"stages"},
-    {"recording"},
+    {"recording", "observe"},
     {"loop"},
     {"scheduler"},
     {"optimizers"},

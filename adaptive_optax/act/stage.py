@@ -1,4 +1,4 @@
-"""The optional parts of acting: each as a stage, and as a stage that does nothing."""
+"""The parts of acting: each as a stage, and as a stage that does nothing."""
 
 import functools
 from collections.abc import Callable
@@ -7,10 +7,49 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adaptive_optax.act import average, averaging_horizon, dither, filters
+from adaptive_optax.act import average, averaging_horizon, dither, filters, step
 from adaptive_optax.act.injection import Gains, Inner
 from adaptive_optax.act.momentum_shadow import momentum_shadow
 from adaptive_optax.law import Law
+
+
+class Acting(NamedTuple):
+    """What of the loop's decisions reaches the run."""
+
+    scale: Callable[[Any], Any]  # the multiplier -> the one that is applied
+    grads: Callable[[Any], Any]  # what a step has brought -> the optimizer's gradients
+    taken: Callable[[Any, Any], Any]  # (seen, verdict) -> bool[] a step is taken
+    # (params, steps, taken, fraction) -> the steps, were entries of them not finite
+    take: Callable[..., tuple[Any, Any]]
+    recorded: Callable[[Any], Any]  # steps -> those that the sensor remembers
+
+
+def active() -> Acting:
+    """The loop acts: on finite entries of sound batches, at the rate that it sets."""
+    return Acting(
+        scale=lambda scale: scale,
+        grads=lambda seen: seen.grads,
+        taken=lambda seen, verdict: seen.learnt & verdict.goes_on,
+        take=step.take,
+        recorded=lambda steps: steps,
+    )
+
+
+def idle() -> Acting:
+    """The loop watches: every step is the plain optimizer's, finite or not."""
+
+    def take(params, steps, taken, *, fraction):
+        return steps, step.take(params, steps, taken, fraction=fraction)[1]
+
+    return Acting(
+        scale=jnp.ones_like,
+        grads=lambda seen: seen.live_grads,
+        taken=lambda seen, verdict: jnp.ones((), bool),
+        take=take,
+        recorded=lambda steps: jax.tree.map(
+            lambda u: jnp.where(jnp.isfinite(u), u, jnp.zeros_like(u)), steps
+        ),
+    )
 
 
 class Averaging(NamedTuple):

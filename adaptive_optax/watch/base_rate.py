@@ -18,12 +18,16 @@ def on_rate(run: Run) -> Iterable[str]:
     scale = run.got("lr_scale") or 1.0
     last = max(moves, key=lambda event: event.last, default=None)
     now = last.after if last else run.got("learning_rate")
-    base, would = now / scale, "would have " if run.observed else "has "
+    base = now / scale
     if moves and abs(math.log(moves[0].before / base)) > 0.05:
         yield (
             "The base rate follows a schedule, which the loop "
-            f"{would}multiplied with {number(scale)} in the end."
+            f"{'would have' if run.observed else 'has'} multiplied with "
+            f"{number(scale)} in the end."
         )
+        return
+    if run.observed:
+        yield from _watched(run, base, now)
         return
     best, failed = _found(run, base), run.of(Kind.START_FAILED)
     factor = best / base
@@ -43,18 +47,41 @@ def on_rate(run: Run) -> Iterable[str]:
         at = max(event.last for event in moves if event.after == best)
         yield (
             f"The base rate of {number(base)} was about {number(factor, 2)} times too "
-            f"low: the rate {would}reached {number(best)} within {at} steps."
+            f"low: the rate reached {number(best)} within {at} steps."
         )
     elif factor > 1 / MUCH:
         yield f"The base rate of {number(base)} was about right."
     aged = run.of(Kind.DECAYED, Kind.OPPOSED)
     if aged and now < best / 1.05 and not run.of(Kind.CUT, Kind.NEW_DATA):
         yield (
-            f"From {number(best)} it {would}come down to {number(now)}, as it should "
+            f"From {number(best)} it has come down to {number(now)}, as it should "
             f"while the {run.what} is level at the run's age."
         )
     if not 1 / MUCH < factor < MUCH:
         yield f"Next time try learning_rate={number(best, 2)}."
+
+
+def _watched(run: Run, base: float, now: float) -> Iterable[str]:
+    """What is said where the law only watched; it looks no further than twofold."""
+    if thrown := run.of(*CAUSES):
+        yield (
+            f"The law would have gone back at {steps_of(thrown)}, to see whether the "
+            "data or the rate was at fault; that experiment was not made. If it was "
+            f"the start, try learning_rate={number(base / 5, 2)}, or mode='nudge'."
+        )
+    elif now > 1.5 * base:
+        yield (
+            f"The base rate of {number(base)} is too low, by a factor of "
+            f"{number(now / base, 2)} at least (an observed law looks no further than "
+            f"twofold): try mode='search', or learning_rate={number(now, 2)}."
+        )
+    elif now < base / 1.5:
+        yield (
+            f"The law would by now have lowered the rate from {number(base)} to "
+            f"{number(now)} or less: the loss no longer improves at it."
+        )
+    else:
+        yield f"The law would have left the base rate of {number(base)} about as it is."
 
 
 def _found(run: Run, base: float) -> float:

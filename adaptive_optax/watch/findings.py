@@ -131,8 +131,8 @@ def _batches(run: Run) -> Iterable[str]:
         )
     if new:
         yield (
-            f"At {steps_of(new)} the data had changed for good, and the run began anew "
-            "on them."
+            f"At {steps_of(new)} the data had changed for good, and the run "
+            f"{'would have begun' if run.observed else 'began'} anew on them."
         )
     cut = run.of(Kind.CUT)
     if cut:
