@@ -171,6 +171,10 @@ def adamw(
     Returns:
       The transformation of `adam`; its ``update`` needs the parameters.
 
+    Raises:
+      TypeError: As `adam`.
+      ValueError: As `adam`.
+
     Example:
       >>> tx = adamw(1e-3, weight_decay=0.1, mask={"kernel": True, "bias": False})
     """
