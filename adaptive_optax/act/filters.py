@@ -172,8 +172,7 @@ def adamw(
       The transformation of `adam`; its ``update`` needs the parameters.
 
     Raises:
-      TypeError: As `adam`.
-      ValueError: As `adam`.
+      ValueError: As `adam`, and TypeError likewise.
 
     Example:
       >>> tx = adamw(1e-3, weight_decay=0.1, mask={"kernel": True, "bias": False})
