@@ -32,6 +32,7 @@ from adaptive_optax.scheduler import adaptive_scheduler
 from adaptive_optax.state import AdaptiveSchedulerState
 from adaptive_optax.supervise.recovery import Recovery
 from adaptive_optax.supervise.repair import LostParametersWarning, repair
+from adaptive_optax.watch.describe import describe
 from adaptive_optax.watch.event_log import Event
 from adaptive_optax.watch.explain import explain
 from adaptive_optax.watch.history import History
@@ -64,6 +65,7 @@ __all__ = [
     "average_params",
     "blend",
     "block_labels",
+    "describe",
     "eval_params",
     "explain",
     "filters",

@@ -37,12 +37,15 @@ def arrays(tree: Any) -> Any:
     return jax.tree.map(one, tree)
 
 
-def transformation(init: Any, update: Any) -> optax.GradientTransformationExtraArgs:
+def transformation(
+    init: Any, update: Any, *, stages: Any = None
+) -> optax.GradientTransformationExtraArgs:
     """An Optax transformation of the two functions.
 
     ``init`` gets arrays. Both run under JAX's standard promotion of dtypes: under the
     strict one, where a caller has asked for it, their float32 scalars would not go
-    with other floats.
+    with other floats. What it is made of is kept as an attribute of ``update``: a
+    transformation is a pair of functions, and has no other place for it.
     """
 
     def standard(function: Any) -> Any:
@@ -53,8 +56,10 @@ def transformation(init: Any, update: Any) -> optax.GradientTransformationExtraA
 
         return call
 
+    update = standard(update)
+    update.stages = stages
     return optax.GradientTransformationExtraArgs(
-        standard(lambda params: init(arrays(params))), standard(update)
+        standard(lambda params: init(arrays(params))), update
     )
 
 

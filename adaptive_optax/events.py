@@ -2,8 +2,9 @@
 
 An event is a kind, the step, the figure that decided and the bound that it passed, and
 the rate before and after. What lasts is one event from its first step to its last, even
-if it pauses: it goes on if it is among the last 8 events, and its last step was not
-longer ago than ``max(31, age / 5)`` steps. So no kind can push all others out.
+if it pauses: it goes on if it is among the last 8 events, those of this step counted,
+and its last step was not longer ago than ``max(31, age / 5)`` steps. So no kind can
+push all others out.
 
 The ring is written by selects in one pass, and nothing is written by a scatter: a CPU
 would make a loop of it.
@@ -76,11 +77,15 @@ def record(
     kinds = jnp.stack([entry.reason.kind for entry in entries])
     places = jnp.arange(SIZE)
     kind, first, last, times = (state.event_runs[:, i] for i in range(len(RUN)))
-    newest = (state.event_count - 1 - places) % SIZE < RECENT
+    # A snapshot of this step has the newest 8, those that begin now among them.
+    age = (state.event_count - 1 - places) % SIZE
+    newest = age + jnp.sum(kinds > 0) < RECENT
     while_ago = jnp.maximum(Law().level_after, step // round(1 / Law().lately))
     may_go_on = newest & (step - last <= while_ago) & ((kind >= LASTING) | observed)
-    goes_on = (kinds[:, None] == kind) & may_go_on & (kinds > 0)[:, None]
-    begins = (kinds > 0) & ~jnp.any(goes_on, axis=1)
+    same = (kinds[:, None] == kind) & may_go_on & (kinds > 0)[:, None]
+    latest = jnp.min(jnp.where(same, age, SIZE), axis=1)
+    goes_on = same & (age == latest[:, None])
+    begins = (kinds > 0) & (latest == SIZE)
 
     runs, figures, count = state.event_runs, state.event_figures, state.event_count
     for i, (reason, before, after) in enumerate(entries):

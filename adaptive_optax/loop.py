@@ -92,7 +92,7 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
         )
         return steps, replicas.typed(parts.axes, after, like)
 
-    return _arguments.transformation(init, update)
+    return _arguments.transformation(init, update, stages=parts)
 
 
 def _supervise(

@@ -1,6 +1,6 @@
 """What of a step goes into the events: the reasons of all stages, in one place."""
 
-from adaptive_optax import events
+from adaptive_optax import _trees, events
 from adaptive_optax._reasons import EventKind, Reason, because, first_of
 from adaptive_optax._types import Limits
 from adaptive_optax.events import Entry, EventsState
@@ -34,7 +34,7 @@ def record(
       of_step: What the inner optimizer's step lacks.
       of_freezing: What has frozen or thawed.
     """
-    count = seen.signals.count
+    count, step = seen.signals.count, _trees.next_count(seen.signals.count)
     rates = [parts.base.times(state.lr_scale, count) for state in (before, after)]
     shares = before.frozen_fraction, after.frozen_fraction
     reasons = [
@@ -47,7 +47,7 @@ def record(
     ]
     entries = [Entry(reason, *rates) for reason in reasons]
     entries += [Entry(reason, *shares) for reason in of_freezing]
-    return events.record(before.events, count + 1, entries, observed=parts.observes)
+    return events.record(before.events, step, entries, observed=parts.observes)
 
 
 def _batch(seen: Seen, limits: Limits, verdict: Verdict) -> Reason:

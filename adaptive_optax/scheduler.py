@@ -18,7 +18,7 @@ from adaptive_optax.freeze.stage import freezes, never
 from adaptive_optax.law import Law
 from adaptive_optax.rules.search import prior
 from adaptive_optax.rules.success import success
-from adaptive_optax.stages import Stages, kept
+from adaptive_optax.stages import About, Stages, kept
 from adaptive_optax.supervise.recovery import Recovery
 from adaptive_optax.supervise.stage import supervised, unsupervised
 
@@ -196,6 +196,7 @@ def adaptive_scheduler(
     if total_steps is not None:
         options.check_horizon(total_steps, schedule, law, audited=copies is not None)
     freeze = options.freeze_of(freeze_threshold, freeze)
+    about = About(inner, law, copies, freeze, rule)
     axes = options.axes_of(axis_name, check_replicas)
     adapter, start_momentum = adapted(
         inner,
@@ -208,10 +209,8 @@ def adaptive_scheduler(
     )
     if not isinstance(seed, jax.Array):
         _checks.whole("seed", seed, example="seed=0")
-    if rule is None:
-        rule = prior(law, adapter.memory if momentum is None else momentum)
-    if sigma_rule is None and dithers:
-        sigma_rule = success()
+    rule = rule or prior(law, adapter.memory if momentum is None else momentum)
+    sigma_rule = success() if sigma_rule is None and dithers else sigma_rule
     base = BaseRate(
         base_rate,
         schedule,
@@ -246,5 +245,6 @@ def adaptive_scheduler(
         axes=axes,
         agreement=compared(axes, check_replicas) if check_replicas else uncompared(),
         acting=acting.active(),
+        about=about,
     )
     return loop.transformation(observe.observing(parts, law) if watched else parts)

@@ -14,9 +14,20 @@ from adaptive_optax.act.base_rate import BaseRate
 from adaptive_optax.act.gains import Driven
 from adaptive_optax.agreement import Agreement
 from adaptive_optax.freeze.stage import Freezing
+from adaptive_optax.law import Law
 from adaptive_optax.sense import sensor
 from adaptive_optax.state import AdaptiveSchedulerState
 from adaptive_optax.supervise.stage import Supervision
+
+
+class About(NamedTuple):
+    """The options that the stages were made of, as far as no stage tells them."""
+
+    inner: Any  # as it was given
+    law: Law
+    recovery: Any  # `Recovery`, or None
+    freeze: Any  # `Freeze`, or None
+    rule: Any  # as it was given; None is the law's
 
 
 class Stages(NamedTuple):
@@ -38,6 +49,7 @@ class Stages(NamedTuple):
     axes: tuple[str, ...] | None  # over which devices are averaged; None: not said
     agreement: Agreement
     acting: acting.Acting  # what of all this reaches the run
+    about: About
     observes: bool = False  # the law only watches
 
     def init(self, params: Any) -> AdaptiveSchedulerState:

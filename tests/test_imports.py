@@ -22,7 +22,8 @@ FLOORS = [
     {"loop"},
     {"scheduler"},
     {"optimizers"},
-    {"watch", "train_state", "scale"},
+    {"train_state", "scale"},
+    {"watch"},
     {"__init__", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

@@ -91,7 +91,7 @@ def explain(run: Any) -> str:
 
 def _all(run: Run) -> list[str]:
     """The lines of one run."""
-    lines = words.lines(run.events, observed=run.observed)
+    lines = words.lines(run.events, observed=run.observed, what=run.what)
     if run.observed:
         lines = ["The law only watched: all this is what it would have done.", *lines]
     forgotten = int(run.got("event_count")) - len(run.events)

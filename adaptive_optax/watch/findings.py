@@ -28,6 +28,9 @@ def _course(run: Run) -> Iterable[str]:
         yield f"After {steps} the {run.what} is about {now}."
         return
     yield f"In {steps} the {run.what} went from {number(first)} to about {now}."
+    if run.diverged:
+        yield "It has diverged: the loss is far above its first value."
+        return
     if run.unmoved:
         yield (
             "That is a plateau: the loss is as high as at the start, and no rate has "

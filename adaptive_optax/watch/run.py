@@ -62,7 +62,15 @@ class Run(NamedTuple):
         early, late = losses[:few], losses[-few:]
         fall = float(np.mean(early) - np.mean(late))
         error = math.sqrt((np.var(early) + np.var(late)) / few)
-        return abs(fall) < min(LEVEL * abs(float(np.mean(early))), 3 * error)
+        level = abs(fall) < min(LEVEL * abs(float(np.mean(early))), 3 * error)
+        return level and not self.diverged
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss is far above its first value, on the same data."""
+        if self.first is None or self.what != "loss" or self.of(Kind.NEW_DATA):
+            return False
+        return self.now > self.first + max(abs(self.first), 1e-30)
 
     def _column(self, key: str) -> np.ndarray:
         column = self.columns.get(key, np.asarray([self.got(key)]))

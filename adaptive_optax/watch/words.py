@@ -112,7 +112,7 @@ def spoken(text: str, *, observed: bool) -> str:
     return re.sub(r"\[([^|\]]*)\|([^\]]*)\]", r"\2" if observed else r"\1", text)
 
 
-def lines(events: Sequence[Event], *, observed: bool) -> list[str]:
+def lines(events: Sequence[Event], *, observed: bool, what: str = "loss") -> list[str]:
     """One line for each event, or for each that belong together."""
     told, rest = [], joined(events)
     while rest:
@@ -125,6 +125,8 @@ def lines(events: Sequence[Event], *, observed: bool) -> list[str]:
             text += f"; {_text(last, ANSWERS[last.kind])}"
         text += _moved(last._replace(before=event.before))
         told.append(f"{when(event)}: {spoken(text, observed=observed)}")
+    if what == "reward":  # which is judged in the loss's place, with its sign turned
+        told = [line.replace("loss", "negative reward") for line in told]
     return told
 
 
