@@ -6,8 +6,7 @@ if it pauses: it goes on if it is among the last 8 events, those of this step co
 and its last step was not longer ago than ``max(31, age / 5)`` steps. So no kind can
 push all others out.
 
-The ring is written by selects in one pass, and nothing is written by a scatter: a CPU
-would make a loop of it.
+The ring is written by selects. A scatter would be a loop on a CPU.
 """
 
 from collections.abc import Sequence
@@ -15,12 +14,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from adaptive_optax import _trees
 from adaptive_optax._reasons import LASTING, Reason
 from adaptive_optax.law import Law
 
-SIZE = 32
+SIZE = 32  # a power of 2
 RECENT = 8  # the newest events, of which one may go on
 RUN = ("kind", "step", "last", "times")  # columns of `EventsState.event_runs`
 FIGURES = ("figure", "bound", "before", "after")  # of `EventsState.event_figures`
@@ -34,6 +33,9 @@ class EventsState(NamedTuple):
     event_count: jax.Array  # i32[] all that there have been
     event_observed: jax.Array  # bool[] the law only watches: it would have done this
 
+
+_RUN = {name: np.arange(len(RUN)) == i for i, name in enumerate(RUN)}
+_FIGURES = {name: np.arange(len(FIGURES)) == i for i, name in enumerate(FIGURES)}
 
 FIELDS = EventsState._fields
 TABLES = FIELDS[:2]
@@ -74,36 +76,64 @@ def record(
       observed: The law only watches. Then any kind may last, for nothing is undone.
     """
     assert len(entries) <= RECENT
-    kinds = jnp.stack([entry.reason.kind for entry in entries])
+    kinds = _column([entry.reason.kind for entry in entries])
+    told = _column(
+        [
+            x
+            for reason, before, after in entries
+            for x in (reason.figure, reason.bound, before, after)
+        ]
+    ).reshape(len(entries), len(FIGURES))
+    # The barriers keep XLA from computing a small table anew for each of its readers.
+    told = jax.lax.optimization_barrier(jnp.where(jnp.isfinite(told), told, 0.0))
+    happened = kinds > 0
     places = jnp.arange(SIZE)
-    kind, first, last, times = (state.event_runs[:, i] for i in range(len(RUN)))
+    kind, last = (state.event_runs[:, RUN.index(name)] for name in ("kind", "last"))
     # A snapshot of this step has the newest 8, those that begin now among them.
-    age = (state.event_count - 1 - places) % SIZE
-    newest = age + jnp.sum(kinds > 0) < RECENT
-    while_ago = jnp.maximum(Law().level_after, step // round(1 / Law().lately))
-    may_go_on = newest & (step - last <= while_ago) & ((kind >= LASTING) | observed)
-    same = (kinds[:, None] == kind) & may_go_on & (kinds > 0)[:, None]
+    age = _place(state.event_count - 1 - places)
+    while_ago = jnp.maximum(
+        Law().level_after, jax.lax.div(step, round(1 / Law().lately))
+    )
+    may_go_on = age + jnp.sum(happened) < RECENT
+    may_go_on &= (step - last <= while_ago) & ((kind >= LASTING) | observed)
+    same = (kinds[:, None] == kind) & may_go_on & happened[:, None]
     latest = jnp.min(jnp.where(same, age, SIZE), axis=1)
-    goes_on = same & (age == latest[:, None])
-    begins = (kinds > 0) & (latest == SIZE)
+    begins = jax.lax.optimization_barrier(happened & (latest == SIZE))
+    rank = jnp.sum(np.tri(len(entries), k=-1, dtype=bool) & begins, axis=1)
+    begins_at = jnp.where(begins, _place(state.event_count + rank), SIZE)
+    goes_on_at = jnp.where(begins, SIZE, _place(state.event_count - 1 - latest))
+    goes_on_at = jnp.where(happened, goes_on_at, SIZE)
+    numbers = np.arange(len(entries))[:, None]
+    # Which entry a row takes; from `RECENT` on, one that begins.
+    row = jnp.where(begins_at[:, None] == places, numbers + RECENT, 2 * RECENT)
+    row = jnp.where(goes_on_at[:, None] == places, numbers, row)
+    row = jax.lax.optimization_barrier(jnp.min(row, axis=0))[:, None]
+    written, new, which = row < 2 * RECENT, row >= RECENT, row[:, 0] % RECENT
 
-    runs, figures, count = state.event_runs, state.event_figures, state.event_count
-    for i, (reason, before, after) in enumerate(entries):
-        new = (places == count % SIZE) & begins[i]
-        written = (new | goes_on[i])[:, None]
-        run = [reason.kind, jnp.where(new, step, first), step]
-        run = _rows(*run, jnp.where(new, 1, times + 1))
-        begun = jnp.where(new, before, state.event_figures[:, 2])
-        told = _rows(reason.figure, reason.bound, begun, after)
-        runs = jnp.where(written, run, runs)
-        figures = jnp.where(written, _finite(told), figures)
-        count = jnp.where(begins[i], _trees.next_count(count), count)
+    begun = jnp.where(_RUN["kind"], kinds[which][:, None], step)
+    begun = jnp.where(_RUN["times"], 1, begun)
+    going = jnp.where(_RUN["last"], step, state.event_runs + _RUN["times"])
+    figures = jnp.where(~new & _FIGURES["before"], state.event_figures, told[which])
+    count = state.event_count + jnp.sum(begins, dtype=jnp.int32)
     return EventsState(
-        event_runs=runs,
-        event_figures=figures,
-        event_count=count,
+        event_runs=jnp.where(written, jnp.where(new, begun, going), state.event_runs),
+        event_figures=jnp.where(written, figures, state.event_figures),
+        event_count=jnp.where(count < 0, np.iinfo(np.int32).max, count),
         event_observed=jnp.full_like(state.event_observed, observed),
     )
+
+
+def _place(number: jax.Array) -> jax.Array:
+    """The row of an event."""
+    return number & (SIZE - 1)
+
+
+def _column(values: Sequence[Any]) -> jax.Array:
+    """The numbers as a vector, by selects: of a stack XLA makes a kernel a number."""
+    column = jnp.zeros(len(values), jnp.result_type(*values))
+    for i, value in enumerate(values):
+        column = jnp.where(np.arange(len(values)) == i, value, column)
+    return column
 
 
 def newest(state: EventsState, rows: int = RECENT) -> tuple[jax.Array, jax.Array]:
@@ -111,18 +141,9 @@ def newest(state: EventsState, rows: int = RECENT) -> tuple[jax.Array, jax.Array
 
     Rows of kind 0 come first where there have been fewer.
     """
-    places = (state.event_count[..., None] - rows + jnp.arange(rows)) % SIZE
+    places = _place(state.event_count[..., None] - rows + jnp.arange(rows))
     runs, figures = (
         jnp.take_along_axis(x, places[..., None], axis=-2)
         for x in (state.event_runs, state.event_figures)
     )
     return runs, figures
-
-
-def _rows(*columns: Any) -> jax.Array:
-    """A table of columns, each a scalar or one number a row."""
-    return jnp.stack([jnp.broadcast_to(x, (SIZE,)) for x in columns], axis=1)
-
-
-def _finite(x: jax.Array) -> jax.Array:
-    return jnp.where(jnp.isfinite(x), x, 0.0)

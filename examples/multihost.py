@@ -101,10 +101,10 @@ def first(tx: optax.GradientTransformation, mesh: Mesh) -> tuple[Any, Any]:
 
 
 def controls(state: Any) -> str:
-    """All scalars of the snapshot, to the bit."""
+    """All of the snapshot, to the bit."""
     told = ao.snapshot(state)
     here = {name: np.asarray(x.addressable_data(0)) for name, x in told.items()}
-    return " ".join(f"{name}={float(x).hex()}" for name, x in here.items())
+    return " ".join(f"{name}={x.tobytes().hex()}" for name, x in here.items())
 
 
 def work(config: Config) -> None:

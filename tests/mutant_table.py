@@ -179,7 +179,7 @@ MUTANTS = (
             "parts.supervision.share(state.recovery)",
             "parts.supervision.share(before.recovery)",
         ),
-        ("alpha * ratio, scale", "alpha / ratio, scale"),
+        ("alpha * ratio, applied", "alpha / ratio, applied"),
     ),
     *of(
         "scheduler.py",
@@ -646,5 +646,77 @@ MUTANTS = (
         "scale/checkpoint.py",
         "scale/test_checkpoint.py",
         ("MIGRATIONS[version:]", "MIGRATIONS[version + 1 :]"),
+    ),
+    *of(
+        "_reasons.py",
+        "watch/test_events.py watch/test_explain.py",
+        ("known=first.kind > 0", "known=first.kind >= 0"),
+    ),
+    *of(
+        "events.py",
+        "watch/test_events.py",
+        ("age + jnp.sum(happened) < RECENT", "age < RECENT"),
+        ("~new & _FIGURES", "_FIGURES"),
+        ("age == latest[:, None]", "age >= latest[:, None]"),
+    ),
+    *of(
+        "recording.py",
+        "watch/test_events.py",
+        ("seen.far & ~verdict.repeat", "seen.far"),
+        ("for state in (before, after)]", "for state in (before, before)]"),
+    ),
+    *of(
+        "observe.py",
+        "loop/test_observe.py",
+        ("reason=verdict.reason.unless(answered)", "reason=verdict.reason"),
+        ("low=math.exp(-reach), high=math.exp(reach)", "high=math.exp(reach)"),
+    ),
+    *of(
+        "supervise/reasons.py",
+        "watch/test_explain.py supervise/test_supervisor.py",
+        ("e.auditing & (audited.audit_left == 0)", "audited.audit_left == 0"),
+        ("because(begins, EventKind.START_ROSE", "because(died, EventKind.START_ROSE"),
+    ),
+    *of(
+        "watch/event_log.py",
+        "watch/test_events.py",
+        ("kind in SINGLE and grown == 1", "grown < 0"),
+        ("if count < self._counts.get(of, 0)", "if count < 0"),
+    ),
+    *of(
+        "watch/columns.py",
+        "watch/test_snapshot.py",
+        ("isinstance(state, Mapping) and all", "isinstance(state, Mapping) or all"),
+    ),
+    *of(
+        "watch/explain.py",
+        "watch/test_explain.py",
+        ("if forgotten > 0", "if forgotten > 999"),
+    ),
+    *of(
+        "watch/words.py",
+        "watch/test_explain.py",
+        ("rest[0].step == event.step + 1", "rest[0].step == event.step"),
+        ('r"\\2" if observed else r"\\1"', 'r"\\1"'),
+    ),
+    *of(
+        "watch/run.py",
+        "watch/test_explain.py",
+        ("return level and not self.diverged", "return False"),
+    ),
+    *of(
+        "watch/findings.py",
+        "watch/test_explain.py",
+        ("if skipped and not diverged", "if skipped"),
+    ),
+    *of(
+        "watch/base_rate.py",
+        "watch/test_explain.py",
+        ("elif factor > MUCH", "elif factor > 1000 * MUCH"),
+    ),
+    *of(
+        "watch/describe.py",
+        "watch/test_describe.py",
+        ("cost[part] / size", "cost[part]"),
     ),
 )

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from adaptive_optax._reasons import EventKind
 from adaptive_optax.law import Skip
 from adaptive_optax.supervise import supervisor
 from tests.rules.signal_streams import random_stream, records, replaced, steps
@@ -155,6 +156,24 @@ def hard_case(seed, length=240):
     return steps(length, **fields), np.float32(log_scales), bad
 
 
+def check_reasons(verdicts):
+    """A reason is given for each restore, and an answer only at the step after one."""
+    kind = verdicts.reason.kind
+    causes = (kind > 0) & (kind <= EventKind.RESTORED_NONFINITE)
+    np.testing.assert_array_equal(causes, verdicts.restore)
+    answers = (kind >= EventKind.START_FAILED) & (kind <= EventKind.ACQUITTED)
+    assert not np.any(answers & ~verdicts.repeat)
+    cut = np.isin(kind, [EventKind.START_FAILED, EventKind.CUT])
+    assert np.all(verdicts.correction[cut] < 0)
+    assert np.all(verdicts.correction[kind == EventKind.CUTS_UNDONE] > 0)
+    assert np.all(verdicts.forget[kind == EventKind.NEW_DATA])
+    # Every kind is reached by one of the streams.
+    SEEN.update(kind[kind > 0].tolist())
+
+
+SEEN = set()
+
+
 def test_the_judges_agree_with_their_twin_and_each_condition_decides_somewhere():
     asked, decided, kinds = set(), set(), set()
     for audited, seeds in ((True, range(90)), (False, range(90, 130))):
@@ -167,6 +186,7 @@ def test_the_judges_agree_with_their_twin_and_each_condition_decides_somewhere()
                 seen = getattr(verdicts, name)[i]
                 np.testing.assert_allclose(seen, column, atol=1e-5, err_msg=name)
             np.testing.assert_allclose(shares[i], warm, rtol=1e-6)
+            check_reasons(jax.tree.map(lambda x, i=i: np.asarray(x)[i], verdicts))
             asked |= twin.conditions.asked
             decided |= twin.conditions.decided
             kinds |= twin.kinds
@@ -174,3 +194,4 @@ def test_the_judges_agree_with_their_twin_and_each_condition_decides_somewhere()
     assert kinds >= {f"sentenced, {n} before" for n in range(1, 6)}
     assert kinds >= {"agreement lost", "opposed"}
     assert kinds >= {"convicted", "acquitted", "taken back", "begun again"}
+    assert len(SEEN) >= 13
