@@ -232,11 +232,7 @@ def adaptive_scheduler(
         ),
         averaging=(acting.averaged(law, sketch) if averages else acting.unaveraged()),
         freezing=freezes(freeze) if freeze else never(),
-        shadow=(
-            acting.shadowed(inner, adapter, start_momentum)
-            if momentum_rule is not None
-            else acting.unshadowed()
-        ),
+        shadow=acting.shadow_of(momentum_rule, inner, adapter, start_momentum),
         dither=(acting.dithered(seed, dither_scale) if dithers else acting.undithered),
         inner=adapter,
         needs_params=averages or bool(copies) or dithers,

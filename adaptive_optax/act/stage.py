@@ -144,3 +144,8 @@ def shadowed(inner: Any, adapter: Inner, base_momentum: float | jax.Array) -> Sh
 def unshadowed() -> Shadow:
     """The momentum is held, so the rate needs no correction."""
     return Shadow(init=lambda: (), update=lambda momentum, state: (1.0, state))
+
+
+def shadow_of(rule: Any, *shadowed_by: Any) -> Shadow:
+    """`shadowed` where a rule moves the momentum, else `unshadowed`."""
+    return unshadowed() if rule is None else shadowed(*shadowed_by)

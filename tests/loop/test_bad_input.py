@@ -78,7 +78,11 @@ BAD = [
     ({"sigma": 0.1}, ValueError, r"`sigma` must lie in \[0, 0.01\], got 0.1"),
     ({"sigma": math.nan}, ValueError, "`sigma` must be finite, got nan"),
     # Names.
-    ({"mode": "fast"}, ValueError, "`mode` .* 'nudge', 'search', 'safe', got 'fast'"),
+    (
+        {"mode": "fast"},
+        ValueError,
+        "`mode` .* 'nudge', 'search', 'safe', 'observe', got 'fast'",
+    ),
     ({"mode": None}, TypeError, "`mode` must be a number, got None; try mode=.nudge"),
     ({"mode": -1.0}, ValueError, "`mode` must lie in .* got -1.0; try mode=.nudge"),
     ({"mode": math.nan}, ValueError, "`mode` must be finite, got nan"),
