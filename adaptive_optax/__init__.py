@@ -36,7 +36,9 @@ from adaptive_optax.watch.describe import describe
 from adaptive_optax.watch.event_log import Event
 from adaptive_optax.watch.explain import explain
 from adaptive_optax.watch.history import History
+from adaptive_optax.watch.log_every import log_every
 from adaptive_optax.watch.plot import plot_history
+from adaptive_optax.watch.plot_freezing import plot_freezing
 from adaptive_optax.watch.snapshot import snapshot
 
 __version__ = "0.1.0"
@@ -73,8 +75,10 @@ __all__ = [
     "hold_frozen",
     "law",
     "load_state",
+    "log_every",
     "online_adagrad",
     "online_sgd",
+    "plot_freezing",
     "plot_history",
     "repair",
     "restore_on_divergence",

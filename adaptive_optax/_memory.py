@@ -41,7 +41,7 @@ def refuse_multi_steps() -> None:
         raise ValueError(
             'recovery.memory="pinned_host" does not go inside optax.MultiSteps, which '
             "takes the state to the device at every micro-step. Accumulate gradients "
-            "by hand (docs/recipes.md), or try recovery=ao.Recovery("
+            "by hand (docs/howto/accumulation.md), or try recovery=ao.Recovery("
             "dtype=jnp.bfloat16, inner=False)."
         )
 

@@ -129,8 +129,8 @@ def adaptive_scheduler(
       axis_name: For `jax.shard_map` and `jax.pmap`: the axis, or axes, over which loss,
         reward and gradients are averaged before they are read (`sense.replicas`). With
         ``check_vma=True`` JAX has by then *summed* the gradients of replicated
-        parameters: take `jax.lax.pmean` in the loss (docs/recipes.md). () says that all
-        are reduced, or that each device trains by itself.
+        parameters: take `jax.lax.pmean` in the loss (docs/howto/meshes.md). () says
+        that all are reduced, or that each device trains by itself.
       check_replicas: Compare the devices of ``axis_name`` at every so many steps
         (`agreement`), >= 1; None never does.
 

@@ -16,6 +16,7 @@
     python -m benchmarks gains                  what momentum and dither earn and cost
     python -m benchmarks mechanisms             their pictures in docs/figures
     python -m benchmarks stream                 do shifting weights beat every rule?
+    python -m benchmarks picture                the README's first picture
     python -m benchmarks replay                 gains of 32 runs, before and after
 
 A run that is interrupted goes on where it was; so does one after a change, with only
@@ -48,6 +49,7 @@ from benchmarks.faults.command import faults
 from benchmarks.freezing.report import freezing
 from benchmarks.gains.command import gains
 from benchmarks.gains.figures import mechanisms
+from benchmarks.picture import picture
 from benchmarks.progress import progress
 from benchmarks.replay import replay
 from benchmarks.resume import resume
@@ -256,6 +258,7 @@ app.command(mechanisms)
 app.command(scale)
 app.command(resume)
 app.command(stream)
+app.command(picture)
 
 
 def main() -> None:

@@ -33,10 +33,14 @@ FLOORS = [
     {"optimizers"},
     {"train_state", "scale"},
     {"watch"},
-    {"__init__"},
+    {"__init__", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
-LAZY = {"watch": {"matplotlib"}, "train_state": {"flax"}}
+LAZY = {
+    "watch": {"matplotlib", "rich"},
+    "train_state": {"flax"},
+    "__main__": {"tyro"},
+}
 RUNTIME = {"jax", "optax", "numpy"}
 MODULES = sorted(PACKAGE.rglob("*.py"), key=str)
 

@@ -99,7 +99,7 @@ def adam(
         \frac{\hat m_t}{\sqrt{\hat v_t + \bar\epsilon} + \epsilon}
         + \lambda \theta_t \right)
 
-    with v̂ the same of |g|² and β₂. Equal to ``optax.adam`` while β₁ is constant.
+    with v̂ the same of ``|g|²`` and β₂. Equal to ``optax.adam`` while β₁ is constant.
 
     Args:
       learning_rate: α ≥ 0; a number, a schedule or an array.
@@ -170,6 +170,9 @@ def adamw(
 
     Returns:
       The transformation of `adam`; its ``update`` needs the parameters.
+
+    Raises:
+      ValueError: As `adam`, and TypeError likewise.
 
     Example:
       >>> tx = adamw(1e-3, weight_decay=0.1, mask={"kernel": True, "bias": False})

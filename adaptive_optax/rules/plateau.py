@@ -71,8 +71,8 @@ def plateau(
     References:
       Reduce-on-plateau of Keras, PyTorch and Optax, which has no paper; L. Prechelt,
       *Early stopping - but when?*, 1998, compares such criteria. Those rules measure
-      rtol against |best|, which has the wrong sign below zero and vanishes at zero. And
-      they keep the best loss ever, so after one lucky low they cut again and again
+      rtol against ``|best|``, which has the wrong sign below zero and vanishes at zero.
+      And they keep the best loss ever, so after one lucky low they cut again and again
       while the loss falls steadily from a spike.
     """
     _checks.within(

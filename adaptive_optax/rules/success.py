@@ -29,7 +29,7 @@ def success(
 
     Meant for sigma. The gain is multiplied by ``down`` where the variance ratio is
     above ``calm`` or the loss trend z is below ``-rising``; otherwise by ``up`` where
-    fewer than ``low`` of the recent steps improved and |z| is within ``deadzone``;
+    fewer than ``low`` of the recent steps improved and ``|z|`` is within ``deadzone``;
     otherwise kept. Instability has priority: noise that does harm is taken away even on
     a plateau.
 

@@ -22,10 +22,10 @@ def trend(
 
     With z = ``signals.loss.trend`` the gain is multiplied by ``up`` where
     z > deadzone, by ``down`` where z < -deadzone, and kept between. On pure noise z is
-    symmetric, so E[delta] = P(|z| > deadzone) · (log up + log down) / 2, and the gain
-    drifts to zero if ``up · down < 1``. The default ``down`` is therefore ``1 / up``. A
-    random walk remains: over 10,000 steps of white noise its standard deviation in the
-    log was 0.9 at a deadzone of 1, 0.7 at 2 and 0.2 at 3.
+    symmetric, so E[delta] = P(``|z|`` > deadzone) · (log up + log down) / 2, and the
+    gain drifts to zero if ``up · down < 1``. The default ``down`` is therefore
+    ``1 / up``. A random walk remains: over 10,000 steps of white noise its standard
+    deviation in the log was 0.9 at a deadzone of 1, 0.7 at 2 and 0.2 at 3.
 
     Args:
       up: Factor per step on a significant fall; at least 1.

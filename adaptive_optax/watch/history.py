@@ -5,35 +5,21 @@
 device with scalars.
 """
 
-import csv
 import itertools
 import os
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 
 from adaptive_optax.events import SIZE
-from adaptive_optax.watch.columns import (
-    is_row,
-    no_tracers,
-    plain,
-    scalar_columns,
-    shapes,
-)
+from adaptive_optax.watch import files, summary, writers
+from adaptive_optax.watch.columns import is_row, no_tracers, plain, shapes
 from adaptive_optax.watch.event_log import Event, EventLog
 from adaptive_optax.watch.snapshot import read
 
 _PENDING = 1024  # appended steps that wait on the device
-
-
-class ScalarWriter(Protocol):
-    """What `History.write_to` needs of a writer: TensorBoard's method."""
-
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int, /) -> Any:
-        """Write one number."""
-        ...
 
 
 class History:
@@ -122,6 +108,18 @@ class History:
         """Steps collected."""
         return self._length
 
+    def __repr__(self) -> str:
+        """The run in one line; this waits for the device."""
+        return summary.line(self)
+
+    def __rich__(self) -> Any:
+        """The run as a table, for `rich.print`."""
+        return summary.rich_table(self)
+
+    def _repr_html_(self) -> str:
+        """The run as a notebook shows it."""
+        return summary.page(self)
+
     def __getitem__(self, key: str) -> np.ndarray:
         """One quantity over all steps.
 
@@ -163,58 +161,50 @@ class History:
         return list(self._log.events)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all steps to a file.
+        """Write all steps and events to a file, which `load` reads back.
 
         Args:
-          path: Ending in ``.npz`` (`load` reads it back) or ``.csv`` (one row a step;
-            a vector fills several columns, ``weights/0`` and on).
+          path: Ending in ``.npz``, or in ``.csv`` or ``.jsonl``: one row a step there,
+            and a vector fills several columns, ``weights/0`` and on.
 
         Raises:
           ValueError: If it ends in anything else.
         """
-        suffix = os.path.splitext(path)[1]
-        if suffix not in (".npz", ".csv"):
-            raise ValueError(
-                f"`path` must end in .npz or .csv, got {os.fspath(path)!r}; try "
-                'history.save("run.npz").'
-            )
-        columns = self.as_dict()
-        if suffix == ".npz":
-            with open(path, "wb") as file:
-                columns |= self._log.arrays()
-                np.savez_compressed(file, **columns)  # pyright: ignore[reportArgumentType]
-            return
-        flat = scalar_columns(columns)
-        with open(path, "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(flat)
-            writer.writerows(zip(*(x.tolist() for x in flat.values()), strict=True))
+        files.write(self.as_dict(), self._log, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "History":
-        """Read what `save` wrote as ``.npz``."""
+        """Read what `save` wrote, or a table of any other origin.
+
+        Args:
+          path: Ending in ``.npz``, ``.csv`` or ``.jsonl``.
+
+        Raises:
+          ValueError: If it ends in anything else, or holds what is no number.
+        """
         history = cls()
-        with np.load(path) as arrays:
-            history.extend(history._log.restore(dict(arrays)))
+        columns = files.read(path, history._log)
+        if columns:
+            history.extend(columns)
         return history
 
     def write_to(
-        self, writer: ScalarWriter, *, prefix: str = "", since: int = 0
+        self, writer: writers.Writer, *, prefix: str = writers.PREFIX, since: int = 0
     ) -> None:
-        """Write every number to TensorBoard, or to anything with its ``add_scalar``.
+        """Write every number to a logger; `log_every` does so while a run goes on.
 
         Args:
-          writer: Its ``add_scalar(tag, number, step)`` is called. The step is the
-            optimizer's own count where that was collected.
-          prefix: In front of every tag.
+          writer: TensorBoard's (anything with ``add_scalar(tag, number, step)``), the
+            module `mlflow` (``log_metrics(numbers, step=)``), a W&B run or the modules
+            `wandb` and `trackio` (``log(numbers, step=)``). The step is the optimizer's
+            own count where that was collected.
+          prefix: In front of every name.
           since: Leave out that many first steps, those written before.
+
+        Raises:
+          TypeError: If the writer has none of these methods.
         """
-        flat = scalar_columns(self.as_dict())
-        steps = flat.pop("steps", 1 + np.arange(self._length))
-        for tag, column in flat.items():
-            for step, number in zip(steps[since:], column[since:], strict=True):
-                if np.isfinite(number):
-                    writer.add_scalar(f"{prefix}{tag}", float(number), int(step))
+        writers.write(writer, self.as_dict(), prefix=prefix, since=since)
 
     def _settle(self) -> None:
         """Fetch what was appended and stack it: one chunk a run of equal keys."""

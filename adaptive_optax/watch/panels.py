@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from adaptive_optax.watch import page
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette: told apart by everyone, in print too.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_INK, _GRID = "#333333", "#E6E6E6"
 _SKIPS = (
     "skipped",
     *(f"nonfinite_{what}" for what in ("values", "rewards", "gradients", "steps")),
@@ -32,11 +31,6 @@ def shown(run: dict[str, np.ndarray], key: str) -> bool:
     if not has(run, key):
         return False
     return key == "learning_rate" or np.nanmin(run[key]) < np.nanmax(run[key])
-
-
-def cycle(n: int) -> list[str]:
-    """As many colours, again from the first where they end."""
-    return [_COLORS[i % len(_COLORS)] for i in range(n)]
 
 
 def rises(run: dict[str, np.ndarray], *keys: str) -> np.ndarray:
@@ -66,16 +60,6 @@ def _smooth_linear(values: np.ndarray) -> np.ndarray:
     return out
 
 
-def dress(axes: "Axes") -> None:
-    """Quiet spines and a grid."""
-    axes.grid(color=_GRID, lw=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_INK)
-    axes.tick_params(colors=_INK, labelsize=9)
-    axes.margins(x=0.01)
-
-
 def draw_loss(axes: "Axes", run: dict, name: str, color: str) -> None:
     """The loss, thin where there are many steps, and its running mean."""
     axes.set_ylabel("loss")
@@ -90,7 +74,9 @@ def draw_loss(axes: "Axes", run: dict, name: str, color: str) -> None:
         known = np.isfinite(run["validation_loss"])
         label = f"{name} validation".strip()
         at = steps[known], run["validation_loss"][known]
-        axes.plot(*at, "o", color=color, ms=4, mec="white", label=label)
+        axes.plot(
+            *at, "o", color=color, ms=4, mec=page.setting("axes.facecolor"), label=label
+        )
 
 
 def draw_base(axes: "Axes", run: dict, color: str, first: bool) -> None:
@@ -123,9 +109,9 @@ def set_scale(axes: "Axes", key: str, scale: str, runs: dict) -> None:
         values = np.concatenate([values, *bases])
     values = values[np.isfinite(values)]
     if scale == "log" and values.min() > 0:
-        _log_axis(axes, values.max() / values.min())
         if values.max() < 2 * values.min():
             axes.set_ylim(values.min() / 2, values.max() * 2)
+        _log_axis(axes, values.max() / values.min(), most=4)
     elif key == "frozen_fraction":
         axes.set_ylim(-4, 104)
     elif values.max() == values.min():
@@ -135,15 +121,24 @@ def set_scale(axes: "Axes", key: str, scale: str, runs: dict) -> None:
         )
 
 
-def _log_axis(axes: "Axes", span: float = 1.0) -> None:
-    """Plain numbers at 1, 2 and 5, or at 1 alone where there are many decades."""
-    from matplotlib.ticker import LogLocator, NullFormatter
+def _log_axis(axes: "Axes", span: float, most: int) -> None:
+    """Few plain numbers: whole decades, with 2 and 5 or 3 between where there is room.
 
+    Args:
+      axes: Whose y axis it is.
+      span: Highest over lowest value.
+      most: About as many ticks.
+    """
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    decades = math.log10(max(span, 1.0))
+    subs = (1.0, 2.0, 5.0) if 3 * decades < most else (1.0, 3.0)
     axes.set_yscale("log")
-    subs = (1.0, 2.0, 5.0) if span < 100.0 else (1.0,)
-    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
-    axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_locator(
+        LogLocator(subs=subs if 2 * decades < most else (1.0,), numticks=most + 1)
+    )
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}".replace("e-0", "e-"))
 
 
 def draw_weights(axes: "Axes", runs: dict, blends: dict, labels: Any) -> None:
@@ -156,7 +151,9 @@ def draw_weights(axes: "Axes", runs: dict, blends: dict, labels: Any) -> None:
             f"try labels={[f'rule {i + 1}' for i in range(n_rules)]!r}."
         )
     for n, (name, weights) in enumerate(blends.items()):
-        for i, color in zip(range(weights.shape[-1]), cycle(n_rules), strict=False):
+        for i, color in zip(
+            range(weights.shape[-1]), page.colors(n_rules), strict=False
+        ):
             axes.plot(
                 steps_of(runs[name]),
                 weights[:, i],
@@ -175,9 +172,10 @@ def mark_events(axes: "Axes", runs: dict) -> None:
     keys = ("loss", "validation_loss")
     losses = [r[key] for r in runs.values() for key in keys if has(r, key)]
     if losses and all(np.nanmin(loss) > 0 for loss in losses):
-        _log_axis(axes)
+        highest, lowest = (f([f(x) for x in losses]) for f in (np.nanmax, np.nanmin))
+        _log_axis(axes, highest / lowest, most=6)
     skipped = restored = False
-    for color, run in zip(cycle(len(runs)), runs.values(), strict=True):
+    for color, run in zip(page.colors(len(runs)), runs.values(), strict=True):
         steps = rises(run, *_SKIPS)
         if len(steps):
             axes.plot(
@@ -192,9 +190,23 @@ def mark_events(axes: "Axes", runs: dict) -> None:
         skipped |= len(steps) > 0
         restored |= len(rises(run, "restores")) > 0
     if skipped:
-        axes.plot([], [], "x", color=_INK, ms=6, label="skipped or not finite")
+        axes.plot(
+            [],
+            [],
+            "x",
+            color=page.setting("text.color"),
+            ms=6,
+            label="skipped or not finite",
+        )
     if restored:
-        axes.plot([], [], color=_INK, lw=0.9, ls=(0, (4, 3)), label="restored")
+        axes.plot(
+            [],
+            [],
+            color=page.setting("text.color"),
+            lw=0.9,
+            ls=(0, (4, 3)),
+            label="restored",
+        )
     _legend(axes)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adaptive_optax.watch import panels
+from adaptive_optax.watch import event_marks, page, panels
 from adaptive_optax.watch.history import History
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def plot_history(
     labels: Sequence[str] | None = None,
     title: str | None = None,
     path: str | os.PathLike[str] | None = None,
+    dark: bool = False,
 ) -> "Figure":
     """Draw the loss with the learning rate, momentum, sigma and freezing beneath it.
 
@@ -34,8 +35,9 @@ def plot_history(
     one. A dashed line marks a restore of the last good parameters, a cross under the
     loss a batch that was not learnt from or a number that was not finite. The rate has
     a thin line beside it, what it would be without the controller, and a mark where it
-    was cut at once. The other gains have a panel if they move; the weights of a blend
-    are drawn where there is one.
+    was cut at once. Numbers along the top count the lines of `explain`, each at its
+    first step, where one `History` is drawn. The other gains have a panel if they move;
+    the weights of a blend are drawn where there is one.
 
     Args:
       history: A `History`, its ``as_dict()``, or several of either by name, which are
@@ -43,9 +45,11 @@ def plot_history(
       labels: Names of the blended rules, in the blend's order; by default numbers.
       title: Of the page.
       path: Where to save the picture (the suffix picks the format); None does not.
+      dark: Light lines on a dark page.
 
     Returns:
-      The Matplotlib figure; no window is opened and `pyplot` is left alone.
+      The Matplotlib figure, which a notebook shows; no window is opened and `pyplot` is
+      left alone.
 
     Raises:
       ImportError: If Matplotlib is not installed.
@@ -60,16 +64,15 @@ def plot_history(
       >>> [axes.get_ylabel() for axes in figure.axes]
       ['loss', 'rate α']
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "`plot_history` needs Matplotlib; "
-            'install it with pip install "adaptive_optax[plot]".'
-        ) from error
+    with page.style(dark, "plot_history"):
+        figure = _drawn(_named_runs(history), labels)
+        if isinstance(history, History):
+            event_marks.number_events(figure.axes[0], history.events)
+        return page.finish(figure, title, path)
 
-    runs = _named_runs(history)
+
+def _drawn(runs: dict[str, dict[str, np.ndarray]], labels: Any) -> "Figure":
+    """All panels of some runs."""
     gains = [
         gain
         for gain in _GAINS
@@ -77,9 +80,7 @@ def plot_history(
     ]
     blends = {name: run["weights"] for name, run in runs.items() if "weights" in run}
     n_rows = 1 + len(gains) + bool(blends)
-
-    figure = Figure(figsize=(8.0, 2.6 + 1.25 * (n_rows - 1)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = page.blank(8.0, 2.6 + 1.25 * (n_rows - 1))
     rows = figure.subplots(
         n_rows,
         1,
@@ -87,10 +88,7 @@ def plot_history(
         squeeze=False,
         height_ratios=[2.4] + [1.0] * (n_rows - 1),
     )[:, 0]
-    for axes in rows:
-        panels.dress(axes)
-
-    for color, (name, run) in zip(panels.cycle(len(runs)), runs.items(), strict=True):
+    for color, (name, run) in zip(page.colors(len(runs)), runs.items(), strict=True):
         panels.draw_loss(rows[0], run, name, color)
         for axes, (key, label, scale) in zip(rows[1:], gains, strict=False):
             axes.set_ylabel(label)
@@ -110,10 +108,6 @@ def plot_history(
     panels.mark_events(rows[0], runs)
     rows[-1].set_xlabel("step")
     figure.align_ylabels(rows)
-    if title is not None:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    if path is not None:
-        figure.savefig(path, dpi=150)
     return figure
 
 

@@ -3,6 +3,7 @@ import sys
 import numpy as np
 import pytest
 
+from adaptive_optax import Event, EventKind
 from adaptive_optax.watch.history import History
 from adaptive_optax.watch.plot import plot_history
 
@@ -131,6 +132,17 @@ def test_restores_and_skips_are_marked():
     assert list(cross.get_xdata()) == [61]
     texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert texts == ["skipped or not finite", "restored"]
+
+
+def test_numbers_count_the_lines_of_explain():
+    history = History.from_stacked(run())
+    for step, kind in ((3, 1), (4, 8), (60, 13), (61, 36)):
+        history._log.events.append(
+            Event(step, EventKind(kind), 1.0, 1.0, 0.1, 0.1, step, 1)
+        )
+    marks = plot_history(history).axes[0].texts
+    # The answer in step 4 is in the line of step 3; 60 and 61 are too near to tell.
+    assert [(mark.get_text(), mark.xy[0]) for mark in marks] == [("1", 3), ("2-3", 60)]
 
 
 def test_a_spike_and_a_nan_do_not_hide_the_rest():

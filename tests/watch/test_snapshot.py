@@ -355,7 +355,7 @@ class TestHistory:
         assert [float(row["weights/1"]) for row in rows] == [0.75] * 3
 
     def test_unknown_suffix(self, tmp_path):
-        with pytest.raises(ValueError, match=r"\.npz or \.csv, got .*run\.txt"):
+        with pytest.raises(ValueError, match=r"\.csv or \.jsonl, got .*run\.txt"):
             self.filled().save(tmp_path / "run.txt")
 
     def test_writer(self):
@@ -385,14 +385,14 @@ class TestHistory:
 
         history = History.from_stacked({"loss": np.array([3.0, 2.0])})
         history.write_to(Writer())
-        assert written == [("loss", 3.0, 1), ("loss", 2.0, 2)]
+        assert written == [("adaptive/loss", 3.0, 1), ("adaptive/loss", 2.0, 2)]
 
     def test_tensorboard(self, tmp_path):
         tensorboard = pytest.importorskip("tensorboardX")
         with tensorboard.SummaryWriter(str(tmp_path)) as writer:
             self.filled().write_to(writer)
         (events,) = tmp_path.iterdir()
-        assert b"weights/1" in events.read_bytes()
+        assert b"adaptive/weights/1" in events.read_bytes()
 
     @staticmethod
     def filled():

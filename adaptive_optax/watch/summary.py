@@ -1,0 +1,106 @@
+"""A run in a few lines: for a terminal, for `rich`, for a notebook."""
+
+import base64
+import html
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adaptive_optax.watch.columns import scalar_columns
+
+if TYPE_CHECKING:
+    from adaptive_optax.watch.history import History
+
+SHOWN = (
+    "loss",
+    "validation_loss",
+    "reward",
+    "learning_rate",
+    "momentum",
+    "sigma",
+    "frozen_fraction",
+)
+COUNTED = (
+    "restores",
+    "audit_failures",
+    "skipped",
+    "nonfinite_values",
+    "nonfinite_rewards",
+    "nonfinite_gradients",
+    "nonfinite_steps",
+    "lost_parameters",
+    "replica_mismatches",
+)
+HEAD = ("", "first", "last", "lowest", "highest")
+
+
+def rows(history: "History") -> list[tuple[str, ...]]:
+    """(quantity, first, last, lowest, highest) of what moved, as text."""
+    found = []
+    columns = scalar_columns(history.as_dict())
+    for key in SHOWN:
+        known = columns.get(key, np.array([]))
+        known = known[np.isfinite(known)]
+        moves = len(known) and (key == "loss" or known.min() < known.max())
+        if moves or (key == "learning_rate" and len(known)):
+            ends = known[0], known[-1], known.min(), known.max()
+            found.append((key, *(f"{x:.3g}" for x in ends)))
+    return found
+
+
+def counts(history: "History") -> str:
+    """How often something went wrong, in a line; "" if nothing did."""
+    columns = history.as_dict()
+    found = []
+    for key in COUNTED:
+        known = np.nan_to_num(columns.get(key, np.zeros(1)))
+        if known.size and known.max() > 0:
+            found.append(f"{key.replace('_', ' ')} {int(known.max())}")
+    return ", ".join(found)
+
+
+def line(history: "History") -> str:
+    """The run in one line, as `repr` shows it."""
+    ends = (f"{key} {first} -> {last}" for key, first, last, *_ in rows(history))
+    return f"History({', '.join([f'{len(history)} steps', *ends])})"
+
+
+def rich_table(history: "History") -> Any:
+    """What `rich.print(history)` shows."""
+    from rich.table import Table
+
+    table = Table(title=f"{len(history)} steps", caption=counts(history) or None)
+    for i, name in enumerate(HEAD):
+        table.add_column(name, justify="right" if i else "left")
+    for row in rows(history):
+        table.add_row(*row)
+    return table
+
+
+def page(history: "History") -> str:
+    """What a notebook shows: the numbers, and the picture where Matplotlib is there."""
+    cells = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(x)}</td>" for x in row) + "</tr>"
+        for row in rows(history)
+    )
+    head = "".join(f'<th scope="col">{name}</th>' for name in HEAD)
+    wrong = html.escape(counts(history))
+    return (
+        f"<table><caption>{len(history)} steps</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{cells}</tbody></table>{f'<p>{wrong}</p>' if wrong else ''}"
+        f"{_picture(history)}"
+    )
+
+
+def _picture(history: "History") -> str:
+    from adaptive_optax.watch.plot import plot_history
+
+    file = io.BytesIO()
+    try:
+        plot_history(history).savefig(file, format="png")
+    except (ImportError, ValueError):  # no Matplotlib, or nothing to draw
+        return ""
+    data = base64.b64encode(file.getvalue()).decode()
+    text = html.escape(line(history), quote=True)
+    return f'<img src="data:image/png;base64,{data}" alt="{text}">'
