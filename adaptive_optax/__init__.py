@@ -39,6 +39,7 @@ from adaptive_optax.watch.history import History
 from adaptive_optax.watch.log_every import log_every
 from adaptive_optax.watch.plot import plot_history
 from adaptive_optax.watch.plot_freezing import plot_freezing
+from adaptive_optax.watch.shot import Snapshot
 from adaptive_optax.watch.snapshot import snapshot
 
 __version__ = "0.1.0"
@@ -55,6 +56,7 @@ __all__ = [
     "Recovery",
     "Rule",
     "Signals",
+    "Snapshot",
     "StagedStep",
     "adaptive_adam",
     "adaptive_adamw",

@@ -17,6 +17,11 @@ def is_row(state: Any) -> bool:
     )
 
 
+def with_events(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row, and the tables of its events if it is a snapshot."""
+    return {**row, **getattr(row, "events", {})}
+
+
 def no_tracers(row: Mapping[str, Any], method: str) -> None:
     """Refuse a row of which nothing is known yet.
 

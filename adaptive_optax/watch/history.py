@@ -15,7 +15,7 @@ import numpy as np
 
 from adaptive_optax.events import SIZE
 from adaptive_optax.watch import files, summary, writers
-from adaptive_optax.watch.columns import is_row, no_tracers, plain, shapes
+from adaptive_optax.watch.columns import is_row, no_tracers, plain, shapes, with_events
 from adaptive_optax.watch.event_log import Event, EventLog
 from adaptive_optax.watch.snapshot import read
 
@@ -73,8 +73,9 @@ class History:
           ValueError: If there is nothing of this package in ``state``, or nothing at
             all.
         """
-        row = {} if state is None else state if is_row(state) else read(state, SIZE)
-        row = {**row, **extra}
+        state = {} if state is None else state
+        row = with_events(state) if is_row(state) else read(state, SIZE)
+        row |= extra
         if not row:
             raise ValueError("nothing to add; try history.append(opt_state).")
         no_tracers(row, "append")
@@ -93,6 +94,7 @@ class History:
           TypeError: If it is called while tracing.
           ValueError: If the arrays are not equally long.
         """
+        stacked = with_events(stacked)
         no_tracers(stacked, "extend")
         lengths = {key: len(x) if np.ndim(x) else None for key, x in stacked.items()}
         if len(set(lengths.values())) != 1 or None in lengths.values():
@@ -101,7 +103,7 @@ class History:
                 "history.extend(jax.lax.scan(step, carry, batches)[1])."
             )
         self._settle()
-        self._chunks.append(dict(stacked))
+        self._chunks.append(stacked)
         self._length += next(iter(lengths.values())) or 0
 
     def __len__(self) -> int:
@@ -156,7 +158,7 @@ class History:
         if self._log.many:
             raise ValueError(
                 "these are the snapshots of a population; take one member's: "
-                "History.from_stacked({key: x[:, 0] for key, x in stacked.items()})."
+                "History.from_stacked(jax.tree.map(lambda x: x[:, 0], stacked))."
             )
         return list(self._log.events)
 

@@ -23,6 +23,7 @@ from adaptive_optax.sense.series import Bank
 from adaptive_optax.state import READINGS, AdaptiveSchedulerState
 from adaptive_optax.supervise import stage as supervision
 from adaptive_optax.supervise.stage import RecoveryState
+from adaptive_optax.watch.shot import Snapshot
 
 _PIECES = (
     AdaptiveSchedulerState,
@@ -34,7 +35,7 @@ _PIECES = (
 )
 
 
-def snapshot(state: Any) -> dict[str, jax.Array]:
+def snapshot(state: Any) -> Snapshot:
     """Read the loop's present values, from anywhere in an optimizer state.
 
     Keys, if the state has them:
@@ -60,9 +61,9 @@ def snapshot(state: Any) -> dict[str, jax.Array]:
       no step can bring back: see `repair`;
     - ``average_count``: parameters that the evaluation average reaches back to;
     - ``dither_count``: steps of `add_dither` by itself;
-    - ``event_count``: things that have happened, ``event_runs``, i32[8, 4], and
-      ``event_figures``, f32[8, 4], the newest of them, for `History` to collect, and
-      ``event_observed``, bool[]: they would have happened, in ``mode="observe"``.
+    - ``event_count``: things that have happened, and ``event_observed``, bool[]: they
+      would have happened, in ``mode="observe"``. The 8 newest are in the attribute
+      ``events``, for `History`.
 
     Args:
       state: Of `adaptive_scheduler` or any of its parts, in whatever holds it: a chain,
@@ -85,11 +86,13 @@ def snapshot(state: Any) -> dict[str, jax.Array]:
       >>> print(f"{ao.snapshot(state)['learning_rate']:.4f}")
       0.0010
     """
-    return read(state, events.RECENT)
+    found = read(state, events.RECENT)
+    tables = {key: x for key, x in found.items() if key.endswith(events.TABLES)}
+    return Snapshot({key: x for key, x in found.items() if key not in tables}, tables)
 
 
 def read(state: Any, newest: int) -> dict[str, jax.Array]:
-    """The `snapshot` with that many of the newest events."""
+    """The numbers of a `snapshot`, and that many of the newest events, in one dict."""
     paths, _ = jax.tree_util.tree_flatten_with_path(
         state, is_leaf=lambda node: isinstance(node, _PIECES)
     )

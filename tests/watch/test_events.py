@@ -163,7 +163,7 @@ def test_another_run_in_the_same_history_begins_anew():
 
 def test_snapshots_of_a_population_have_no_events():
     columns = recorded.program("all")(recorded.COURSES["right"])[1]
-    many = {key: np.stack([x, x], axis=1) for key, x in columns.items()}
+    many = jax.tree.map(lambda x: np.stack([x, x], axis=1), columns)
     history = ao.History.from_stacked(many)
     assert history["loss"].shape == (recorded.STEPS, 2)
     with pytest.raises(ValueError, match=r"population.*x\[:, 0\]"):

@@ -17,7 +17,7 @@ TRUE = {
         ["thrown away", "skipped", "not finite", "diverged", "Next time"],
     ),
     "too low": (
-        ["the rate climbed", "0.0012 was about 130 times too low", "Next time try"],
+        ["the rate climbed", "0.0012 was about", "times too low", "Next time try"],
         ["thrown away", "skipped", "not finite", "diverged"],
     ),
     "too high": (

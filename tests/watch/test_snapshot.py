@@ -1,5 +1,6 @@
 import csv
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,8 +48,6 @@ SCHEDULER_KEYS = {
     "skipped",
     "average_count",
     "event_count",
-    "event_runs",
-    "event_figures",
     "event_observed",
 }
 
@@ -90,8 +89,24 @@ def test_keys_and_values_of_a_scheduler():
     assert shot["grad_norm"] > 0
     assert shot["success"] == 1.0  # of the loss; a reward that stays has none
     assert all(isinstance(x, jax.Array) for x in shot.values())
-    tables = {key: x.shape for key, x in shot.items() if x.shape}
+    assert all(np.isfinite(float(x)) for x in shot.values())  # a logger wants numbers
+    tables = {key: x.shape for key, x in shot.events.items()}
     assert tables == {"event_runs": (8, 4), "event_figures": (8, 4)}
+
+
+def test_a_snapshot_goes_through_transformations_with_its_events():
+    _, state = train(scheduler())
+    shot = snapshot(state)
+    chex.assert_trees_all_equal(jax.jit(snapshot)(state), shot)
+    assert isinstance(jax.tree.map(lambda x: x, shot), ao.Snapshot)
+    (many,) = jax.lax.scan(lambda _, x: (None, (snapshot(state),)), None, jnp.ones(3))[
+        1
+    ]
+    assert many["loss"].shape == (3,) and many.events["event_runs"].shape == (3, 8, 4)
+    paths = jax.tree_util.tree_flatten_with_path(shot)[0]
+    names = {jax.tree_util.keystr(path) for path, _ in paths}
+    assert "['loss']" in names and ".events['event_runs']" in names
+    assert "event_runs" not in {**shot, "epoch": 1}
 
 
 def test_all_is_unpacked_in_one_dispatch():
