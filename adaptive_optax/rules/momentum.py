@@ -120,7 +120,7 @@ def momentum(
             delta.astype(jnp.float32),
             MomentumRuleState(
                 momentum_opposed=jnp.where(reversal, 0, run).astype(jnp.int32),
-                momentum_restarts=state.momentum_restarts + reversal,
+                momentum_restarts=state.momentum_restarts + reversal.astype(jnp.int32),
             ),
             state,
         )
