@@ -92,12 +92,17 @@ def kick(law: Law = Law(), *, patience: int = 50) -> Rule:  # noqa: B008
         level |= moved <= STILL * jnp.abs(judged.fast)
         level &= heading.slow >= -law.hint * heading.slow_sem
         level &= (judged.count > law.readings) & ~own.warming
-        wait = state.kick_wait + level
+        wait = state.kick_wait + level.astype(jnp.int32)
         now = wait >= state.kick_patience
         doubled = jnp.minimum(state.kick_patience, LONGEST // 2) * 2
         back = jnp.where(own.log_scale > 0, -TO_A_BOUND, 0.0)
         return _answer.hold_unless(
-            judged.arrived & ~own.restored,
+            _answer.heard(
+                judged.arrived & ~own.restored,
+                *(judged.trend, judged.long_trend, judged.success),
+                *(judged.fast, judged.slow, judged.noise),
+                *(heading.slow, heading.slow_sem),
+            ),
             jnp.where(now, TO_A_BOUND, back),
             KickState(
                 kick_wait=jnp.where(now, 0, wait),

@@ -116,11 +116,15 @@ def momentum(
         fall = jnp.minimum(-_answer.log(law.half), beyond)
         delta = jnp.where(reversal, -fall, jnp.where(longer, c.rate, 0.0))
         return _answer.hold_unless(
-            _answer.may_vote(signals),
+            _answer.heard(
+                _answer.may_vote(signals),
+                *(cosine, error, signals.alignment.value),
+                *(signals.objective.success, signals.step_correlation.mean),
+            ),
             delta.astype(jnp.float32),
             MomentumRuleState(
                 momentum_opposed=jnp.where(reversal, 0, run).astype(jnp.int32),
-                momentum_restarts=state.momentum_restarts + reversal,
+                momentum_restarts=state.momentum_restarts + reversal.astype(jnp.int32),
             ),
             state,
         )
