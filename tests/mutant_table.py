@@ -408,10 +408,6 @@ MUTANTS = (
     *of(
         "watch/history.py",
         "watch/test_snapshot.py",
-        (
-            'flat.pop("steps", 1 + np.arange(self._length))',
-            'flat.pop("steps", np.arange(self._length))',
-        ),
         ("*shape), np.nan, np.float32)", "*shape), 0.0, np.float32)"),
     ),
     *of(
@@ -676,7 +672,10 @@ MUTANTS = (
         "watch/test_events.py",
         ("age + jnp.sum(happened) < RECENT", "age < RECENT"),
         ("~new & _FIGURES", "_FIGURES"),
-        ("age == latest[:, None]", "age >= latest[:, None]"),
+        (
+            "latest = jnp.min(jnp.where(same, age, SIZE)",
+            "latest = jnp.max(jnp.where(same, age, 0)",
+        ),
     ),
     *of(
         "recording.py",
