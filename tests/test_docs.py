@@ -44,6 +44,19 @@ def test_every_public_name_has_a_page(name):
     assert re.search(rf"^( +{name}|.*adaptive_optax\.{name})$", index, re.MULTILINE)
 
 
+@pytest.mark.parametrize("name", ao.rules.__all__)
+def test_every_rule_has_a_page(name):
+    rules = (DOCS / "api" / "index.md").read_text().split("adaptive_optax.rules\n")[-1]
+    assert f"\n   {name}\n" in rules.split("Filters\n---")[0]
+
+
+def test_every_page_is_in_the_contents():
+    index = (DOCS / "index.md").read_text()
+    listed = {f"{line}.md" for line in index.splitlines()} | {"index.md"}
+    pages = {path.relative_to(DOCS) for path in DOCS.rglob("*.md")}
+    assert {str(p) for p in pages if "_build" not in p.parts} <= listed
+
+
 def test_every_name_in_the_pages_exists():
     for page, text in PAGES.items():
         for name in set(re.findall(r"\bao\.(\w+)", text)):
