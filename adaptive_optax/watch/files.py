@@ -127,8 +127,11 @@ def _by_row(events: list[Event], flat: dict[str, Any]) -> list[Any]:
 
 
 def _event(entry: dict[str, Any]) -> Event:
-    figures = {k: _number(entry[k]) for k in ("figure", "bound", "before", "after")}
-    return Event(**{**entry, **figures, "kind": EventKind[entry["kind"]]})
+    try:
+        figures = {k: _number(entry[k]) for k in ("figure", "bound", "before", "after")}
+        return Event(**{**entry, **figures, "kind": EventKind[entry["kind"]]})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{entry!r} is no event that is known") from error
 
 
 def _known(entry: Any) -> Any:

@@ -71,8 +71,8 @@ def log_every(
       that were written. As a context manager it flushes at its end, errors included.
 
     Raises:
-      TypeError: If ``every`` is no whole number, the prefix no text, or the writer has no
-        method that is known.
+      TypeError: If ``every`` is no whole number, the prefix is no text, or the writer
+        has no method that is known.
       ValueError: If ``every`` is below 1.
 
     Example:

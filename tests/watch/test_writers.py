@@ -105,7 +105,7 @@ def test_something_that_is_no_writer():
         ("run.npz", "hello", "it is no NPZ archive"),
         ("run.jsonl", '{"loss": 1', "Expecting ',' delimiter"),
         ("run.jsonl", "[1, 2]", r"row 1 is \[1, 2\], and no table of names"),
-        ("run.jsonl", '{"events": [{"kind": "NOPE"}]}', "figure"),
+        ("run.jsonl", '{"events": [{"kind": "NOPE"}]}', "is no event that is known"),
         ("run.csv", "loss,step\n1,2\n1,2,3\n", "row 2 has more entries than there"),
         ("run.csv", "\x00\ud800", "codec can't decode"),
     ],
