@@ -10,8 +10,12 @@ import adaptive_optax as ao
 from tests.test_readme import blocks
 
 DOCS = Path(__file__).parent.parent / "docs"
-# Longer runs; the build of the site executes them too.
-SLOW = {"reading_a_run.md", "getting_started.md", "howto/trainers.md"}
+# Longer runs, or many compilations. The build of the site executes the first two.
+SLOW = {"reading_a_run.md", "getting_started.md"}
+SLOW |= {
+    f"howto/{name}.md"
+    for name in ("trainers", "accumulation", "populations", "own_rule", "feedback")
+}
 PAGES = {
     str(path.relative_to(DOCS)): path.read_text()
     for path in sorted(DOCS.rglob("*.md"))
