@@ -54,6 +54,11 @@ def plot(
       title: Of the page.
       dark: Light lines on a dark page.
     """
+    if not output.suffix:
+        raise ValueError(
+            f"`--output` must end in the suffix of a picture, got '{output}'; try "
+            f"-o {output}.png."
+        )
     plot_history(History.load(run), title=title, path=output, dark=dark)
     print(f"wrote {output}")
 

@@ -52,6 +52,8 @@ highlight_language = "none"
 default_role = "py:obj"
 add_module_names = False
 autosummary_generate = True
+# Beside snapshot.html, where upper and lower case are one.
+autosummary_filename_map = {"adaptive_optax.Snapshot": "adaptive_optax.Snapshot_type"}
 autosummary_ignore_module_all = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"

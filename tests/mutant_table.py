@@ -737,4 +737,82 @@ MUTANTS = (
         "watch/test_describe.py",
         ("cost[part] / size", "cost[part]"),
     ),
+    *of(
+        "__main__.py",
+        "test_command_line.py",
+        ("if any(how.startswith", "if all(how.startswith"),
+        ("path=output", "path=None"),
+    ),
+    *of(
+        "act/restart.py",
+        "act/test_restart.py",
+        ("(a > b for", "(a < b for"),
+        (
+            "bool(by_momentum and by_gradient and not by_parameters)",
+            "bool(by_momentum and by_gradient)",
+        ),
+    ),
+    *of(
+        "rules/auto.py",
+        "loop/test_auto_rules.py",
+        ("return kick(law), bounds[0],", "return kick(law), sigma,"),
+    ),
+    *of(
+        "rules/kick.py",
+        "rules/test_behaviour.py",
+        ("jnp.where(now, doubled, state.kick_patience)", "state.kick_patience"),
+        ("level &= heading.slow >= -law.hint * heading.slow_sem", "pass"),
+    ),
+    *of(
+        "rules/momentum.py",
+        "rules/test_behaviour.py",
+        ("jnp.minimum(-_answer.log(law.half), beyond)", "-_answer.log(law.half)"),
+        ("quiet & long & (run", "quiet & (run"),
+    ),
+    *of(
+        "watch/doctor.py",
+        "test_command_line.py",
+        ('f"FAILS: {type', 'f"works: {type'),
+    ),
+    *of(
+        "watch/event_marks.py",
+        "watch/test_plot.py",
+        ("event.step == heads[-1].step + 1", "event.step == heads[-1].step"),
+    ),
+    *of(
+        "watch/files.py",
+        "watch/test_writers.py",
+        ("return None if math.isnan(entry) else str(entry)", "return None"),
+    ),
+    *of(
+        "watch/log_every.py",
+        "watch/test_writers.py",
+        (">= self._every", "> self._every"),
+        ("window._log = self.history._log", "pass"),
+    ),
+    *of(
+        "watch/page.py",
+        "watch/test_plot.py",
+        ("known[i % len(known)]", "known[0]"),
+    ),
+    *of(
+        "watch/plot_freezing.py",
+        "watch/test_summary.py",
+        ("if layers > 1", "if layers > 2"),
+    ),
+    *of(
+        "watch/shot.py",
+        "watch/test_events.py",
+        ("shot.events = events", "shot.events = {}"),
+    ),
+    *of(
+        "watch/summary.py",
+        "watch/test_summary.py",
+        ("known.min() < known.max()", "known.min() <= known.max()"),
+    ),
+    *of(
+        "watch/writers.py",
+        "watch/test_writers.py",
+        ("1 + before + np.arange", "1 + np.arange"),
+    ),
 )

@@ -62,6 +62,8 @@ def test_explain_without_events(run, monkeypatch):
 def test_a_mistake_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="No such file or directory: '.*run.csv'"):
         command(monkeypatch, "plot", tmp_path / "run.csv")
+    with pytest.raises(SystemExit, match="suffix of a picture, got 'loop'; try -o lo"):
+        command(monkeypatch, "plot", tmp_path / "run.csv", "-o", "loop")
     with pytest.raises(SystemExit, match="must end in .npz, .csv or .jsonl, got"):
         command(monkeypatch, "plot", tmp_path / "run.txt")
 

@@ -10,8 +10,12 @@ import adaptive_optax as ao
 from tests.test_readme import blocks
 
 DOCS = Path(__file__).parent.parent / "docs"
-# Longer runs; the build of the site executes them too.
-SLOW = {"reading_a_run.md", "getting_started.md", "howto/trainers.md"}
+# Longer runs, or many compilations. The build of the site executes the first two.
+SLOW = {"reading_a_run.md", "getting_started.md"}
+SLOW |= {
+    f"howto/{name}.md"
+    for name in ("trainers", "accumulation", "populations", "own_rule", "feedback")
+}
 PAGES = {
     str(path.relative_to(DOCS)): path.read_text()
     for path in sorted(DOCS.rglob("*.md"))
@@ -42,6 +46,19 @@ def needed(block):
 def test_every_public_name_has_a_page(name):
     index = (DOCS / "api" / "index.md").read_text()
     assert re.search(rf"^( +{name}|.*adaptive_optax\.{name})$", index, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ao.rules.__all__)
+def test_every_rule_has_a_page(name):
+    rules = (DOCS / "api" / "index.md").read_text().split("adaptive_optax.rules\n")[-1]
+    assert f"\n   {name}\n" in rules.split("Filters\n---")[0]
+
+
+def test_every_page_is_in_the_contents():
+    index = (DOCS / "index.md").read_text()
+    listed = {f"{line}.md" for line in index.splitlines()} | {"index.md"}
+    pages = {path.relative_to(DOCS) for path in DOCS.rglob("*.md")}
+    assert {str(p) for p in pages if "_build" not in p.parts} <= listed
 
 
 def test_every_name_in_the_pages_exists():

@@ -10,6 +10,7 @@ import csv
 import json
 import math
 import os
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,19 +73,40 @@ def read(path: str | os.PathLike[str], log: EventLog) -> dict[str, np.ndarray]:
       {name: array [steps, ...]}; what a row does not have is NaN.
 
     Raises:
-      ValueError: If the suffix is another one, or an entry is no number.
+      ValueError: If the suffix is another one, an entry is no number, or the file holds
+        something else.
     """
     suffix = _suffix(path, "load")
-    if suffix == ".npz":
-        with np.load(path) as arrays:
+    try:
+        return _read_npz(path, log) if suffix == ".npz" else _read_rows(path, log)
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{os.fspath(path)!r} holds no run that `History.save` wrote: {error}"
+        ) from error
+
+
+def _read_npz(path: str | os.PathLike[str], log: EventLog) -> dict[str, np.ndarray]:
+    with open(path, "rb") as file:
+        # NumPy takes anything else for a pickle, and says how to load that unsafely.
+        if not zipfile.is_zipfile(file):
+            raise ValueError("it is no NPZ archive")
+        file.seek(0)
+        with np.load(file) as arrays:
             return log.restore(dict(arrays))
+
+
+def _read_rows(path: str | os.PathLike[str], log: EventLog) -> dict[str, np.ndarray]:
     with open(path, newline="") as file:
         rows: list[dict[str, Any]] = (
             list(csv.DictReader(file))
-            if suffix == ".csv"
+            if _suffix(path, "load") == ".csv"
             else [json.loads(line) for line in file if line.strip()]
         )
-    for row in rows:
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise ValueError(f"row {number} is {row!r}, and no table of names")
+        if None in row:
+            raise ValueError(f"row {number} has more entries than there are names")
         found = row.pop(EVENTS, None)
         found = json.loads(found) if found and isinstance(found, str) else found
         log.events += [_event(entry) for entry in found or ()]
@@ -105,8 +127,11 @@ def _by_row(events: list[Event], flat: dict[str, Any]) -> list[Any]:
 
 
 def _event(entry: dict[str, Any]) -> Event:
-    figures = {k: _number(entry[k]) for k in ("figure", "bound", "before", "after")}
-    return Event(**{**entry, **figures, "kind": EventKind[entry["kind"]]})
+    try:
+        figures = {k: _number(entry[k]) for k in ("figure", "bound", "before", "after")}
+        return Event(**{**entry, **figures, "kind": EventKind[entry["kind"]]})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{entry!r} is no event that is known") from error
 
 
 def _known(entry: Any) -> Any:

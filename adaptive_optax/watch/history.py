@@ -204,7 +204,8 @@ class History:
           since: Leave out that many first steps, those written before.
 
         Raises:
-          TypeError: If the writer has none of these methods.
+          TypeError: If the writer has none of these methods, or the prefix is no text.
+          ValueError: If ``since`` is below 0.
         """
         writers.write(writer, self.as_dict(), prefix=prefix, since=since)
 

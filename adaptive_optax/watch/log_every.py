@@ -71,8 +71,8 @@ def log_every(
       that were written. As a context manager it flushes at its end, errors included.
 
     Raises:
-      TypeError: If ``every`` is no whole number, or the writer has no method that is
-        known.
+      TypeError: If ``every`` is no whole number, the prefix is no text, or the writer
+        has no method that is known.
       ValueError: If ``every`` is below 1.
 
     Example:
@@ -92,5 +92,6 @@ def log_every(
       `History`, which holds the numbers.
     """
     writers.method_of(writer)
+    writers.check_prefix(prefix)
     _checks.whole("every", every, 1, example="every=100")
     return LogEvery(writer, every, prefix)

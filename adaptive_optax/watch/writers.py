@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from adaptive_optax import _checks
 from adaptive_optax.watch.columns import scalar_columns
 
 PREFIX = "adaptive/"
@@ -59,9 +60,12 @@ def write(
       before: Steps before the first of these, where no ``steps`` counts them.
 
     Raises:
-      TypeError: If the writer has none of the methods.
+      TypeError: If the writer has none of the methods, or the prefix is no text.
+      ValueError: If ``since`` is below 0.
     """
     log = method_of(writer)
+    check_prefix(prefix)
+    _checks.whole("since", since, example="since=len(history) - 100")
     flat = scalar_columns(dict(columns))
     length = len(next(iter(flat.values()), ()))
     counts = flat.pop("steps", 1 + before + np.arange(length))
@@ -76,6 +80,16 @@ def write(
         row = {name: float(x[i]) for name, x in named.items() if np.isfinite(x[i])}
         if row:
             log(row, step=int(counts[i]))
+
+
+def check_prefix(prefix: Any) -> None:
+    """Require text.
+
+    Raises:
+      TypeError: If it is something else.
+    """
+    if not isinstance(prefix, str):
+        raise TypeError(f"`prefix` must be text, got {prefix!r}; try prefix='run/'.")
 
 
 def method_of(writer: Any) -> Callable[..., Any]:

@@ -16,6 +16,25 @@ from adaptive_optax.act import injection, restart
 
 PARAMS = {"w": jnp.ones(3), "b": jnp.ones(())}
 GAINS = injection.Gains(*map(jnp.float32, (0.1, 1.0, 0.9)))
+
+
+class Averaged(NamedTuple):
+    """State of `averaging`."""
+
+    mean: optax.Params
+
+
+def averaging(learning_rate, momentum=0.9):
+    """SGD that averages where it steps to. The mean starts at the parameters."""
+
+    def update(grads, state, params):
+        steps = jax.tree.map(lambda g: -learning_rate * g, grads)
+        new = jax.tree.map(jnp.add, params, steps)
+        return steps, Averaged(optax.incremental_update(new, state.mean, 1 - momentum))
+
+    return optax.GradientTransformation(Averaged, update)
+
+
 BUFFERS = {
     "sgd": (optax.sgd, "trace"),
     "adam": (optax.adam, "mu"),
@@ -28,6 +47,7 @@ BUFFERS = {
     "our adagrad": (filters.adagrad, "momentum_average"),
     "lion": (optax.lion, None),  # b1 weighs a step and gathers nothing
     "schedule-free": (optax.contrib.schedule_free_adamw, None),
+    "a mean of parameters": (averaging, None),  # a restart may not set it to zero
 }
 
 

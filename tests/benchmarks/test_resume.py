@@ -15,6 +15,7 @@ def here():
     return resume.place("1 device", 24)
 
 
+@pytest.mark.slow  # tests/scale/test_checkpoint.py stands for it
 def test_a_run_is_cut_and_goes_on_to_the_bit(here):
     text = resume.tables(
         cuts=["in the warm-up"],

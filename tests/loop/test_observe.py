@@ -35,10 +35,14 @@ def feedback_at(t):
     return fed.grads, value
 
 
-@pytest.mark.parametrize("spoilt", [False, True])
+@pytest.mark.parametrize("spoilt", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize(
     "name, entry",
-    [("adam", "factory"), ("adam", "built"), ("sgd with momentum", "factory")],
+    [
+        ("adam", "factory"),
+        pytest.param("adam", "built", marks=pytest.mark.slow),
+        ("sgd with momentum", "factory"),
+    ],
 )
 def test_parameters_and_inner_state_are_the_plain_optimizers(name, entry, spoilt):
     one = OPTIMIZERS[name]

@@ -93,6 +93,27 @@ def test_something_that_is_no_writer():
         ao.log_every(object())
     with pytest.raises(ValueError, match="`every` must be at least 1, got 0"):
         ao.log_every(Log(), 0)
+    with pytest.raises(TypeError, match="`prefix` must be text, got 3; try"):
+        ao.log_every(Log(), prefix=3)
+    with pytest.raises(ValueError, match="`since` must be at least 0, got -1; try"):
+        ao.History.from_stacked(RUN).write_to(Log(), since=-1)
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("run.npz", "hello", "it is no NPZ archive"),
+        ("run.jsonl", '{"loss": 1', "Expecting ',' delimiter"),
+        ("run.jsonl", "[1, 2]", r"row 1 is \[1, 2\], and no table of names"),
+        ("run.jsonl", '{"events": [{"kind": "NOPE"}]}', "is no event that is known"),
+        ("run.csv", "loss,step\n1,2\n1,2,3\n", "row 2 has more entries than there"),
+        ("run.csv", "\x00\ud800", "codec can't decode"),
+    ],
+)
+def test_a_file_that_holds_no_run_is_named(name, text, message, tmp_path):
+    (tmp_path / name).write_bytes(text.encode(errors="surrogatepass"))
+    with pytest.raises(ValueError, match=f"{name}' holds no run that .*{message}"):
+        ao.History.load(tmp_path / name)
 
 
 def test_tensorboard_reads_it_back(tmp_path):
