@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from adaptive_optax import _checks
 from adaptive_optax._arguments import caller
@@ -37,6 +38,10 @@ class Driven(NamedTuple):
         return self.control.drive_and_tell(
             self.rule, state, gain, self.start, signals, **moves
         )
+
+    def leaps(self, before: jax.Array, after: jax.Array) -> jax.Array:
+        """Whether a rule has more than doubled the gain in one step, bool[]."""
+        return jnp.zeros((), bool) if self.rule is None else after > 2 * before
 
 
 def adapted(

@@ -91,6 +91,9 @@ def test_it_is_told_what_the_law_would_have_done():
     told = ao.explain(recorded.recorded("random labels", observed=True)[2])
     assert "batches would have been skipped" in told
     assert "the plain optimizer has learnt from them" in told
+    told = ao.explain(recorded.recorded("too low", observed=True)[2])
+    assert "is too low, by a factor of 2" in told
+    assert "plateau" not in told and "no rate has helped" not in told
 
 
 def test_the_state_goes_on_in_another_mode():
