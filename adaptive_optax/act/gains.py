@@ -77,7 +77,9 @@ def adapted(
         if own is None:
             raise ValueError(
                 "the momentum that `momentum_rule` starts from is unknown; give it: "
-                f"{caller()}(..., momentum=0.9, momentum_rule=...)."
+                f"{caller()}(..., momentum=0.9, momentum_rule=...). A built one's "
+                "can be set only if optax.inject_hyperparams made it; else pass "
+                f"its factory: {caller()}(optax.adam, ...)."
             )
         _checks.within("momentum", own, *mu_bounds, example="momentum=0.9")
     return adapter, 0.0 if own is None else own
