@@ -69,13 +69,15 @@ class Limits(NamedTuple):
     loss: Any = UNSET  # f32[] an objective above it is far outside
     dead_norm: Any = np.float32(0.0)  # f32[] a gradient smaller than it has died, ...
     dead_loss: Any = UNSET  # ... f32[] if the objective is above this
-    norm: Any = UNSET  # f32[] a gradient above it is far outside
+    norm: Any = UNSET  # f32[] a gradient above it is far outside, ...
+    better: Any = -UNSET  # ... f32[] unless the objective is below this
     room: Any = np.True_  # bool[] another batch may be skipped
 
     def exceeded(self, objective: jax.Array, norm: jax.Array) -> jax.Array:
         """Whether a batch is far outside, bool[]; a skip needs ``room`` as well."""
         dead = (norm < self.dead_norm) & (objective > self.dead_loss)
-        return (objective > self.loss) | dead | (norm > self.norm)
+        large = (norm > self.norm) & (objective >= self.better)
+        return (objective > self.loss) | dead | large
 
 
 class Standing(NamedTuple):

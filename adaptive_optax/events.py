@@ -34,8 +34,8 @@ class EventsState(NamedTuple):
     event_observed: jax.Array  # bool[] the law only watches: it would have done this
 
 
-_RUN = {name: np.arange(len(RUN)) == i for i, name in enumerate(RUN)}
-_FIGURES = {name: np.arange(len(FIGURES)) == i for i, name in enumerate(FIGURES)}
+_RUN = {name: np.arange(len(RUN))[None] == i for i, name in enumerate(RUN)}
+_FIGURES = {name: np.arange(len(FIGURES))[None] == i for i, name in enumerate(FIGURES)}
 
 FIELDS = EventsState._fields
 TABLES = FIELDS[:2]
@@ -96,17 +96,17 @@ def record(
     )
     may_go_on = age + jnp.sum(happened) < RECENT
     may_go_on &= (step - last <= while_ago) & ((kind >= LASTING) | observed)
-    same = (kinds[:, None] == kind) & may_go_on & happened[:, None]
+    same = (kinds[:, None] == kind[None]) & may_go_on[None] & happened[:, None]
     latest = jnp.min(jnp.where(same, age, SIZE), axis=1)
     begins = jax.lax.optimization_barrier(happened & (latest == SIZE))
-    rank = jnp.sum(np.tri(len(entries), k=-1, dtype=bool) & begins, axis=1)
+    rank = jnp.sum(np.tri(len(entries), k=-1, dtype=bool) & begins[None], axis=1)
     begins_at = jnp.where(begins, _place(state.event_count + rank), SIZE)
     goes_on_at = jnp.where(begins, SIZE, _place(state.event_count - 1 - latest))
     goes_on_at = jnp.where(happened, goes_on_at, SIZE)
     numbers = np.arange(len(entries))[:, None]
     # Which entry a row takes; from `RECENT` on, one that begins.
-    row = jnp.where(begins_at[:, None] == places, numbers + RECENT, 2 * RECENT)
-    row = jnp.where(goes_on_at[:, None] == places, numbers, row)
+    row = jnp.where(begins_at[:, None] == places[None], numbers + RECENT, 2 * RECENT)
+    row = jnp.where(goes_on_at[:, None] == places[None], numbers, row)
     row = jax.lax.optimization_barrier(jnp.min(row, axis=0))[:, None]
     written, new, which = row < 2 * RECENT, row >= RECENT, row[:, 0] % RECENT
 

@@ -220,6 +220,7 @@ def _act(
         parts.acting.recorded(steps),
         verdict.restore | verdict.repeat,
         forget=verdict.forget,
+        kicked=taken & parts.sigma.leaps(before.sigma, state.sigma),
         fraction=parts.fraction,
     )
     sigma = jnp.where(taken, state.sigma_annealed, 0.0)

@@ -18,6 +18,8 @@ import jax.numpy as jnp
 
 from adaptive_optax._reasons import EventKind
 from adaptive_optax.act import stage as acting
+from adaptive_optax.act.base_rate import BaseRate
+from adaptive_optax.act.injection import Inner
 from adaptive_optax.law import Law, Search
 from adaptive_optax.stages import Stages
 from adaptive_optax.supervise.stage import Supervision
@@ -52,8 +54,24 @@ def observing(parts: Stages, law: Law) -> Stages:
         rate=parts.rate._replace(control=control),
         supervision=_judging_only(parts.supervision),
         acting=acting.idle(),
+        inner=_plain(parts.inner, parts.base, parts.momentum.start),
         observes=True,
     )
+
+
+def _plain(inner: Inner, base: BaseRate, momentum: Any) -> Inner:
+    """The optimizer, called with the numbers that the user gave.
+
+    As float32 arrays they would round bfloat16 parameters in another way.
+    """
+    if base.schedule is not None:
+        return inner
+
+    def update(grads, state, params, gains, /, **extra):
+        given = gains._replace(learning_rate=base.number, momentum=momentum)
+        return inner.update(grads, state, params, given, **extra)
+
+    return inner._replace(update=update)
 
 
 def _judging_only(supervision: Supervision) -> Supervision:

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from adaptive_optax import _checks
 from adaptive_optax._arguments import caller
@@ -38,6 +39,10 @@ class Driven(NamedTuple):
             self.rule, state, gain, self.start, signals, **moves
         )
 
+    def leaps(self, before: jax.Array, after: jax.Array) -> jax.Array:
+        """Whether a rule has more than doubled the gain in one step, bool[]."""
+        return jnp.zeros((), bool) if self.rule is None else after > 2 * before
+
 
 def adapted(
     inner: Any,
@@ -72,7 +77,9 @@ def adapted(
         if own is None:
             raise ValueError(
                 "the momentum that `momentum_rule` starts from is unknown; give it: "
-                f"{caller()}(..., momentum=0.9, momentum_rule=...)."
+                f"{caller()}(..., momentum=0.9, momentum_rule=...). A built one's "
+                "can be set only if optax.inject_hyperparams made it; else pass "
+                f"its factory: {caller()}(optax.adam, ...)."
             )
         _checks.within("momentum", own, *mu_bounds, example="momentum=0.9")
     return adapter, 0.0 if own is None else own

@@ -157,6 +157,7 @@ def record_step(
     restored: jax.Array,
     *,
     forget: jax.Array | bool = False,
+    kicked: jax.Array | bool = False,
     fraction: float,
 ) -> SensorState:
     """Remember the step that was taken, for the next alignment.
@@ -166,13 +167,15 @@ def record_step(
       updates: What is added to the parameters.
       restored: bool[]; a restore is no step, and the statistics start again.
       forget: bool[]; the data are new, and have gradients of another size.
+      kicked: bool[]; so have parameters that a kick has moved off a saddle. What was
+        usual there would have the next batches skipped, and the kick taken back.
       fraction: As given to `init_sensor`.
     """
     restored |= forget
     return state._replace(
         series=series.restart(state.series, restored),
         cosines=jnp.where(restored, 0.0, state.cosines),
-        gradient=jnp.where(_OF_THE_DATA & forget, 0.0, state.gradient),
+        gradient=jnp.where(_OF_THE_DATA & (forget | kicked), 0.0, state.gradient),
         motion=motion.record(state.motion, updates, restored, fraction=fraction),
     )
 

@@ -97,7 +97,7 @@ def extend(
         [
             estimators.exponential_weights(_DECAYS, ones[: len(_DECAYS)]),
             estimators.polynomial_weight(_POWERS, n[None])
-            * jnp.where(due, jnp.where(blocks, BLOCK, 1.0), 0.0),
+            * jnp.where(due, jnp.where(blocks, BLOCK, 1.0), 0.0)[None],
         ]
     )
     lasting = jnp.where(blocks, old.slow, x)

@@ -12,7 +12,8 @@ l0 is the highest loss at theta_0, good is the loss of the good parameters, and 
 jitter is the largest change between calm steps. The range is what the loss has covered:
 near 0 a loss may be many times the good one and still be as good as nothing. The shares
 of |l0| and |good| assume that the loss cannot go below 0. Once a loss has been at or
-below 0, only the noise says what is far, with half the range in place of |good|.
+below 0, only the noise says what is far, with half the range in place of |good|. A
+reward that is better by 2 noise excuses a large gradient.
 """
 
 import math

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 
 from adaptive_optax import _checks, _trees
 from adaptive_optax._reasons import NOTHING, EventKind, Reason, because
-from adaptive_optax._types import Limits, Standing
+from adaptive_optax._types import UNSET, Limits, Standing
 from adaptive_optax.law import Law
+from adaptive_optax.sense import series
 from adaptive_optax.sense.gradient import Gradient
+from adaptive_optax.sense.sensor import SensorState
 from adaptive_optax.sense.stage import Seen
 from adaptive_optax.supervise import lost, rollback, supervisor
 from adaptive_optax.supervise.evidence import ENDLESS
@@ -156,9 +158,7 @@ def supervised(
         init=lambda params, inner_state: init_recovery(
             params, inner_state, law, config
         ),
-        limits=lambda state, sensor: supervisor.limits(
-            state.judges, law, sensor.signal_count, Gradient(*sensor.gradient)
-        ),
+        limits=lambda state, sensor: _limits(state.judges, sensor, law),
         update=update,
         share=lambda state: supervisor.warm_up(state.judges, law),
         inner=lambda before, after, params, inner_state: rollback.good_inner(
@@ -171,6 +171,18 @@ def supervised(
         finish=finish,
         lost=_lost,
     )
+
+
+def _limits(judges: supervisor.Judges, sensor: SensorState, law: Law) -> Limits:
+    """Those of the next step. A rare reward comes with a gradient that is as rare."""
+    bounds = supervisor.limits(
+        judges, law, sensor.signal_count, Gradient(*sensor.gradient)
+    )
+    rewarded = series.Bank(*sensor.series).begun[series.REWARD] > 0
+    rewarded &= judges.levels.good_value < UNSET
+    good = jnp.where(rewarded, judges.levels.good_value, 0.0)
+    better = good - law.clear * judges.levels.good_noise
+    return bounds._replace(better=jnp.where(rewarded, better, -UNSET))
 
 
 def _lost(before: RecoveryState, after: RecoveryState) -> Reason:

@@ -54,7 +54,12 @@ class Run(NamedTuple):
 
     @property
     def unmoved(self) -> bool:
-        """Whether a loss is where it was at the start, but for its noise."""
+        """Whether a loss is where it was at the start, but for its noise.
+
+        Where the law only watched, that says nothing: no other rate was tried.
+        """
+        if self.observed:
+            return False
         losses = self._column("loss")
         if self.what != "loss" or not self.columns or len(losses) <= SETTLED:
             return False

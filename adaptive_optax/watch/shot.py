@@ -22,6 +22,10 @@ class Snapshot(dict[str, jax.Array]):
         super().__init__(numbers)
         self.events = dict(events)
 
+    def copy(self) -> "Snapshot":
+        """The same numbers and tables in a snapshot of their own."""
+        return Snapshot(self, self.events)
+
     def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
         """The numbers in the order of their names, then the tables."""
         names = tuple(sorted(self))

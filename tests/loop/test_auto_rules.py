@@ -10,6 +10,7 @@ import pytest
 
 import adaptive_optax as ao
 
+NEAR_A_SADDLE = jnp.asarray(np.random.default_rng(0).normal(size=16) * 1e-6)
 CURVATURES = jnp.asarray(np.logspace(0, -4, 16), jnp.float32)
 
 
@@ -26,7 +27,7 @@ def trained(loss, steps, **options):
         params = optax.apply_updates(params, updates)
         return (params, state), ao.snapshot(state)
 
-    start = params if loss is valley else jnp.zeros(16)
+    start = {valley: params, saddle: jnp.zeros(16)}.get(loss, NEAR_A_SADDLE)
     (params, _), seen = jax.jit(
         lambda: jax.lax.scan(step, (start, tx.init(start)), None, length=steps)
     )()
@@ -59,6 +60,21 @@ def test_a_saddle_is_left_in_one_kick():
     assert low < stuck / 2
     assert 1 <= np.count_nonzero(seen["sigma"]) <= 3
     assert seen["sigma"].max() == np.float32(1e-2)
+
+
+def flat(x):
+    """The same saddle from beside it, so slow that only a kick leads away."""
+    return 1e-3 * saddle(x)
+
+
+def test_a_kick_is_not_taken_for_bad_data():
+    """It makes gradients a hundred times as large, and was taken back for that."""
+    _, seen = trained(flat, 90, sigma_rule="auto")
+    kicks = np.flatnonzero(seen["sigma"])
+    assert len(kicks) == 1
+    norms = seen["grad_norm"]
+    assert norms[kicks[0] + 1] > 20 * norms[kicks[0]] > 0
+    assert seen["skipped"][-1] == 0 and seen["restores"][-1] == 0
 
 
 def test_sigma_is_the_size_of_a_kick():

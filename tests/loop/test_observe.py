@@ -68,6 +68,19 @@ def test_parameters_and_inner_state_are_the_plain_optimizers(name, entry, spoilt
     assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(average))
 
 
+def test_bfloat16_parameters_are_rounded_as_by_the_plain_optimizer():
+    """Its numbers were float32 arrays, and each step of a bfloat16 leaf differed."""
+    tx = ao.adaptive_scheduler(optax.adamw, 1e-2, mode="observe", recovery=False)
+    mine, theirs = stepper(tx), stepper(optax.adamw(1e-2))
+    params = plain = {"w": jnp.linspace(-1.0, 1.0, 7).astype(jnp.bfloat16)}
+    state, inner_state = tx.init(params), optax.adamw(1e-2).init(plain)
+    for t in range(10):
+        grads = {"w": params["w"] * jnp.bfloat16(t - 4.3)}
+        _, params, state = mine(params, state, grads, jnp.float32(1.0))
+        _, plain, inner_state = theirs(plain, inner_state, grads, jnp.float32(1.0))
+        chex.assert_trees_all_equal(params, plain)
+
+
 def test_the_would_be_gain_is_bounded_and_says_the_direction():
     for name, low, high in (("too low", 1.99, 2.02), ("right", 0.49, 2.02)):
         _, state, _ = recorded.recorded(name, observed=True)
@@ -82,6 +95,9 @@ def test_it_is_told_what_the_law_would_have_done():
     told = ao.explain(recorded.recorded("random labels", observed=True)[2])
     assert "batches would have been skipped" in told
     assert "the plain optimizer has learnt from them" in told
+    told = ao.explain(recorded.recorded("too low", observed=True)[2])
+    assert "is too low, by a factor of 2" in told
+    assert "plateau" not in told and "no rate has helped" not in told
 
 
 def test_the_state_goes_on_in_another_mode():

@@ -75,6 +75,25 @@ def test_gradients_that_stay_larger_are_accepted_once():
     )
 
 
+def test_a_rare_reward_is_learnt_from_though_its_gradient_is_as_rare():
+    tx, params = ao.adaptive_sgd(1e-3, average=False), jnp.ones(2)
+
+    def step(state, now):
+        size, reward = now
+        grads = params * size
+        updates, state = tx.update(grads, state, params, value=0.0, reward=reward)
+        return state, (updates[0] != 0, skips(state).skipped)
+
+    size = np.full(90, 1e-3, np.float32)
+    reward = np.zeros_like(size)
+    size[[80, 85]], reward[85] = 1.0, 1.0
+    _, (moved, skipped) = jax.jit(jax.lax.scan, static_argnums=0)(
+        step, tx.init(params), (size, reward)
+    )
+    assert not moved[80] and moved[85]
+    assert skipped[-1] == 1
+
+
 def test_near_zero_a_share_of_what_was_gained_is_not_far():
     # Many times the good loss, and still as good as nothing.
     values = [*np.linspace(2.0, 1e-6, 75), *[1e-6] * 100]

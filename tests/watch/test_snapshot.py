@@ -421,3 +421,8 @@ class TestHistory:
                 }
             )
         return history
+
+
+def test_a_copy_keeps_the_events():
+    shot = ao.Snapshot({"loss": jnp.ones(())}, {"event_runs": jnp.zeros((8, 4))})
+    assert shot.copy().events.keys() == shot.events.keys()
