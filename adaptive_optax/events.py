@@ -92,7 +92,7 @@ def record(
     # A snapshot of this step has the newest 8, those that begin now among them.
     age = _place(state.event_count - 1 - places)
     while_ago = jnp.maximum(
-        Law().level_after, jax.lax.div(step, round(1 / Law().lately))
+        Law().level_after, jax.lax.div(step, np.int32(round(1 / Law().lately)))
     )
     may_go_on = age + jnp.sum(happened) < RECENT
     may_go_on &= (step - last <= while_ago) & ((kind >= LASTING) | observed)

@@ -85,9 +85,7 @@ class Law(NamedTuple):
     margin: Number = 0.02  # cosines this small are taken for 0
     readings: Number = 8  # cosines, or changes of a loss, seen before they are judged
     little: Number = 0.1  # of a first loss: unmoved. Of a first gradient: dead
-    half: Number = (
-        0.5  # of a loss: much. Of a rate: a step back. Of trust and of a vote
-    )
+    half: Number = 0.5  # of a loss: much. Of trust and votes: a nudge. Of a rate: back
     cut: Number = math.log(0.2)  # log distance of a failed start, and of a first cut
     warmup_steps: Number = 20  # of every start; 1: at once. Also between two copies
     level_after: Number = 31  # losses before a level can be judged

@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 
-from adaptive_optax import _checks
 from adaptive_optax._types import Rule
 from adaptive_optax.law import Law
 from adaptive_optax.rules.kick import kick
@@ -22,7 +21,10 @@ def check(name: str, rule: Any) -> None:
       ValueError: If it is another name.
     """
     if name in NAMED and isinstance(rule, str):
-        _checks.one_of(name, rule, ("auto",))
+        if rule != "auto":
+            raise ValueError(
+                f'`{name}` must be a Rule or "auto", got {rule!r}; try {name}="auto".'
+            )
     elif rule is not None and not isinstance(rule, Rule):
         raise TypeError(
             f"`{name}` must be a Rule, got {rule!r}; try {name}=rules.trend()."

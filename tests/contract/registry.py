@@ -51,7 +51,7 @@ LITERAL = {
 EVERYTHING = {
     "momentum": 0.9,
     "rule": ao.blend(ao.rules.trend(), ao.rules.plateau(), credit=10.0),
-    "momentum_rule": "auto",
+    "momentum_rule": ao.rules.variance(),
     "sigma": 1e-3,
     "freeze_threshold": 1e-4,
     "total_steps": 1000,

@@ -59,7 +59,7 @@ def test_one_trace_and_nothing_kept_of_what_was_donated(name):
         params, state = drive.step(params, state, at(stream, t))
         # Telemetry that a step does not read stays: scalars only.
         kept = [leaf for leaf in before if leaf.size and not leaf.is_deleted()]
-        assert sum(leaf.size for leaf in kept) < 20
+        assert sum(leaf.size for leaf in kept) <= 20
         assert not {leaf.shape for leaf in kept} & {x.shape for x in params.values()}
     assert not pointers(state) & pointers(params)
     assert drive.traces == 1

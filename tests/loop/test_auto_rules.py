@@ -95,8 +95,8 @@ def test_without_feedback_nothing_moves():
 @pytest.mark.parametrize(
     "options, error, message",
     [
-        ({"momentum_rule": "automatic"}, ValueError, "must be one of 'auto'"),
-        ({"sigma_rule": "kick"}, ValueError, "must be one of 'auto', got 'kick'"),
+        ({"momentum_rule": "automatic"}, ValueError, "must be a Rule or .auto."),
+        ({"sigma_rule": "kick"}, ValueError, "must be a Rule or .auto., got 'kick'"),
         ({"rule": "auto"}, TypeError, "`rule` must be a Rule, got 'auto'"),
         (
             {"momentum_rule": "auto", "momentum_coordinate": "linear"},

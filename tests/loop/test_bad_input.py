@@ -95,7 +95,7 @@ BAD = [
     ),
     ({"rule": ao.rules.trend}, TypeError, "`rule` must be a Rule, got <function trend"),
     ({"momentum_rule": 0.1}, TypeError, "`momentum_rule` must be a Rule, got 0.1"),
-    ({"sigma_rule": "x", "sigma": 1e-3}, TypeError, "`sigma_rule` must be .* got 'x'"),
+    ({"sigma_rule": "x", "sigma": 1e-3}, ValueError, "`sigma_rule` must be .* got 'x'"),
     (
         {"momentum_coordinate": "logit"},
         ValueError,
