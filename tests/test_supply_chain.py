@@ -55,3 +55,10 @@ def test_no_module_reads_pickles_or_calls_out(path):
         assert not {name.split(".")[0] for name in names} & UNWANTED
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
             assert ast.literal_eval(node.value) is False
+
+
+@pytest.mark.parametrize("name", ["adaptive_optax", "benchmarks.__main__"])
+def test_the_import_starts_no_backend(name):
+    # After it `jax.distributed.initialize` and the number of devices come too late.
+    told = f"import jax, {name}; jax.config.update('jax_num_cpu_devices', 2)"
+    subprocess.run([sys.executable, "-c", told], cwd=PACKAGE.parent, check=True)

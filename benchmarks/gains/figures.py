@@ -18,7 +18,7 @@ from benchmarks.figures import STYLE  # noqa: E402
 from benchmarks.gains import train, work  # noqa: E402
 
 FOLDER = Path(__file__).parents[2] / "docs" / "figures"
-MU = jnp.float32(train.USUAL)
+MU = np.float32(train.USUAL)
 
 
 def mechanisms() -> None:
@@ -35,7 +35,7 @@ def mechanisms() -> None:
 def traced(problem: work.Work, **options: Any) -> dict[str, np.ndarray]:
     """The loop's values at every step of SGD, and the metric of the parameters."""
     start, batches = jax.random.split(jax.random.key(0))
-    tx = train.made("sgd", jnp.float32(problem.sgd), MU, options)
+    tx = train.made("sgd", jnp.float32(problem.sgd), jnp.asarray(MU), options)
     params = problem.init(start)
 
     def step(carry, t):
