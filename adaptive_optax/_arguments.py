@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adaptive_optax import _checks, _trees
+from adaptive_optax import _checks, _containers, _trees
 
 MISSING: Any = inspect.Parameter.empty
 """Stands for a feedback that is not named at all; None says that there is none."""
@@ -123,6 +123,8 @@ class Caller(NamedTuple):
         updates = arrays(updates)
         params = None if params is None else _trained(self.name, updates, params)
         if self.like is not None:
+            above, _, _ = self.like.rpartition(".")
+            _containers.check_parts(state, [above] if above else [])
             before = operator.attrgetter(self.like)(state)
             if jax.tree.structure(updates) != jax.tree.structure(before):
                 raise ValueError(

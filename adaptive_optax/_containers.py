@@ -4,6 +4,8 @@ A file knows lists and dicts. Read back without their structure, these stand whe
 state has tuples.
 """
 
+from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -25,12 +27,26 @@ def check(found: Any, wanted: Any, place: str) -> None:
         return
     where, have, want = differs
     if isinstance(have, list | dict) and isinstance(want, tuple):
-        raise ValueError(
-            f"`{where}` of the state is {kind(have)}, must be {kind(want)}: a "
-            "checkpoint was read without its structure. Call ao.load_state(tx, params, "
-            "held) with what was read, or read it into the structure of "
-            "tx.init(params)."
-        )
+        raise _unstructured(where, have, kind(want))
+
+
+def check_parts(state: Any, parts: Iterable[str]) -> None:
+    """Require that no part of a state was read as a list or a dict.
+
+    Args:
+      state: A named tuple.
+      parts: Fields of it that hold named tuples or nothing, or paths to such (`a.b`).
+
+    Raises:
+      ValueError: If one was; the message says where.
+    """
+    for place in parts:
+        above, _, _ = place.rpartition(".")
+        if above:
+            check_parts(state, [above])
+        found = attrgetter(place)(state)
+        if isinstance(found, list | dict):
+            raise _unstructured(place.replace(".", "/"), found, "a named tuple")
 
 
 def difference(found: Any, wanted: Any, place: str) -> tuple[str, Any, Any] | None:
@@ -44,6 +60,14 @@ def difference(found: Any, wanted: Any, place: str) -> tuple[str, Any, Any] | No
             if below is not None:
                 return below
     return place, found, wanted
+
+
+def _unstructured(where: str, have: Any, wanted: str) -> ValueError:
+    return ValueError(
+        f"`{where}` of the state is {kind(have)}, must be {wanted}: a checkpoint was "
+        "read without its structure. Call ao.load_state(tx, params, held) with what "
+        "was read, or read it into the structure of tx.init(params)."
+    )
 
 
 def kind(node: Any) -> str:

@@ -84,6 +84,7 @@ def check_options(
       ValueError: If it was made under others; the message names the option. Likewise if
         a checkpoint was read without its structure.
     """
+    _containers.check_parts(state, (*kept, "window", "events"))
     for field, keeps in kept.items():
         if (jax.tree.structure(getattr(state, field)) != _NOTHING) != keeps:
             (option,), had = OPTIONS[field], not keeps

@@ -223,6 +223,7 @@ def cost(
     output: Path = OUTPUT,
     devices: int = 1,
     batch: int = 64,
+    row: tuple[str, ...] | None = None,
 ) -> None:
     """Measure what a step, the state and a compilation cost; write the JSON.
 
@@ -234,9 +235,10 @@ def cost(
       devices: More than 1: the step of the GPT on so many virtual devices, and nothing
         else of this; see `benchmarks.devices`.
       batch: Sequences of that step, over all devices.
+      row: Of the table of that step; with a choice it is printed and not written.
     """
     if devices > 1:
-        cost_on(devices, batch, repeats)
+        cost_on(devices, batch, repeats, row)
         return
     report = measure(workload, peer, repeats=repeats)
     output.parent.mkdir(parents=True, exist_ok=True)

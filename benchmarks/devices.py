@@ -2,6 +2,7 @@
 
     python -m benchmarks cost --devices 8              # AdamW on the 5 M GPT
     python -m benchmarks cost --devices 8 --batch 8    # one sequence a device
+    python -m benchmarks cost --devices 8 --row default --repeats 11
 
 Times are paired ratios in one process (see `timing`). Virtual devices share the cores
 of one machine, so all that each device repeats (with whole parameters on each, the
@@ -15,6 +16,7 @@ The check for lost parameters is measured by itself beside plain AdamW: once a s
 behind a condition that is never met. In a run it is made in some one of twenty steps.
 """
 
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -145,8 +147,10 @@ def measure(
             return {}, timing.caller(step, carry, batch, calls=1)
 
         made = makers(way)
-        chosen = {name: made[name] for name in names or made}
+        chosen = {name: made[name] for name in names or made if name in made}
+        print(f"{way}: {len(chosen)} programs", file=sys.stderr, flush=True)
         found[way] = timing.compare(KEY, plain(), chosen, build, repeats)
+        print(table({way: found[way]}), file=sys.stderr, flush=True)
     return found
 
 
@@ -175,12 +179,21 @@ def table(found: dict[str, tuple[dict[str, Any], float]]) -> str:
     return markdown.table(["over plain AdamW", *found], [*body, times])
 
 
-def cost_on(devices: int, batch: int, repeats: int, output: Path = OUTPUT) -> None:
-    """Measure, print and write the table.
+def cost_on(
+    devices: int,
+    batch: int,
+    repeats: int,
+    rows: Iterable[str] | None = None,
+    output: Path = OUTPUT,
+) -> None:
+    """Measure and print the table; write it if it has all its rows.
 
     Raises:
-      ValueError: If the batch does not divide by the devices.
+      ValueError: If the batch does not divide by the devices, or a row is unknown.
     """
+    known = dict.fromkeys(name for way in WAYS for name in makers(way))
+    if unknown := [name for name in rows or () if name not in known]:
+        raise ValueError(f"unknown row {unknown[0]!r}; known: {', '.join(known)}.")
     if batch % devices:
         raise ValueError(
             f"a batch of {batch} does not spread over {devices} devices; try "
@@ -188,7 +201,11 @@ def cost_on(devices: int, batch: int, repeats: int, output: Path = OUTPUT) -> No
         )
     jax.config.update("jax_num_cpu_devices", devices)
     model = models.gpt(models.GPT_5M._replace(batch=batch))
-    text, made = table(measure(model, devices, repeats=repeats)), timing.environment()
+    found = measure(model, devices, names=rows, repeats=repeats)
+    text, made = table(found), timing.environment()
+    print(text)
+    if rows is not None:
+        return
     head = (
         f"# The cost of a step on {devices} virtual devices\n\n`python -m benchmarks "
         f"cost --devices {devices} --batch {batch} --repeats {repeats}`: a GPT of 5 M "
@@ -196,4 +213,3 @@ def cost_on(devices: int, batch: int, repeats: int, output: Path = OUTPUT) -> No
         f"{made['device']}. Medians of paired ratios (quartiles).\n\n"
     )
     output.write_text(f"{head}{text}\n")
-    print(text)

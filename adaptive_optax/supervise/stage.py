@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adaptive_optax import _checks, _trees
+from adaptive_optax import _checks, _containers, _trees
 from adaptive_optax._reasons import NOTHING, EventKind, Reason, because
 from adaptive_optax._types import UNSET, Limits, Standing
 from adaptive_optax.law import Law
@@ -125,6 +125,7 @@ def supervised(
           params: The parameters.
           inner_state: The inner optimizer's state.
         """
+        _containers.check_parts(state, ["copy"])
         judges, copy, gone = state.judges, state.copy, state.lost_entries
         rollback.check_copy(copy, params, inner_state, config)
         if not seen.has_feedback:

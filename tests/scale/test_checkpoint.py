@@ -156,6 +156,23 @@ def test_a_list_in_place_of_a_tuple_is_named(place):
     )
 
 
+PARTS = ["sensor", "sensor.motion", "recovery", "recovery.copy", "averaging", "window"]
+
+
+@pytest.mark.parametrize("place", [*PARTS, "events"])
+def test_a_dict_in_place_of_a_part_is_named(place):
+    def read(node, *path):
+        if not path:
+            return node._asdict()
+        below = {path[0]: read(getattr(node, path[0]), *path[1:])}
+        return node._replace(**below)
+
+    state = read(make().init(PARAMS), *place.split("."))
+    last = place.rpartition(".")[2]
+    with pytest.raises(ValueError, match=f"{last}` of the state is a dict .*load_stat"):
+        make().update(PARAMS, state, PARAMS, value=1.0)
+
+
 def test_the_inner_optimizer_is_asked_for_its_structure_once():
     inner, asked = optax.sgd(0.1), []
 
