@@ -70,6 +70,8 @@ def compare(
 ) -> str:
     """Run what is missing and write the comparison as Markdown.
 
+    A draw on which one side raises is left out and named.
+
     Args:
       a: A side.
       b: Another.
@@ -96,12 +98,21 @@ def compare(
         }
         todo = list(dict.fromkeys(wanted.values()))
         done = {r.cell: r for r, _ in progress(cells.run(todo, workers=workers), todo)}
+    errors = {
+        name: error
+        for name in problems
+        for side in (0, 1)
+        if (error := done[wanted[side, name]].error) is not None
+    }
+    compared = [name for name in problems if name not in errors]
+    if not compared:
+        raise RuntimeError(f"no draw on which both ran: {_told(errors)}.")
     logs = {
         label: scoring.log_ratios(
             *(
                 {
                     place(name): finals(done[wanted[side, name]], label)
-                    for name in problems
+                    for name in compared
                 }
                 for side in (0, 1)
             )
@@ -119,12 +130,18 @@ def compare(
     ]
     lines = [
         f"Final metric of `{a}` over that of `{b}`; below 1 the first is better. "
-        f"{len(problems)} draws, {len(seeds)} seeds"
+        f"{len(compared)} draws, {len(seeds)} seeds"
         f"{', others for the second' if other_seeds else ''}, 95 % intervals.",
         "",
         markdown.table(("family", *columns), rows),
     ]
+    if errors:
+        lines += ["", f"Left out, because one side raised there: {_told(errors)}."]
     return "\n".join(lines)
+
+
+def _told(errors: dict[str, str]) -> str:
+    return "; ".join(f"{name} ({text:.90})" for name, text in errors.items())
 
 
 def place(name: str) -> Place:

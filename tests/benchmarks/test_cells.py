@@ -184,3 +184,27 @@ def test_another_version_of_the_package_is_another_cell(tmp_path):
     ours = CELL._replace(peer="nudge")
     assert cells.key(ours._replace(code=str(tmp_path))) != cells.key(ours)
     assert Path(hashes.ROOT, "adaptive_optax", "__init__.py").exists()
+
+
+@pytest.mark.parametrize("fails", ["one", "both"])
+def test_a_draw_on_which_a_side_raises_is_left_out_and_named(monkeypatch, fails):
+    names = "quadratic@0.0", "digits@0.0"
+
+    def run(todo, **_):
+        for cell in todo:
+            one = cell.problem == names[1] and "auto" in cell.peer
+            error = "ValueError: no momentum" if one or fails == "both" else None
+            yield result(cell, error=error), True
+
+    rates = tuple((label, (0.1, 0.2)) for label in compare.LABELS)
+    monkeypatch.setattr(compare.oracles, "compute", lambda *_, **__: {})
+    monkeypatch.setattr(compare.protocol, "lanes", lambda *_: rates)
+    monkeypatch.setattr(compare.cells, "run", run)
+    sides = "momentum_rule='auto'", "nudge"
+    if fails == "both":
+        with pytest.raises(RuntimeError, match="no draw on which both ran.*momentum"):
+            compare.compare(*sides, names)
+        return
+    text = compare.compare(*sides, names)
+    assert "1 draws" in text and "| quadratic |" in text and "| digits |" not in text
+    assert f"{names[1]} (ValueError: no momentum)" in text.splitlines()[-1]
