@@ -37,6 +37,7 @@ SPREAD, CALM = 0.95, 0.995  # of the innovations, now and in the long run
 SUCCESS = 0.95
 FAR, NEAR = 2.0, 8.0  # powers of the polynomial means: about the last 1/3 and 1/9
 ALONE, BLOCK = 2.0**17, 64.0  # so many values one by one, and then in blocks
+UNSURE = 1e-6  # least variance of slow - fast that its float32 terms tell from 0
 LOSS, REWARD = 0, 1  # columns of the bank
 BETTER = np.asarray([1.0, -1.0], np.float32)  # a fall of the loss, a rise of the reward
 
@@ -153,7 +154,7 @@ def read(
     spread = _limit(FAR, FAR) + _limit(NEAR, NEAR) - 2 * _limit(FAR, NEAR)
     errors = jnp.stack(
         [
-            noise * jnp.sqrt(jnp.maximum(variance, 1e-12)),
+            noise * jnp.sqrt(jnp.maximum(variance, UNSURE)),
             noise * jnp.sqrt(spread / jnp.maximum(s.seen, 1.0)),
             jnp.abs(s.first) + 3 * noise,
             s.calm,
