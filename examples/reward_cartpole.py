@@ -109,8 +109,10 @@ def gymnax(name: str) -> World:
         return jnp.ravel(seen), state
 
     def step(key, state, action):
-        seen, state, reward, over, _ = environment.step(key, state, action, parameters)
-        return jnp.ravel(seen), state, jnp.float32(reward), over
+        seen, state, reward, ended, cut_off, _ = environment.step(
+            key, state, action, parameters
+        )
+        return jnp.ravel(seen), state, jnp.float32(reward), ended | cut_off
 
     return World(reset, step, size, int(environment.action_space(parameters).n))
 

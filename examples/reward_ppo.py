@@ -135,13 +135,11 @@ def train(config: Config, world: World, arm: str, rate: jax.Array, key: jax.Arra
         tx = ao.adaptive_scheduler(adam, rate, mode=config.mode)
     tx = optax.chain(optax.clip_by_global_norm(GRADIENT), tx)
 
-    def step(carry, batch, **told):
-        params, state = carry
+    def step(carry, now):
+        (params, state), (batch, earned) = carry, now
         loss, grads = jax.value_and_grad(loss_of)(params, batch)
-        if arm == "constant":
-            updates, state = tx.update(grads, state, params)
-        else:
-            updates, state = tx.update(grads, state, params, value=loss, **told)
+        told = {} if arm == "constant" else {"value": loss, "reward": earned}
+        updates, state = tx.update(grads, state, params, **told)
         return (optax.apply_updates(params, updates), state), None
 
     def update(carry, count):
@@ -154,13 +152,9 @@ def train(config: Config, world: World, arm: str, rate: jax.Array, key: jax.Arra
         )(jnp.stack(keys))
         earned = jnp.mean(jnp.sum(episodes[2], axis=1))
         batches = batches_of(config, params, episodes, shuffle)
-        first, rest = (
-            jax.tree.map(lambda x, part=part: x[part], batches)
-            for part in (0, slice(1, None))
-        )
-        told = {"reward": earned} if arm == "reward" else {}
-        after, _ = step((params, state), first, **told)
-        (params, state), _ = jax.lax.scan(step, after, rest)
+        # It is news once: NaN says that there is no other reading.
+        rewards = jnp.full(config.epochs * config.batches, jnp.nan).at[0].set(earned)
+        (params, state), _ = jax.lax.scan(step, (params, state), (batches, rewards))
         average = jnp.where(
             count == 0, earned, SMOOTH * average + (1 - SMOOTH) * earned
         )
