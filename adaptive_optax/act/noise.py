@@ -16,6 +16,7 @@ on its sharding.
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +71,8 @@ def _placed(
     axes = sharding.mesh.explicit_axes
     if not axes:
         return sample
-    return jax.sharding.auto_axes(sample, axes=axes, out_sharding=sharding)
+    placed: Any = jax.sharding.auto_axes(sample, axes=axes, out_sharding=sharding)
+    return placed
 
 
 def _gaussian(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
