@@ -105,6 +105,12 @@ def positive(name: str, value: Any, *, example: str, or_inf: bool = False) -> No
     within(name, value, 0.0, open_low=True, example=example, or_inf=or_inf)
 
 
+def decay(name: str, value: Any, *, example: str) -> None:
+    """Require a number between 0 and 1 that is no array (`static`, `within`)."""
+    static(name, value, example=example)
+    within(name, value, 0.0, 1.0, open_low=True, open_high=True, example=example)
+
+
 def whole(name: str, value: Any, low: int = 0, *, example: str) -> None:
     """Require an integer of at least ``low``.
 

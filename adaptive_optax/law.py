@@ -90,6 +90,7 @@ class Law(NamedTuple):
     warmup_steps: Number = 20  # of every start; 1: at once. Also between two copies
     level_after: Number = 31  # losses before a level can be judged
     lately: Number = 0.2  # share of the run's age that counts as a short while
+    ema_decay: float = 0.9  # fast means: over 10 steps; slow ones: over 50
     audit: Audit | None = Audit()
     skip: Skip | None = Skip()
     trial: Trial | None = Trial()

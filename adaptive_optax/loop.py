@@ -72,6 +72,7 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
             reward=reward,
             limits=limits,
             fraction=parts.fraction,
+            decay=parts.about.law.ema_decay,
         )
         after = state._replace(sensor=measured)
         verdict, standing, after = _supervise(parts, seen, limits, after, params)

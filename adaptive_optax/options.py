@@ -10,7 +10,7 @@ import numpy as np
 from adaptive_optax import _checks, _trees
 from adaptive_optax._arguments import caller
 from adaptive_optax._types import Rule, Schedule
-from adaptive_optax.act import dither, injection
+from adaptive_optax.act import dither, injection, noise
 from adaptive_optax.act.controls import HORIZON, LINEAR
 from adaptive_optax.freeze.criterion import Freeze
 from adaptive_optax.law import LAWS, Law
@@ -72,6 +72,7 @@ def check_options(
     slew: Any,
     momentum_coordinate: str,
     dither_scale: Any,
+    dither_distribution: str,
     sketch: Any,
 ) -> bool:
     """Check the options that no part checks itself. Returns whether there is dither."""
@@ -99,6 +100,7 @@ def check_options(
     )
     if not callable(dither_scale):
         _checks.one_of("dither_scale", dither_scale, dither.SCALES)
+    _checks.one_of("dither_distribution", dither_distribution, noise.DISTRIBUTIONS)
     _checks.static("sketch", sketch, example="sketch=1/64")
     _checks.within("sketch", sketch, 0.0, 1.0, open_low=True, example="sketch=1/64")
     # An array may be traced at the next call (`optax.inject_hyperparams`), and the
@@ -152,7 +154,7 @@ def recovery_of(recovery: Any, law: Law) -> Recovery | None:
     return recovery if isinstance(recovery, Recovery) else Recovery()
 
 
-def freeze_of(threshold: Any, freeze: Freeze | None) -> Freeze | None:
+def freeze_of(threshold: Any, freeze: Freeze | None, ema_decay: float) -> Freeze | None:
     """The checked settings of freezing, or None if nothing freezes."""
     if threshold is not None:
         if freeze is not None:
@@ -160,7 +162,7 @@ def freeze_of(threshold: Any, freeze: Freeze | None) -> Freeze | None:
                 f"`freeze_threshold`={threshold} is short for freeze=ao.Freeze("
                 f"{threshold}), got `freeze` as well; give one of them."
             )
-        return Freeze(threshold).checked()
+        return Freeze(threshold, ema_decay).checked()
     if freeze is None:
         return None
     if not isinstance(freeze, Freeze):
@@ -190,13 +192,16 @@ def axes_of(axis_name: Any, check_replicas: Any) -> tuple[str, ...] | None:
     return None if names is None else tuple(names)
 
 
-def law_of(mode: str | float, law: Law | None) -> Law:
-    """The law that ``mode`` names, or the one that is given.
+def law_of(mode: str | float, law: Law | None, ema_decay: float | None) -> Law:
+    """The law that ``mode`` names, or the one that is given, with this decay.
 
     Raises:
       TypeError: If ``law`` is no `Law`, or a part of it has the wrong type.
       ValueError: If both ``mode`` and ``law`` are given, or a count is below 1.
     """
+    if ema_decay is not None:
+        _checks.decay("ema_decay", ema_decay, example="ema_decay=0.9")
+        return law_of(mode, law, None)._replace(ema_decay=ema_decay)
     if law is None:
         return LAWS.get(mode, Law()) if isinstance(mode, str) else Law(trust=mode)
     if not isinstance(law, Law):
@@ -217,6 +222,7 @@ def law_of(mode: str | float, law: Law | None) -> Law:
                 f"off, got {given!r}; try ao.Law({name}=None)."
             )
     _checks.within("law.half", law.half, 0.0, 1.0, open_low=True, example="ao.Law()")
+    _checks.decay("law.ema_decay", law.ema_decay, example="ao.Law(ema_decay=0.9)")
     _checks.within("law.cut", law.cut, high=0.0, example="ao.Law(cut=math.log(0.2))")
     for name in ("clear", "hint"):
         _checks.positive(f"law.{name}", getattr(law, name), example="ao.Law()")

@@ -46,7 +46,9 @@ def adaptive_scheduler(
     recovery: bool | Recovery = True,
     freeze_threshold: float | None = None,
     freeze: Freeze | None = None,
+    ema_decay: float | None = None,
     dither_scale: Any = "param_rms",
+    dither_distribution: str = "gaussian",
     seed: int = 0,
     sketch: float | None = None,
     axis_name: str | tuple[str, ...] | None = None,
@@ -104,9 +106,8 @@ def adaptive_scheduler(
       sigma_bounds: (low, high) for sigma, >= 0.
       slew: Largest change of any gain's coordinate in one step, > 0.
       momentum_coordinate: ``"horizon"`` moves log 1/(1 - mu); ``"linear"`` moves mu.
-      learning_rate_arg: The factory's rate argument if it is not called
-        ``learning_rate``.
-      momentum_arg: Its momentum argument, likewise.
+      learning_rate_arg: The factory's name for ``learning_rate``, where it has another.
+      momentum_arg: Its name for the momentum, likewise.
       total_steps: Length of the run if it is known, at least the 60 steps of the audit
         (>= 2 without ``recovery``): the control then holds over the last 30 % of it and
         the rate goes to 0 linearly. Not with a schedule that itself decays within it.
@@ -120,8 +121,12 @@ def adaptive_scheduler(
         the frozen share; `frozen_value_and_grad` saves that of the backward pass.
       freeze: The same with more settings, such as
         ``ao.Freeze(0.1, relative_to="initial", groups=block_labels(params))``.
+      ema_decay: d in (0, 1) of the fast means, over 1/(1 - d) steps: of the loss, and
+        of the norms that ``freeze_threshold`` asks for (a `Freeze` has its own). Slow
+        ones, of loss and log norm, go over 5/(1 - d). None is `Law.ema_decay`, 0.9.
       dither_scale: D of the dither: ``"param_rms"``, ``"update_rms"``,
         ``"isotropic"`` or a callable. See `add_dither`.
+      dither_distribution: ``"gaussian"`` or ``"rademacher"``, ±1, which costs less.
       seed: Of the dither's noise.
       sketch: Share of the coordinates kept to measure alignment, heading and the
         average's lag, in (0, 1], 1/64 by default; 1 is exact. At least 1,024 are kept
@@ -182,9 +187,10 @@ def adaptive_scheduler(
         slew=slew,
         momentum_coordinate=momentum_coordinate,
         dither_scale=dither_scale,
+        dither_distribution=dither_distribution,
         sketch=sketch,
     )
-    law = options.law_of(mode, law)
+    law = options.law_of(mode, law, ema_decay)
     watched = observe.watches(
         mode,
         sigma=sigma,
@@ -202,7 +208,7 @@ def adaptive_scheduler(
     if total_steps is not None:
         audited = copies is not None
         options.check_horizon(total_steps, base.schedule, law, audited=audited)
-    freeze = options.freeze_of(freeze_threshold, freeze)
+    freeze = options.freeze_of(freeze_threshold, freeze, law.ema_decay)
     axes = options.axes_of(axis_name, check_replicas)
     adapter, start_momentum = adapted(
         inner,
@@ -231,7 +237,7 @@ def adaptive_scheduler(
         averaging=(acting.averaged(law, sketch) if averages else acting.unaveraged()),
         freezing=freezes(freeze) if freeze else never(),
         shadow=acting.shadow_of(momentum_rule, inner, adapter, start_momentum),
-        dither=(acting.dithered(seed, dither_scale) if dithers else acting.undithered),
+        dither=acting.noise(dithers, seed, dither_scale, dither_distribution),
         inner=restart.restarting(adapter, momentum_rule),
         needs_params=averages or bool(copies) or dithers,
         kept=kept(averages, copies, freeze),

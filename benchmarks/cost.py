@@ -41,6 +41,10 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "+ recovery": {"average": False},
     "default (both)": {},
     "default + dither": {"sigma": 1e-3},
+    "default + Rademacher dither": {
+        "sigma": 1e-3,
+        "dither_distribution": "rademacher",
+    },
     "default + freezing": {"freeze_threshold": 1e-6},
 }
 """Options of `adaptive_scheduler`, part by part."""

@@ -22,7 +22,8 @@ from benchmarks.peers.inner import OPTIMIZERS
 
 Change = Mapping[str, float]  # "part.number" or "number" -> what it is instead
 Finals = list[dict[str, np.ndarray]]  # law -> label -> f64[instances, seeds]
-_STATIC = (("average", "every"),)  # a Python number: how often a branch is taken
+# Python numbers: how often a branch is taken, and a decay, whose log is a constant.
+_STATIC = (("average", "every"), ("ema_decay",))
 
 
 def numbers(law: Any = ao.Law(), above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:  # noqa: B008

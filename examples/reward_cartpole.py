@@ -109,8 +109,10 @@ def gymnax(name: str) -> World:
         return jnp.ravel(seen), state
 
     def step(key, state, action):
-        seen, state, reward, over, _ = environment.step(key, state, action, parameters)
-        return jnp.ravel(seen), state, jnp.float32(reward), over
+        seen, state, reward, ended, cut_off, _ = environment.step(
+            key, state, action, parameters
+        )
+        return jnp.ravel(seen), state, jnp.float32(reward), ended | cut_off
 
     return World(reset, step, size, int(environment.action_space(parameters).n))
 
@@ -122,6 +124,15 @@ def world_of(name: str) -> World:
     if name.startswith("gymnax:"):
         return gymnax(name.removeprefix("gymnax:"))
     raise ValueError(f"--env must be cartpole or gymnax:NAME, got {name!r}")
+
+
+def network(key: jax.Array, inputs: int, width: int, outputs: int) -> dict:
+    """The weights of one hidden layer, which says 0 at first."""
+    return {
+        "in": jax.random.normal(key, (inputs, width)) / np.sqrt(inputs),
+        "bias": jnp.zeros(width),
+        "out": jnp.zeros((width, outputs)),
+    }
 
 
 def logits(params: Any, seen: jax.Array) -> jax.Array:
@@ -164,12 +175,7 @@ def surrogate(params: Any, episodes: Any, scale: float) -> jax.Array:
 def train(config: Config, world: World, arm: str, rate: jax.Array, key: jax.Array):
     """One training: the average return, and the rate, after every update."""
     begin, playing = jax.random.split(key)
-    params = {
-        "in": jax.random.normal(begin, (world.observations, config.width))
-        / np.sqrt(world.observations),
-        "bias": jnp.zeros(config.width),
-        "out": jnp.zeros((config.width, world.actions)),
-    }
+    params = network(begin, world.observations, config.width, world.actions)
     if arm == "constant":
         tx = optax.with_extra_args_support(optax.adam(rate))
     else:

@@ -312,6 +312,12 @@ MUTANTS = (
         ("jnp.tanh(z - state.blend_trend)", "jnp.tanh(z)"),
     ),
     *of(
+        "act/noise.py",
+        "act/test_dither.py",
+        ("words(n) * WORD / n, -(n & -n)", "0.0, 0"),
+        ("drawn >> place", "drawn >> (31 - place)"),
+    ),
+    *of(
         "act/dither.py",
         "act/test_dither.py",
         ("jnp.maximum(_rms(param), SMALLEST_RMS)", "_rms(param) + SMALLEST_RMS"),

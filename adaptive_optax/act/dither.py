@@ -3,12 +3,11 @@ r"""The dither σ D(θ) η: noise on the update, to leave saddles and plateaus.
 .. math:: \Delta\theta \leftarrow \Delta\theta + \sigma\, D(\theta)\, \eta, \qquad
     \mathbb{E}\,\eta = 0,\ \mathbb{E}|\eta|^2 = 1
 
-D is a scale per leaf. The noise of a leaf comes from the key ``fold_in(fold_in(seed,
-step), leaf)``, so no key lives in the state and the bits depend on no mesh. (One key
-for a flat buffer, or the ``rbg`` generator, would give other noise on other meshes.)
+D is a scale per leaf. The noise of a leaf (`noise`) comes from the key
+``fold_in(fold_in(seed, step), leaf)``, so no key lives in the state and the bits depend
+on no mesh. (One key for a flat buffer would give other noise on other meshes.)
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,9 +18,9 @@ import optax
 from adaptive_optax import _checks, _trees
 from adaptive_optax._arguments import Caller, transformation
 from adaptive_optax._types import Schedule
+from adaptive_optax.act import noise
 
 SCALES = ("isotropic", "param_rms", "update_rms")
-DISTRIBUTIONS = ("gaussian", "rademacher")
 SMALLEST_RMS = 0.01  # of "param_rms": a leaf that starts at zero must move too
 
 Scale = str | Callable[[jax.Array, jax.Array], jax.Array]
@@ -59,7 +58,7 @@ def dither(
       seed: Of the noise; a Python int or an integer array.
       count: i32[], the step.
       scale: D; see `add_dither`.
-      distribution: "gaussian" or "rademacher" (±1, cheaper to draw).
+      distribution: "gaussian" or "rademacher" (±1, one random bit each).
 
     Returns:
       The noisy updates, dtypes unchanged.
@@ -112,8 +111,9 @@ def add_dither(
         relative to the parameters and a leaf of zeros still moves. "update_rms":
         rms(Δθ), which cannot leave a point where the update is exactly zero. Or a
         callable ``(param_leaf, update_leaf) -> array`` that broadcasts to the leaf.
-      distribution: "gaussian" or "rademacher" (±1, cheaper to draw); both have
-        variance 1, complex leaves get complex noise of variance 1.
+      distribution: "gaussian", or "rademacher": ±1, drawn from one random bit each,
+        which costs a small part of the Gaussian. Both have variance 1. Complex leaves
+        get complex noise of variance 1.
       seed: Of the noise; the same seed gives the same noise on any mesh.
 
     Returns:
@@ -136,7 +136,7 @@ def add_dither(
         _checks.within("sigma", sigma, 0.0, example="sigma=1e-3")
     if not callable(scale):
         _checks.one_of("scale", scale, SCALES)
-    _checks.one_of("distribution", distribution, DISTRIBUTIONS)
+    _checks.one_of("distribution", distribution, noise.DISTRIBUTIONS)
     if not isinstance(seed, jax.Array):
         _checks.whole("seed", seed, example="seed=0")
 
@@ -185,27 +185,11 @@ def _add(
         size = _rms(update)
     else:
         size = 1.0
-    noise = sigma * size * _draw(key, update, distribution)
-    return (update + noise).astype(update.dtype)
+    eta = noise.draw(key, update, distribution)
+    return (update + sigma * size * eta).astype(update.dtype)
 
 
 def _rms(leaf: jax.Array) -> jax.Array:
     finite = jnp.where(jnp.isfinite(leaf), leaf, 0)  # a mask may hold infinities
     square = _trees.abs_square(finite.astype(_trees.accumulator_dtype(leaf)))
     return jnp.sqrt(jnp.mean(square)).astype(jnp.float32)
-
-
-def _draw(key: jax.Array, like: jax.Array, distribution: str) -> jax.Array:
-    """η of the shape (and, on a mesh with explicit axes, the sharding) of ``like``."""
-    sharding = jax.typeof(like).sharding
-    where = {"out_sharding": sharding} if sharding.mesh.explicit_axes else {}
-
-    def real(key: jax.Array) -> jax.Array:
-        if distribution == "gaussian":
-            return jax.random.normal(key, like.shape, jnp.float32, **where)
-        return jax.random.rademacher(key, like.shape, jnp.float32, **where)
-
-    if not jnp.iscomplexobj(like):
-        return real(key)
-    parts = jax.random.split(key)
-    return jax.lax.complex(real(parts[0]), real(parts[1])) * math.sqrt(0.5)

@@ -96,19 +96,23 @@ Noise = Callable[..., Any]
 """(params, steps, f32[] sigma, i32[] count) -> steps."""
 
 
-def dithered(seed: Any, scale: Any) -> Noise:
-    """Noise of size sigma D(theta) is added to every step."""
+def noise(dithers: bool, seed: Any, scale: Any, distribution: str) -> Noise:
+    """Noise of size sigma D(theta) is added to every step, or none is ever drawn."""
+    if not dithers:
+        return lambda params, steps, sigma, count: steps
 
     def update(params, steps, sigma, count):
-        return dither.dither(params, steps, sigma, seed=seed, count=count, scale=scale)
+        return dither.dither(
+            params,
+            steps,
+            sigma,
+            seed=seed,
+            count=count,
+            scale=scale,
+            distribution=distribution,
+        )
 
     return update
-
-
-def undithered(params: Any, steps: Any, sigma: Any, count: Any) -> Any:
-    """No noise is drawn."""
-    del params, sigma, count
-    return steps
 
 
 class Shadow(NamedTuple):

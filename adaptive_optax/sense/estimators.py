@@ -15,6 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+SLOWER = 5  # horizons of a fast mean are in that of the slow one beside it
+
+
+def slower(decay: float) -> float:
+    """The decay of the slow mean beside a fast one: its horizon is five times that."""
+    return 1 - (1 - decay) / SLOWER
+
 
 def ones(decays: Sequence[float], n: jax.Array) -> jax.Array:
     """1 - b^n, the average of n ones; accurate even where it is small.

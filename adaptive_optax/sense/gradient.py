@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from adaptive_optax import _trees
 from adaptive_optax.sense import estimators
 
-DECAY = 0.98  # of the means of the log norm
 LARGEST = 1e37  # larger values count as non-finite: differences overflow
 
 
@@ -52,8 +51,16 @@ def gradient_norms(
     return GradientNorms(norms, square, jnp.isfinite(square))
 
 
-def observe(g: Gradient, norms: GradientNorms) -> tuple[Gradient, jax.Array]:
-    """The extended statistics, and the z-score of this log norm among earlier ones."""
+def observe(
+    g: Gradient, norms: GradientNorms, decay: float
+) -> tuple[Gradient, jax.Array]:
+    """The extended statistics, and the z-score of this log norm among earlier ones.
+
+    Args:
+      g: The statistics.
+      norms: Of this step's gradient.
+      decay: Of the means of the log norm.
+    """
     ok = norms.finite & (norms.square > 0)
     log_norm = 0.5 * jnp.log(jnp.where(ok, norms.square, 1.0))
     spread = g.deviation
@@ -61,8 +68,8 @@ def observe(g: Gradient, norms: GradientNorms) -> tuple[Gradient, jax.Array]:
     z = jnp.where(known, (log_norm - g.log_norm) / jnp.where(known, spread, 1.0), 0.0)
     seen = g.norms_seen + ok
     ages = jnp.stack([seen, jnp.maximum(seen - 1, 0.0)])
-    ones = estimators.ones((DECAY,), ages[None])
-    weights = estimators.exponential_weights((DECAY,), ones)
+    ones = estimators.ones((decay,), ages[None])
+    weights = estimators.exponential_weights((decay,), ones)
     weights = jnp.where(ok, weights[0], 0.0)
     now = jnp.stack([log_norm, jnp.abs(log_norm - g.log_norm)])
     means = jnp.stack([g.log_norm, g.log_spread])

@@ -11,7 +11,7 @@ import numpy as np
 
 from adaptive_optax import _trees
 from adaptive_optax._types import Limits, Series, Signals, Standing
-from adaptive_optax.sense import cosines, motion, series
+from adaptive_optax.sense import cosines, estimators, motion, series
 from adaptive_optax.sense import sketch as sketching
 from adaptive_optax.sense.gradient import (
     LARGEST,
@@ -72,6 +72,7 @@ def measure(
     reward: Any = None,
     limits: Limits = Limits(),  # noqa: B008
     fraction: float,
+    decay: float = series.FAST,
 ) -> tuple[Signals, Batch, SensorState]:
     """Read one step's feedback.
 
@@ -83,6 +84,8 @@ def measure(
       reward: Scalar reward, higher is better, or None.
       limits: What a batch must keep to be read.
       fraction: As given to `init_sensor`.
+      decay: Of the fast means; slow ones, the gradient norm's too, have five times
+        their horizon.
 
     Returns:
       The signals, with an empty standing, the batch, and the new state.
@@ -96,15 +99,18 @@ def measure(
     far &= limits.exceeded(judged, jnp.sqrt(norms.square))
     usable &= ~far
     norms = norms._replace(finite=norms.finite & ~far)
-    bank, ones = series.extend(state.series, jnp.where(usable, fed, 0.0), usable)
-    said = series.read(state.series, bank, ones, usable)
+    fed = jnp.where(usable, fed, 0.0)
+    bank, ones = series.extend(state.series, fed, usable, decay)
+    said = series.read(state.series, bank, ones, usable, decay)
 
     odometer = motion.Odometer(*state.motion.odometer)
     cosine, known = _directions(state.motion, grads, norms, fraction)
     directions = cosines.extend(state.cosines, cosine, known)
     agreement = cosines.read(directions, cosine, known)
 
-    gradient, grad_norm_z = observe(Gradient(*state.gradient), norms)
+    gradient, grad_norm_z = observe(
+        Gradient(*state.gradient), norms, estimators.slower(decay)
+    )
     alignment, heading, step_correlation = _columns(agreement, cosines.COLUMNS)
     loss, rewarded = _columns(said, 2)
     signals = Signals(

@@ -29,20 +29,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptive_optax._types import Series
+from adaptive_optax.law import Law
 from adaptive_optax.sense import estimators
 
-FAST, SLOW = 0.9, 0.98  # decays of the means of the values
+FAST = Law().ema_decay  # decay of the fast mean of the values where none is given
 SPREAD, CALM = 0.95, 0.995  # of the innovations, now and in the long run
 SUCCESS = 0.95
 FAR, NEAR = 2.0, 8.0  # powers of the polynomial means: about the last 1/3 and 1/9
 ALONE, BLOCK = 2.0**17, 64.0  # so many values one by one, and then in blocks
-FAST_ERROR = math.sqrt((1 - FAST) / (1 + FAST))  # of the fast mean, in noises
+UNSURE = 1e-6  # least variance of slow - fast that its float32 terms tell from 0
 LOSS, REWARD = 0, 1  # columns of the bank
 BETTER = np.asarray([1.0, -1.0], np.float32)  # a fall of the loss, a rise of the reward
 
-_DECAYS = FAST, SLOW, SPREAD, CALM, SUCCESS
 _POWERS = np.asarray([[FAR], [NEAR]], np.float32)
-_PRODUCTS = FAST * FAST, SLOW * SLOW, FAST * SLOW
 
 
 class Bank(NamedTuple):
@@ -71,8 +70,13 @@ def init_bank() -> jax.Array:
     return jnp.zeros((len(Bank._fields), len(BETTER)), jnp.float32)
 
 
+def fast_error(decay: float) -> float:
+    """Standard error of the fast mean, in noises."""
+    return math.sqrt(_gain(decay))
+
+
 def extend(
-    bank: jax.Array, x: jax.Array, came: jax.Array
+    bank: jax.Array, x: jax.Array, came: jax.Array, decay: float = FAST
 ) -> tuple[jax.Array, jax.Array]:
     """Add one value to each series; a column without a new value stays as it was.
 
@@ -80,6 +84,7 @@ def extend(
       bank: f32[11, 2], see `Bank`.
       x: f32[2], finite.
       came: bool[2].
+      decay: Of the fast mean; the slow one's horizon is five times as long.
 
     Returns:
       The bank, and 1 - b^n of every decay, f32[8, 2], which `read` needs.
@@ -87,22 +92,25 @@ def extend(
     old = Bank(*bank)
     n = old.seen + came
     age = jnp.maximum(n - 1, 0.0)  # a first value has no innovation
+    slow = estimators.slower(decay)
+    decays = decay, slow, SPREAD, CALM, SUCCESS
+    products = decay * decay, slow * slow, decay * slow
     ones = estimators.ones(
-        (*_DECAYS, *_PRODUCTS), jnp.stack([n, n, age, age, age, n, n, n])
+        (*decays, *products), jnp.stack([n, n, age, age, age, n, n, n])
     )
     blocks = n > ALONE
     # A count that stands still, at 2^24, is no new one.
     due = (n > old.seen) & (~blocks | (n % BLOCK == 0))
     weights = jnp.concatenate(
         [
-            estimators.exponential_weights(_DECAYS, ones[: len(_DECAYS)]),
+            estimators.exponential_weights(decays, ones[: len(decays)]),
             estimators.polynomial_weight(_POWERS, n[None])
             * jnp.where(due, jnp.where(blocks, BLOCK, 1.0), 0.0)[None],
         ]
     )
     lasting = jnp.where(blocks, old.slow, x)
     innovation = jnp.abs(x - old.fast)
-    better = BETTER * (old.slow - x) > _noise(old.spread)
+    better = BETTER * (old.slow - x) > _noise(old.spread, decay)
     means = bank[: len(weights)]
     values = jnp.stack([x, x, innovation, innovation, better, lasting, lasting])
     means = means + jnp.where(came[None], weights, 0.0) * (values - means)
@@ -116,7 +124,11 @@ def extend(
 
 
 def read(
-    before: jax.Array, bank: jax.Array, ones: jax.Array, came: jax.Array
+    before: jax.Array,
+    bank: jax.Array,
+    ones: jax.Array,
+    came: jax.Array,
+    decay: float = FAST,
 ) -> Series:
     """All statistics: a `Series` whose entries have a column for each series.
 
@@ -129,19 +141,20 @@ def read(
       bank: The bank after it.
       ones: The second result of `extend`.
       came: bool[2], as given to it.
+      decay: As given to it.
     """
     s, old = Bank(*bank), Bank(*before)
-    noise = _noise(s.spread)
+    noise, other = _noise(s.spread, decay), estimators.slower(decay)
     fast, slow, *_, fast_fast, slow_slow, fast_slow = jnp.where(ones > 0, ones, 1.0)
     variance = (
-        _share(FAST, FAST) * fast_fast / fast**2
-        + _share(SLOW, SLOW) * slow_slow / slow**2
-        - 2 * _share(FAST, SLOW) * fast_slow / (fast * slow)
+        _share(decay, decay) * fast_fast / fast**2
+        + _share(other, other) * slow_slow / slow**2
+        - 2 * _share(decay, other) * fast_slow / (fast * slow)
     )
     spread = _limit(FAR, FAR) + _limit(NEAR, NEAR) - 2 * _limit(FAR, NEAR)
     errors = jnp.stack(
         [
-            noise * jnp.sqrt(jnp.maximum(variance, 1e-12)),
+            noise * jnp.sqrt(jnp.maximum(variance, UNSURE)),
             noise * jnp.sqrt(spread / jnp.maximum(s.seen, 1.0)),
             jnp.abs(s.first) + 3 * noise,
             s.calm,
@@ -184,10 +197,15 @@ def restart(bank: jax.Array, when: jax.Array) -> jax.Array:
     return jnp.where(_FORGOTTEN & when, 0.0, bank)
 
 
-def _noise(spread: jax.Array) -> jax.Array:
+def _noise(spread: jax.Array, decay: float) -> jax.Array:
     """Standard deviation of one value, from the mean absolute innovation."""
-    gain = (1 - FAST) / (1 + FAST)  # the mean's variance is part of an innovation's
+    gain = _gain(decay)  # the mean's variance is part of an innovation's
     return math.sqrt(math.pi / 2 / (1 + gain)) * spread
+
+
+def _gain(decay: float) -> float:
+    """Variance of an endless exponential mean of noise of variance 1."""
+    return (1 - decay) / (1 + decay)
 
 
 def _share(a: float, b: float) -> float:

@@ -45,6 +45,7 @@ def sense(
     reward: Any,
     limits: Limits,
     fraction: float,
+    decay: float,
 ) -> tuple[Seen, sensing.SensorState]:
     """Measure one step. Frozen leaves are left out: their gradients may be skipped.
 
@@ -57,6 +58,7 @@ def sense(
       reward: Scalar reward, or None.
       limits: What a batch must keep to be learnt from.
       fraction: Share of the coordinates that the sketch keeps.
+      decay: Of the fast means.
     """
     stacked, ignored = freezing.entries(updates, freeze_state)
     norms = sensing.gradient_norms(updates, stacked, ignored)
@@ -71,6 +73,7 @@ def sense(
         reward=reward,
         limits=limits,
         fraction=fraction,
+        decay=decay,
     )
     return Seen(
         signals=signals,

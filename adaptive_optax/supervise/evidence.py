@@ -24,8 +24,8 @@ import jax.numpy as jnp
 
 from adaptive_optax._types import UNSET, Limits, Signals
 from adaptive_optax.law import Law, Skip
+from adaptive_optax.sense import series
 from adaptive_optax.sense.gradient import LARGEST, Gradient
-from adaptive_optax.sense.series import FAST_ERROR
 from adaptive_optax.sense.stage import Seen
 
 RAISE = 10.0  # margins by which a batch may raise the first loss
@@ -144,6 +144,7 @@ def weigh(
     restoring: jax.Array,
     auditing: jax.Array,
     moved: jax.Array,
+    law: Law,
 ) -> Evidence:
     """Compute the evidence of one step.
 
@@ -155,6 +156,7 @@ def weigh(
       restoring: i32[] steps until the parameters are back to the bit.
       auditing: bool[] the start is being audited.
       moved: bool[] a step was taken since the good parameters came back.
+      law: Says over which horizon the fast mean goes.
     """
     signals, loss = seen.signals, seen.signals.objective
     repeat = restoring == 2
@@ -199,7 +201,7 @@ def weigh(
         first_norm=jnp.where(keeps, levels.first_norm, norm),
         known=known,
         good=jnp.where(known, levels.good_value, 0.0),
-        fast_error=loss.noise * FAST_ERROR,
+        fast_error=loss.noise * series.fast_error(law.ema_decay),
     )
 
 

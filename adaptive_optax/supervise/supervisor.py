@@ -143,6 +143,7 @@ def judge(
         restoring=state.trial.restoring,
         auditing=state.auditing,
         moved=state.trial.moved,
+        law=law,
     )
     loss = seen.signals.objective
     start = start_audit.judge(e, state.audit, law)

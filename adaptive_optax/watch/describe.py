@@ -11,6 +11,7 @@ from adaptive_optax import _checks
 from adaptive_optax.act.base_rate import ANNEAL
 from adaptive_optax.law import LAWS, Law
 from adaptive_optax.scale.memory import state_bytes
+from adaptive_optax.sense.estimators import slower
 from adaptive_optax.stages import Stages
 from adaptive_optax.watch.words import number
 
@@ -158,6 +159,9 @@ def _copies(parts: Stages) -> Iterable[str]:
     )
     if parts.axes:
         yield f"replicas: averaged over {', '.join(parts.axes)}."
+    decay = parts.about.law.ema_decay
+    fast, slow = (number(1 / (1 - d)) for d in (decay, slower(decay)))
+    yield f"means of the loss: over {fast} steps, and over {slow} (ema_decay={decay})."
     share = f"1/{1 / parts.fraction:.3g}" if parts.fraction < 1 else "all"
     yield f"sketch: {share} of the coordinates measure the alignment."
 

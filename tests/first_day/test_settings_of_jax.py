@@ -24,7 +24,11 @@ MAKERS = {
     "scale_by_rule": lambda: optax.chain(
         optax.sgd(0.1), ao.scale_by_rule(ao.rules.trend()), ao.average_params()
     ),
-    "add_dither": lambda: optax.chain(optax.sgd(0.1), ao.add_dither(1e-3)),
+    "add_dither": lambda: optax.chain(
+        optax.sgd(0.1),
+        ao.add_dither(1e-3),
+        ao.add_dither(1e-3, distribution="rademacher"),
+    ),
     "filters.adamw": lambda: optax.with_extra_args_support(ao.filters.adamw(0.1)),
 }
 

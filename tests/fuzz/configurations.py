@@ -131,6 +131,8 @@ def _options(choose: random.Random) -> dict[str, Any]:
             ao.blend(ao.rules.alignment(), ao.rules.literal(), credit=1.0),
         ],
         "dither_scale": ["isotropic", "update_rms"],
+        "dither_distribution": ["rademacher"],
+        "ema_decay": [0.5, 0.99],
         "freeze": [
             ao.Freeze(0.5, relative_to="initial", warmup=5, min_dwell=2),
             ao.Freeze(0.5, relative_to="largest", warmup=5, max_fraction=0.5),

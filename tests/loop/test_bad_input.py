@@ -102,6 +102,11 @@ BAD = [
         "`momentum_coordinate` must be one of 'horizon', 'linear', got 'logit'",
     ),
     ({"dither_scale": "rms"}, ValueError, "`dither_scale` must be .* got 'rms'"),
+    (
+        {"dither_distribution": "normal"},
+        ValueError,
+        "`dither_distribution` must be one of 'gaussian', 'rademacher', got 'normal'",
+    ),
     # The rest.
     ({"slew": 0.0}, ValueError, r"`slew` must lie in \(0, inf\], got 0.0"),
     ({"slew": -1.0}, ValueError, r"`slew` must lie in \(0, inf\], got -1.0"),
@@ -151,6 +156,15 @@ BAD = [
         "one of 'device', 'pinned_host', got 'host'; try recovery=ao.Recovery.memory=",
     ),
     ({"total_steps": 1e4}, TypeError, "`total_steps` must be an integer, got 10000.0"),
+    ({"ema_decay": 1.0}, ValueError, r"`ema_decay` must lie in \(0, 1\), got 1.0"),
+    ({"ema_decay": 0.0}, ValueError, r"`ema_decay` .* got 0.0; try ema_decay=0.9"),
+    ({"ema_decay": "fast"}, TypeError, "`ema_decay` must be a number, got 'fast'"),
+    ({"ema_decay": jnp.float32(0.9)}, TypeError, "`ema_decay` must be known before"),
+    (
+        {"law": ao.Law(ema_decay=10)},
+        ValueError,
+        r"`law.ema_decay` must lie in \(0, 1\), got 10; try ao.Law\(ema_decay=0.9\)",
+    ),
     ({"sketch": 0.0}, ValueError, r"`sketch` must lie in \(0, 1\], got 0.0"),
     ({"sketch": 1.5}, ValueError, r"`sketch` must lie in \(0, 1\], got 1.5"),
     ({"freeze_threshold": -1.0}, ValueError, "`threshold` must lie in .* got -1.0"),

@@ -24,22 +24,23 @@ def polynomial_mean(power, xs):
 class Series:
     """A loss, or a reward turned upside down: smaller is better."""
 
-    def __init__(self):
+    def __init__(self, decay):
+        self.fast, self.slow = decay, 1 - (1 - decay) / 5
         self.level, self.innovations, self.better = [], [], []
         self.first = None
         self.last = self.change = 0.0
 
     def noise(self):
         # E|x| of a Gaussian is sqrt(2/pi) sigma; an innovation also has the variance of
-        # the average it is taken from, (1 - .9) / (1 + .9) of one value's.
+        # the average it is taken from, (1 - d) / (1 + d) of one value's.
         of_innovations = math.sqrt(math.pi / 2) * mean(0.95, self.innovations)
-        return of_innovations / math.sqrt(1 + 0.1 / 1.9)
+        return of_innovations / math.sqrt(1 + (1 - self.fast) / (1 + self.fast))
 
     def take(self, x):
         self.change = x - self.last if self.level else 0.0
         if self.level:
-            self.better.append(mean(0.98, self.level) - x > self.noise())
-            self.innovations.append(abs(x - mean(0.9, self.level)))
+            self.better.append(mean(self.slow, self.level) - x > self.noise())
+            self.innovations.append(abs(x - mean(self.fast, self.level)))
         self.level.append(x)
         self.first = x if self.first is None else self.first
         self.last = x
@@ -51,7 +52,7 @@ class Series:
         n = len(self.level)
         if n < 2:
             return 0.0
-        contrast = weights(0.98, n) - weights(0.9, n)
+        contrast = weights(self.slow, n) - weights(self.fast, n)
         error = self.noise() * math.sqrt((contrast**2).sum())
         return float(contrast @ np.asarray(self.level)) / error if error > 0 else 0.0
 
@@ -67,7 +68,7 @@ class Series:
         if not self.level:
             return 0.0
         size = abs(self.first) + 3 * self.noise()
-        return (self.first - mean(0.9, self.level)) / size if size > 0 else 0.0
+        return (self.first - mean(self.fast, self.level)) / size if size > 0 else 0.0
 
     def variance_ratio(self):
         usual = mean(0.995, self.innovations)
@@ -82,8 +83,8 @@ class Series:
             f"{name}.arrived": arrived,
             f"{name}.value": sign * self.last,
             f"{name}.change": sign * self.change if arrived else 0.0,
-            f"{name}.fast": sign * mean(0.9, self.level),
-            f"{name}.slow": sign * mean(0.98, self.level),
+            f"{name}.fast": sign * mean(self.fast, self.level),
+            f"{name}.slow": sign * mean(self.slow, self.level),
             f"{name}.noise": self.noise(),
             f"{name}.trend": self.trend(),
             f"{name}.long_trend": self.long_trend(),
@@ -94,15 +95,17 @@ class Series:
         }
 
 
-def read(fed, taken):
+def read(fed, taken, decay=0.9):
     """One dict of readings a step.
 
     Args:
       fed: (loss, reward, gradient) of each step; the last a vector.
       taken: (step, whether the statistics restart) of each step; it is asked for after
         the readings, so it may depend on them.
+      decay: Of the fast means; the slow ones' horizon is five times as long.
     """
-    loss, gain = Series(), Series()
+    loss, gain = Series(decay), Series(decay)
+    of_norms = 1 - (1 - decay) / 5
     log_norms, deviations, squared_norms = [], [], 0.0
     cosines, spreads, carries = [], [], []
     headings, heading_spreads = [], []
@@ -121,10 +124,10 @@ def read(fed, taken):
         z = 0.0
         if has_gradient and norm > 0:
             if deviations:
-                usual = math.sqrt(math.pi / 2) * mean(0.98, deviations)
-                z = (math.log(norm) - mean(0.98, log_norms)) / usual
+                usual = math.sqrt(math.pi / 2) * mean(of_norms, deviations)
+                z = (math.log(norm) - mean(of_norms, log_norms)) / usual
             if log_norms:
-                deviations.append(abs(math.log(norm) - mean(0.98, log_norms)))
+                deviations.append(abs(math.log(norm) - mean(of_norms, log_norms)))
             log_norms.append(math.log(norm))
             squared_norms += norm**2
 

@@ -20,6 +20,7 @@ WORDS = {
             "freezing: off",
             "start: the rate rises over 20",
             "average: kept",
+            "means of the loss: over 10 steps, and over 50 (ema_decay=0.9)",
         ],
     ),
     "built, without parts": (
@@ -34,6 +35,7 @@ WORDS = {
             freeze_threshold=0.1,
             total_steps=1000,
             recovery=ao.Recovery(dtype=jnp.bfloat16, inner=False),
+            ema_decay=0.98,
         ),
         [
             "a schedule, which the loop multiplies",
@@ -42,6 +44,7 @@ WORDS = {
             "dither: from sigma 0.001",
             "below 0.1 (absolute)",
             "the last good parameters in bfloat16",
+            "over 50 steps, and over 250 (ema_decay=0.98)",
         ],
     ),
     "parts of the law off": (
