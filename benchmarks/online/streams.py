@@ -38,7 +38,9 @@ class Kind(NamedTuple):
     steps: int
     world: Callable[[jax.Array], Any]  # key -> what the stream has to keep
     params: Callable[[jax.Array], Any]
-    draw: Callable[..., tuple[Any, Any]]  # key, step, world, moves, size -> batch, world
+    draw: Callable[
+        ..., tuple[Any, Any]
+    ]  # key, step, world, moves, size -> batch, world
     loss: Callable[[Any, Any], jax.Array]
 
 
@@ -78,7 +80,7 @@ def _regression() -> Kind:
         return 0.5 * jnp.mean((x @ params - y) ** 2)
 
     return Kind(
-        steps=10_000,
+        steps=5_000,
         world=lambda key: jax.random.normal(key, (INPUTS,)) / INPUTS**0.5,
         params=lambda key: jnp.zeros(INPUTS),
         draw=draw,
@@ -108,7 +110,7 @@ def _classes() -> Kind:
         return _layers.cross_entropy(x @ params["w"] + params["b"], labels)
 
     return Kind(
-        steps=10_000,
+        steps=5_000,
         world=lambda key: jax.random.normal(key, shape),
         params=lambda key: {
             "w": jnp.zeros((INPUTS, CLASSES)),
@@ -150,7 +152,7 @@ def _digits() -> Kind:
         return _layers.cross_entropy(_layers.mlp(params, x, jax.nn.relu), labels)
 
     return Kind(
-        steps=5_000,
+        steps=3_000,
         world=lambda key: (),
         params=lambda key: _layers.init_mlp(key, (64, HIDDEN, 10)),
         draw=draw,

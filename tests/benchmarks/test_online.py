@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from benchmarks.online import command, run, streams
+from benchmarks.online import command, page, run, streams
 from benchmarks.online.streams import Moves
 
 SEEDS = (0, 1)
@@ -28,7 +28,9 @@ def targets(moves, steps):
 def test_a_target_rests_switches_and_drifts():
     rests, switches = targets(Moves(), 12), targets(Moves(period=5), 12)
     drifts = targets(Moves(drift=0.1, rest=4), 12)
-    moves = [np.any(np.diff(path, axis=0), axis=1) for path in (rests, switches, drifts)]
+    moves = [
+        np.any(np.diff(path, axis=0), axis=1) for path in (rests, switches, drifts)
+    ]
     assert not moves[0].any()
     assert np.flatnonzero(moves[1]).tolist() == [4, 9]
     assert np.flatnonzero(moves[2]).tolist() == [0, 1, 2, 7, 8, 9, 10]
@@ -55,13 +57,13 @@ def test_every_kind_has_streams_of_both_sorts():
 
 def made_up(some, size, *, seeds, steps):
     """Ours at twice the tuned loss; SGD is tuned best; infinite at x100."""
-    shape = len(command.MULTIPLES), seeds
+    shape = len(page.MULTIPLES), seeds
     loss = np.full(shape, 0.5)
     loss[-1] = np.inf
-    one = command.Judged(
+    one = page.Judged(
         rates={"sgd": 0.5, "adagrad": 0.25},
         constant={"sgd": loss, "adagrad": 1.5 * loss},
-        ours={f"online_{arm}": np.full(shape, 1.0) for arm in command.CONSTANT},
+        ours={f"online_{arm}": np.full(shape, 1.0) for arm in page.CONSTANT},
         free={arm: np.full(seeds, 0.75) for arm in command.FREE},
     )
     return {(s.kind, s.name, size): one for s in some}
@@ -73,7 +75,10 @@ def test_the_page_has_ratios_over_the_tuned_constant(monkeypatch, capsys, tmp_pa
     command.online(seeds=2, kind=("digits",), development=True)
     said = capsys.readouterr().out
     assert "| development | online_sgd | 2 (2–2) |" in said
-    assert "| development | sgd | 1 (1–1) | 1 (1–1) | 1 (1–1) | 1 (1–1) | 10 (10–10) |" in said
+    assert (
+        "| development | sgd | 1 (1–1) | 1 (1–1) | 1 (1–1) | 1 (1–1) | 10 (10–10) |"
+        in said
+    )
     assert "| digits, turning | 16 | 0.5 | 1 | 1.5 | 2 | 2 | 1.5 | 1.5 | 1.5 |" in said
     assert "held out |" not in said and not list(tmp_path.iterdir())
 

@@ -1,0 +1,126 @@
+"""Ready-made optimizers for streams: each example comes once, and things change."""
+
+import functools
+from typing import Any
+
+import optax
+
+from adaptive_optax import law as laws
+from adaptive_optax import options as checked
+from adaptive_optax.act import worth
+from adaptive_optax.law import Law
+from adaptive_optax.optimizers import Rate, takes_options
+from adaptive_optax.scheduler import adaptive_scheduler
+
+MODE = "search"
+
+
+@takes_options("momentum", average=False, mode=MODE)
+def online_sgd(
+    learning_rate: Rate = 1e-2, momentum: float = 0.0, **options: Any
+) -> optax.GradientTransformationExtraArgs:
+    """Self-regulating SGD for a stream.
+
+    It differs from `adaptive_sgd` where a stream differs from a data set:
+
+    - The latest parameters count, so none are averaged.
+    - Batches far outside the noise are learnt from: they are what the stream is like
+      now. `adaptive_sgd` leaves up to 100 of them out, and then starts again.
+    - No step promises more than twice its batch's loss (`act.worth`), so a rate that is
+      far too high costs little.
+    - The rate moves at half the pace, and the base rate is a guess (`law_for_streams`).
+
+    On streams that were held out from its making, its mean loss before learning is in
+    docs/gains.md.
+
+    Args:
+      learning_rate: Base rate, > 0, or a schedule.
+      momentum: Base momentum, in [0, 1).
+      **options: Of `adaptive_scheduler`. ``average`` is False and ``mode`` is
+        ``"search"`` unless given; a ``law`` replaces all of the above but the limit of
+        a step.
+
+    Returns:
+      A transformation; feed it with ``update(grads, state, params, value=loss)``.
+
+    Raises:
+      TypeError: If an argument is of the wrong kind.
+      ValueError: If an argument lies outside its domain.
+
+    Example:
+      >>> tx = online_sgd(0.05)
+    """
+    factory = functools.partial(worth.momentum_sgd, base_momentum=momentum)
+    return adaptive_scheduler(
+        factory, learning_rate, momentum=momentum, **_for_streams(options)
+    )
+
+
+@takes_options("momentum", average=False, mode=MODE)
+def online_adagrad(
+    learning_rate: Rate = 1e-1,
+    momentum: float = 0.0,
+    initial_accumulator_value: float = 0.1,
+    eps: float = 1e-7,
+    **options: Any,
+) -> optax.GradientTransformationExtraArgs:
+    """Self-regulating AdaGrad for a stream, with the changes of `online_sgd`.
+
+    AdaGrad's own rate falls like 1/sqrt(t) whatever the stream does; the controller
+    raises it again after a shift.
+
+    Args:
+      learning_rate: Base rate, > 0, or a schedule.
+      momentum: Base momentum, in [0, 1).
+      initial_accumulator_value: First sum of squares, >= 0.
+      eps: Added to its root, >= 0.
+      **options: As of `online_sgd`.
+
+    Returns:
+      A transformation; feed it with ``update(grads, state, params, value=loss)``.
+
+    Raises:
+      TypeError: If an argument is of the wrong kind.
+      ValueError: If an argument lies outside its domain.
+
+    Example:
+      >>> tx = online_adagrad(0.1)
+    """
+    factory = functools.partial(
+        worth.adagrad, initial_accumulator_value=initial_accumulator_value, eps=eps
+    )
+    return adaptive_scheduler(
+        factory, learning_rate, momentum=momentum, **_for_streams(options)
+    )
+
+
+def law_for_streams(law: Law) -> Law:
+    """A law that suits a stream, with the same trust in the base rate.
+
+    ``skip`` is off: after a switch every batch is far outside what came before. The
+    nudge has half the usual pace: cosines of single examples are noisy, and after a
+    switch the rate rises until the agreement, which is an average, has ended.
+
+    Args:
+      law: A law, such as one of ``ao.law.LAWS``.
+
+    Returns:
+      The same without ``skip``, and with a slower nudge where it has one.
+
+    Example:
+      >>> law_for_streams(Law()).skip is None
+      True
+    """
+    nudge = law.nudge and law.nudge._replace(rate=law.nudge.rate * law.half)
+    return law._replace(skip=None, nudge=nudge)
+
+
+def _for_streams(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with the law of their mode, changed for a stream."""
+    mode = options.get("mode", MODE)
+    known = not isinstance(mode, str) or mode in checked.MODES
+    if options.get("law") is not None or not known:
+        return {"average": False, **options}
+    law = law_for_streams(checked.law_of(mode, None))
+    mode = mode if isinstance(mode, str) and mode not in laws.LAWS else "nudge"
+    return {"average": False, **options, "mode": mode, "law": law}
