@@ -8,11 +8,12 @@ import optax
 from adaptive_optax import law as laws
 from adaptive_optax import options as checked
 from adaptive_optax.act import worth
-from adaptive_optax.law import Law
+from adaptive_optax.law import Law, Nudge
 from adaptive_optax.optimizers import Rate, takes_options
 from adaptive_optax.scheduler import adaptive_scheduler
 
 MODE = "search"
+YOUNG = 6.0  # power of the rise of a young run
 
 
 @takes_options("momentum", average=False, mode=MODE)
@@ -28,7 +29,8 @@ def online_sgd(
       now. `adaptive_sgd` leaves up to 100 of them out, and then starts again.
     - No step promises more than twice its batch's loss (`act.worth`), so a rate that is
       far too high costs little.
-    - The rate moves at half the pace, and the base rate is a guess (`law_for_streams`).
+    - The base rate is a guess; the rate rises fast while the run is young, and at half
+      the usual pace later (`law_for_streams`).
 
     On streams that were held out from its making, its mean loss before learning is in
     docs/gains.md.
@@ -98,20 +100,23 @@ def law_for_streams(law: Law) -> Law:
     """A law that suits a stream, with the same trust in the base rate.
 
     ``skip`` is off: after a switch every batch is far outside what came before. The
-    nudge has half the usual pace: cosines of single examples are noisy, and after a
-    switch the rate rises until the agreement, which is an average, has ended.
+    nudge upwards is in proportion to the run's age, m <- m + 6 / (t + 20), down to half
+    the usual rate. In a young run all that is lost is lost by a rate that is too low:
+    the search often ends by chance where a batch is one example. Later a switch raises
+    the rate until the agreement, which is an average, has ended, so a fast rise goes
+    too far.
 
     Args:
       law: A law, such as one of ``ao.law.LAWS``.
 
     Returns:
-      The same without ``skip``, and with a slower nudge where it has one.
+      The same without ``skip``, and with another nudge where it has one.
 
     Example:
       >>> law_for_streams(Law()).skip is None
       True
     """
-    nudge = law.nudge and law.nudge._replace(rate=law.nudge.rate * law.half)
+    nudge = law.nudge and Nudge(rate=law.nudge.rate * law.half, power=YOUNG)
     return law._replace(skip=None, nudge=nudge)
 
 

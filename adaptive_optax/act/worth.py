@@ -95,9 +95,9 @@ def limited(
 ) -> optax.GradientTransformationExtraArgs:
     """The same optimizer, with shorter steps where they promise too much."""
 
-    def update(grads, state, params=None, *, value=None, **extra):
-        steps, state = inner.update(grads, state, params, **extra)
-        return steps if value is None else _shorter(grads, steps, value), state
+    def update(updates, state, params=None, *, value=None, **extra):
+        steps, state = inner.update(updates, state, params, **extra)
+        return steps if value is None else _shorter(updates, steps, value), state
 
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
