@@ -76,7 +76,7 @@ def online_adagrad(
       momentum: Base momentum, in [0, 1).
       initial_accumulator_value: First sum of squares, >= 0.
       eps: Added to its root, >= 0.
-      **options: As of `online_sgd`.
+      **options: Of `adaptive_scheduler`, with the defaults of `online_sgd`.
 
     Returns:
       A transformation; feed it with ``update(grads, state, params, value=loss)``.
@@ -104,20 +104,22 @@ def law_for_streams(law: Law) -> Law:
     the usual rate. In a young run all that is lost is lost by a rate that is too low:
     the search often ends by chance where a batch is one example. Later a switch raises
     the rate until the agreement, which is an average, has ended, so a fast rise goes
-    too far.
+    too far. A start fails on twice the evidence of opposed gradients: those of single
+    examples are opposed by chance, and a start that is too high costs little.
 
     Args:
       law: A law, such as one of ``ao.law.LAWS``.
 
     Returns:
-      The same without ``skip``, and with another nudge where it has one.
+      The same without ``skip``, and with another nudge and audit where it has them.
 
     Example:
       >>> law_for_streams(Law()).skip is None
       True
     """
     nudge = law.nudge and Nudge(rate=law.nudge.rate * law.half, power=YOUNG)
-    return law._replace(skip=None, nudge=nudge)
+    audit = law.audit and law.audit._replace(opposed=law.audit.opposed * 2)
+    return law._replace(skip=None, nudge=nudge, audit=audit)
 
 
 def _for_streams(options: dict[str, Any]) -> dict[str, Any]:

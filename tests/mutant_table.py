@@ -301,6 +301,7 @@ MUTANTS = (
         "test_online.py",
         ("skip=None, nudge=nudge", "nudge=nudge"),
         ("law.nudge.rate * law.half", "law.nudge.rate"),
+        ("law.audit.opposed * 2", "law.audit.opposed"),
     ),
     *of(
         "act/worth.py",

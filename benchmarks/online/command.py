@@ -5,11 +5,19 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.online.page import CONSTANT, MULTIPLES, Judged, Key, page
+from benchmarks.online.page import (
+    CONSTANT,
+    MULTIPLES,
+    Judged,
+    Key,
+    page,
+    river_section,
+)
 
 RESULTS = Path(__file__).parent.parent / "results"
 SEEDS, TUNING = 10, (100, 101, 102)  # judged, and the seeds of the tuning
 SIZES = (1, 16)
+WITH_RIVER: Key = ("regression", "switch every 1000", 1)
 FREE = ("prodigy", "dog", "dowg")
 
 
@@ -47,12 +55,26 @@ def online(
             found |= judged(some, size, seeds=seeds, steps=steps)
             print(f"{name}, batch {size}: done", flush=True)
     text = page(found, [one for one in chosen if one.held_out])
+    if WITH_RIVER in found:
+        text += f"\n\n{_river(found[WITH_RIVER], seeds, steps)}"
     print(text)
     if kind or steps or development:
         return
     path = RESULTS / "online.md"
     path.write_text(f"{text}\n")
     print(f"wrote {path}")
+
+
+def _river(one: Judged, seeds: int, steps: int | None) -> str:
+    """River's optimizers on the one stream that is run through it."""
+    from benchmarks.online import streams, with_river
+
+    if not with_river.installed():
+        return "## river\n\nLeft out: it is not installed (`pip install river`)."
+    (moves,) = (s.moves for s in streams.STREAMS if (s.kind, s.name) == WITH_RIVER[:2])
+    length = steps or streams.KINDS[WITH_RIVER[0]]().steps
+    tuned = with_river.tuned(moves, tuning=TUNING, seeds=range(seeds), steps=length)
+    return river_section(WITH_RIVER, one, tuned)
 
 
 def makers() -> dict[str, Callable]:

@@ -33,8 +33,8 @@ def page(found: dict[Key, Judged], held_out: Sequence) -> str:
         "batch before it is learnt from, over the whole stream, in ratios to that of "
         "a constant rate, tuned on other seeds of the same stream (twofold grid). "
         "Geometric means with 95 % intervals of the mean over the seeds; a ratio "
-        "counts as 10 at most. *Held out* are streams that were looked at only once, "
-        "for this page."
+        "counts as 10 at most. No number of the law was chosen on the streams that are "
+        "*held out*."
     )
     parts = [head, _summary(found, late), _peers(found, late)]
     parts += [_by_rate(arm, found, late) for arm in CONSTANT]
@@ -148,3 +148,28 @@ def _by_rate(arm: str, found: dict[Key, Judged], late: set) -> str:
             )
     columns = ("stream", "batch", "tuned rate", *(f"x{m:g}" for m in MULTIPLES))
     return "\n\n".join([f"## online_{arm}", markdown.table(columns, rows)])
+
+
+def river_section(
+    key: Key, one: Judged, tuned: dict[str, tuple[float, np.ndarray]]
+) -> str:
+    """What river's linear regression reaches where it can learn the same stream."""
+    rows = [
+        (name, f"{rate:.2g}", f"{ratio(logs(loss, best(one))):.3g}")
+        for name, (rate, loss) in tuned.items()
+    ]
+    for name, loss in one.ours.items():
+        own = loss[MULTIPLES.index(1.0)]
+        rate = one.rates[name.removeprefix("online_")]
+        rows.append((name, f"{rate:.2g}", f"{ratio(logs(own, best(one))):.3g}"))
+    return "\n\n".join(
+        [
+            "## river",
+            f"`river.linear_model.LinearRegression` on {key[0]}, {key[1]}, batch "
+            f"{key[2]}, with optimizers tuned as ours are (threefold grid), over the "
+            "better of the two tuned constants. river learns in Python from one "
+            "example at a time, so it is run on this stream alone; its SGD and AdaGrad "
+            "are those above.",
+            markdown.table(("optimizer", "rate", "ratio"), rows),
+        ]
+    )

@@ -3,8 +3,8 @@
 Three kinds of learner, and for each some streams that differ in numbers only, so that
 all of a kind train in one program. A *switch* is an abrupt change: a new target, or
 every class under another's name. A *drift* turns the target by a little at each step.
-Half of the streams were looked at while `online_sgd` and `online_adagrad` were made;
-the other half is held out.
+The numbers of `online_sgd` and `online_adagrad` were chosen on half of the streams, and
+on none of the other half, which is held out.
 """
 
 import functools
