@@ -32,8 +32,10 @@ def online_sgd(
     - The base rate is a guess; the rate rises fast while the run is young, and at half
       the usual pace later (`law_for_streams`).
 
-    On streams that were held out from its making, its mean loss before learning is in
-    docs/gains.md.
+    On 8 held-out streams, batch 1 and 16, its mean loss before learning is 1.23 of a
+    tuned constant rate's at that rate, and 1.19 to 1.33 from a hundredth to a hundred
+    times it (docs/gains.md). A linear classifier that learns from one example at a time
+    is the worst, at up to 4.3: its rate rises too far. Give it batches.
 
     Args:
       learning_rate: Base rate, > 0, or a schedule.
@@ -69,7 +71,9 @@ def online_adagrad(
     """Self-regulating AdaGrad for a stream, with the changes of `online_sgd`.
 
     AdaGrad's own rate falls like 1/sqrt(t) whatever the stream does; the controller
-    raises it again after a shift.
+    raises it again after a shift. On the same streams it is at 1.16 of a tuned constant
+    AdaGrad at its rate, and at 1.13 to 1.27 from a hundredth to a hundred times it; a
+    linear classifier at batch 1 is again the worst, at up to 3.7.
 
     Args:
       learning_rate: Base rate, > 0, or a schedule.
