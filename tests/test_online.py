@@ -11,6 +11,7 @@ import pytest
 
 import adaptive_optax as ao
 from adaptive_optax.act import worth
+from tests.rules.signal_streams import QUIET, nested
 
 STEPS, SWITCH, SIZE = 600, 300, 8
 
@@ -73,6 +74,23 @@ def test_the_law_is_that_of_the_mode_for_a_stream(options, trust, skips):
     assert law.nudge.rate == (0.02 if skips else 0.01)
     assert law.audit.opposed == (1 / 4 if skips else 1 / 2)
     assert stages.observes == (options.get("mode") == "observe")
+
+
+@pytest.mark.parametrize(
+    ("count", "slow", "wanted"),
+    [(40, 0.9, 0.1), (580, 0.9, 0.01), (5000, 0.9, 0.01), (40, -0.9, -0.01)],
+)
+def test_only_a_young_run_rises_fast(count, slow, wanted):
+    law = ao.Law(nudge=ao.law.Nudge(rate=0.01, power=6.0))
+    fields = {"count": count, "alignment__slow": slow, "alignment__mean": slow}
+    fields |= {"loss__trend": -3.0, "step_correlation__mean": 0.5}
+    delta, _ = ao.rules.alignment(law).update(nested(QUIET | fields), ())
+    assert float(delta) == pytest.approx(wanted)
+
+
+def test_the_power_of_a_rise_is_positive():
+    with pytest.raises(ValueError, match="`power` must lie in .* got -1.0"):
+        ao.rules.alignment(ao.Law(nudge=ao.law.Nudge(power=-1.0)))
 
 
 def test_an_unknown_mode_is_refused():
