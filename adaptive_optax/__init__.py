@@ -16,12 +16,11 @@ from adaptive_optax.freeze.staged_step import StagedStep
 from adaptive_optax.freeze.transform import freeze_by_grad_norm, frozen_mask, skip_mask
 from adaptive_optax.freeze.value_and_grad import frozen_value_and_grad
 from adaptive_optax.law import Law
+from adaptive_optax.online import online_adagrad, online_sgd
 from adaptive_optax.optimizers import (
     adaptive_adam,
     adaptive_adamw,
     adaptive_sgd,
-    online_adagrad,
-    online_sgd,
     restore_on_divergence,
 )
 from adaptive_optax.rules.blend import blend

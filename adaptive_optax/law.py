@@ -60,6 +60,7 @@ class Nudge(NamedTuple):
     """Small moves on agreement and opposition (`rules.alignment`)."""
 
     rate: Number = 0.02  # log distance a step, at most
+    power: Number | None = None  # of a rise t^power while that is faster; None: never
 
 
 class Settle(NamedTuple):

@@ -16,14 +16,14 @@ Rate = float | Schedule
 Make = TypeVar("Make", bound=Callable[..., Any])
 
 
-def _takes_options(*fixed: str, average: bool = True) -> Callable[[Make], Make]:
+def takes_options(*fixed: str, **defaults: Any) -> Callable[[Make], Make]:
     """Write the scheduler's options into a signature, where ``**options`` stands.
 
     Editors show them then, and `optax.inject_hyperparams` can call what it decorates.
 
     Args:
       *fixed: Options that are not passed on.
-      average: Their default of ``average``.
+      **defaults: Of options whose default is another one here.
     """
 
     def decorate(make: Make) -> Make:
@@ -32,7 +32,7 @@ def _takes_options(*fixed: str, average: bool = True) -> Callable[[Make], Make]:
         listed = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
         for name, option in rest.items():
             if option.kind is option.KEYWORD_ONLY and name not in fixed:
-                default = average if name == "average" else option.default
+                default = defaults.get(name, option.default)
                 listed.append(option.replace(default=default))
         make.__signature__ = own.replace(parameters=listed)  # type: ignore
         return make
@@ -40,7 +40,7 @@ def _takes_options(*fixed: str, average: bool = True) -> Callable[[Make], Make]:
     return decorate
 
 
-@_takes_options("momentum")
+@takes_options("momentum")
 def adaptive_sgd(
     learning_rate: Rate = 1e-2,
     momentum: float = 0.9,
@@ -75,7 +75,7 @@ def adaptive_sgd(
     return adaptive_scheduler(factory, learning_rate, momentum=momentum, **options)
 
 
-@_takes_options("momentum")
+@takes_options("momentum")
 def adaptive_adam(
     learning_rate: Rate = 1e-3,
     b1: float = 0.9,
@@ -109,7 +109,7 @@ def adaptive_adam(
     return adaptive_scheduler(factory, learning_rate, momentum=b1, **options)
 
 
-@_takes_options("momentum")
+@takes_options("momentum")
 def adaptive_adamw(
     learning_rate: Rate = 1e-3,
     b1: float = 0.9,
@@ -144,70 +144,6 @@ def adaptive_adamw(
         filters.adamw, b2=b2, eps=eps, weight_decay=weight_decay, mask=mask
     )
     return adaptive_scheduler(factory, learning_rate, momentum=b1, **options)
-
-
-@_takes_options("momentum", average=False)
-def online_sgd(
-    learning_rate: Rate = 1e-2, momentum: float = 0.0, **options: Any
-) -> optax.GradientTransformationExtraArgs:
-    """`adaptive_sgd` for a stream: the latest parameters count, so none are averaged.
-
-    Args:
-      learning_rate: Base rate, > 0, or a schedule.
-      momentum: Base momentum, in [0, 1).
-      **options: Of `adaptive_scheduler`; ``average`` is False unless given.
-
-    Returns:
-      A transformation; feed it with ``update(grads, state, params, value=loss)``.
-
-    Raises:
-      TypeError: If an argument is of the wrong kind.
-      ValueError: If an argument lies outside its domain.
-
-    Example:
-      >>> tx = online_sgd(0.05)
-    """
-    return adaptive_sgd(learning_rate, momentum, **{"average": False, **options})
-
-
-@_takes_options("momentum", average=False)
-def online_adagrad(
-    learning_rate: Rate = 1e-1,
-    momentum: float = 0.0,
-    initial_accumulator_value: float = 0.1,
-    eps: float = 1e-7,
-    **options: Any,
-) -> optax.GradientTransformationExtraArgs:
-    """Self-regulating AdaGrad for a stream; none of its parameters are averaged.
-
-    AdaGrad's own rate falls like 1/sqrt(t) whatever the stream does; the controller
-    raises it again after a shift.
-
-    Args:
-      learning_rate: Base rate, > 0, or a schedule.
-      momentum: Base momentum, in [0, 1).
-      initial_accumulator_value: First sum of squares, >= 0.
-      eps: Added to its root, >= 0.
-      **options: Of `adaptive_scheduler`; ``average`` is False unless given.
-
-    Returns:
-      A transformation; feed it with ``update(grads, state, params, value=loss)``.
-
-    Raises:
-      TypeError: If an argument is of the wrong kind.
-      ValueError: If an argument lies outside its domain.
-
-    Example:
-      >>> tx = online_adagrad(0.1)
-    """
-    factory = functools.partial(
-        filters.adagrad,
-        initial_accumulator_value=initial_accumulator_value,
-        eps=eps,
-    )
-    return adaptive_scheduler(
-        factory, learning_rate, momentum=momentum, **{"average": False, **options}
-    )
 
 
 def restore_on_divergence(

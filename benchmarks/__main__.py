@@ -16,6 +16,7 @@
     python -m benchmarks gains                  what momentum and dither earn and cost
     python -m benchmarks mechanisms             their pictures in docs/figures
     python -m benchmarks stream                 do shifting weights beat every rule?
+    python -m benchmarks online                 learners on streams, batch by batch
     python -m benchmarks picture                the README's first picture
     python -m benchmarks replay                 gains of 32 runs, before and after
 
@@ -49,6 +50,7 @@ from benchmarks.faults.command import faults
 from benchmarks.freezing.report import freezing
 from benchmarks.gains.command import gains
 from benchmarks.gains.figures import mechanisms
+from benchmarks.online.command import online
 from benchmarks.picture import picture
 from benchmarks.progress import progress
 from benchmarks.replay import replay
@@ -255,6 +257,7 @@ app.command(freezing)
 app.command(faults)
 app.command(gains)
 app.command(mechanisms)
+app.command(online)
 app.command(scale)
 app.command(resume)
 app.command(stream)

@@ -297,6 +297,19 @@ MUTANTS = (
         ("if extent >= 2 * _MIN_EXTENT", "if extent >= _MIN_EXTENT"),
     ),
     *of(
+        "online.py",
+        "test_online.py",
+        ("skip=None, nudge=nudge", "nudge=nudge"),
+        ("law.nudge.rate * law.half", "law.nudge.rate"),
+        ("law.audit.opposed * 2", "law.audit.opposed"),
+    ),
+    *of(
+        "act/worth.py",
+        "test_online.py",
+        ("(worth > 0) & ", ""),
+        ("MOST * jnp.asarray", "jnp.asarray"),
+    ),
+    *of(
         "optimizers.py",
         "test_optimizers.py",
         (

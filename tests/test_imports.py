@@ -31,6 +31,7 @@ FLOORS = [
     {"loop"},
     {"scheduler"},
     {"optimizers"},
+    {"online"},
     {"train_state", "scale"},
     {"watch"},
     {"__init__", "__main__"},

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adaptive_optax.act import average, averaging_horizon, dither, filters, step
+from adaptive_optax.act import average, averaging_horizon, dither, filters, step, worth
 from adaptive_optax.act.injection import Gains, Inner
 from adaptive_optax.act.momentum_shadow import momentum_shadow
 from adaptive_optax.law import Law
@@ -136,7 +136,7 @@ def shadowed(inner: Any, adapter: Inner, base_momentum: float | jax.Array) -> Sh
     make, one = adapter.make, jnp.array(1.0, jnp.float32)
     while isinstance(inner, functools.partial):
         inner = inner.func
-    if make is None or inner in filters.NORMALISED:
+    if make is None or inner in (*filters.NORMALISED, *worth.NORMALISED):
         return unshadowed()
     return Shadow(
         *momentum_shadow(

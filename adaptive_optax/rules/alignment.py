@@ -43,7 +43,9 @@ def alignment(
     memory turns with its gradient, and is opposed at its best rate.
 
     Args:
-      law: Its numbers. ``nudge.rate`` is the largest change of the log gain, > 0.
+      law: Its numbers. ``nudge.rate`` is the largest change of the log gain, > 0. With
+        ``nudge.power``, > 0, a change upwards is multiplied by power / (t + 20) over
+        the rate while that is above 1: a young run has the most to gain by a rise.
       up_evidence: Standard errors needed to raise the gain, >= 0; infinite for never.
         By default half of the trust.
       down_evidence: The same to lower it, by default ``hint``.
@@ -69,6 +71,10 @@ def alignment(
       one cosine, weighed against its own noise.
     """
     c = checked(law).nudge or Nudge()
+    if c.power is not None:
+        _checks.positive(
+            "power", c.power, example="alignment(Law(nudge=Nudge(power=6.0)))"
+        )
     up_evidence = law.trust * law.half if up_evidence is None else up_evidence
     _checks.positive("rate", c.rate, example="alignment(Law(nudge=Nudge(rate=0.02)))")
     _checks.evidence("up_evidence", up_evidence, example="alignment(up_evidence=3.0)")
@@ -95,6 +101,9 @@ def alignment(
         up, down, ahead = jnp.clip(z / law.clear, 0.0, 1.0)
         ahead *= law.half
         delta = c.rate * (jnp.maximum(up, ahead) - down)
+        if c.power is not None:
+            pace = c.power / (signals.count.astype(jnp.float32) + law.warmup_steps)
+            delta *= jnp.where(delta > 0, jnp.maximum(pace / c.rate, 1.0), 1.0)
         delta = jnp.where(_answer.may_vote(signals), delta, 0.0).astype(jnp.float32)
         reason = first_of(
             because(delta < 0, EventKind.NUDGED_DOWN, z_down, down_evidence),

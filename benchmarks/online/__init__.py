@@ -1,0 +1,1 @@
+"""Learners on streams, judged by the loss of each batch before it is learnt from."""
