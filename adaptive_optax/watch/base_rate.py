@@ -22,7 +22,7 @@ def on_rate(run: Run) -> Iterable[str]:
     if moves and abs(math.log(moves[0].before / base)) > 0.05:
         yield (
             "The base rate follows a schedule, which the loop "
-            f"{'would have' if run.observed else 'has'} multiplied with "
+            f"{'would have' if run.observed else 'has'} multiplied by "
             f"{number(scale)} in the end."
         )
         return
@@ -35,7 +35,7 @@ def on_rate(run: Run) -> Iterable[str]:
     if failed and factor < 1:
         yield (
             f"The base rate of {number(base)} was about {number(1 / factor, 2)} times "
-            f"too high: {tries} thrown away, and {number(best)} held."
+            f"too high: {tries} thrown away, and training worked at {number(best)}."
         )
     elif failed:
         yield (
@@ -54,8 +54,8 @@ def on_rate(run: Run) -> Iterable[str]:
     aged = run.of(Kind.DECAYED, Kind.OPPOSED)
     if aged and now < best / 1.05 and not run.of(Kind.CUT, *NEW):
         yield (
-            f"From {number(best)} it has come down to {number(now)}, as it should "
-            f"while the {run.what} is level at the run's age."
+            f"Later the loop lowered the rate from {number(best)} to {number(now)}, "
+            f"which is right while the {run.what} is level."
         )
     if not 1 / MUCH < factor < MUCH:
         yield f"Next time try learning_rate={number(best, 2)}."
@@ -65,20 +65,22 @@ def _watched(run: Run, base: float, now: float) -> Iterable[str]:
     """What is said where the law only watched; it looks no further than twofold."""
     if thrown := run.of(*CAUSES):
         yield (
-            f"The law would have gone back at {steps_of(thrown)}, to see whether the "
-            "data or the rate was at fault; that experiment was not made. If it was "
-            f"the start, try learning_rate={number(base / 5, 2)}, or mode='nudge'."
+            f"The law would have gone back to earlier parameters at {steps_of(thrown)}"
+            ", to see whether the data or the rate was at fault. It only watched, so "
+            "nobody knows. If that was in the first steps, try "
+            f"learning_rate={number(base / 5, 2)}, or mode='nudge'."
         )
     elif now > 1.5 * base:
         yield (
             f"The base rate of {number(base)} is too low, by a factor of "
-            f"{number(now / base, 2)} at least (an observed law looks no further than "
-            f"twofold): try mode='search', or learning_rate={number(now, 2)}."
+            f"{number(now / base, 2)} at least (a law that only watches looks no "
+            "further than twofold): try mode='search', or learning_rate="
+            f"{number(now, 2)}."
         )
     elif now < base / 1.5:
         yield (
             f"The law would by now have lowered the rate from {number(base)} to "
-            f"{number(now)} or less: the loss no longer improves at it."
+            f"{number(now)} or less: at this rate the loss no longer improves."
         )
     else:
         yield f"The law would have left the base rate of {number(base)} about as it is."

@@ -37,7 +37,10 @@ def describe(tx: Any, params: Any = None) -> str:
       >>> import adaptive_optax as ao
       >>> tx = ao.adaptive_scheduler(optax.adamw, learning_rate=3e-4, average=False)
       >>> print(ao.describe(tx).splitlines()[0])
-      adamw (a factory, called with this step's gains) under adaptive_scheduler
+      adamw (a factory, called with the rate of each step) under adaptive_scheduler
+
+    References:
+      docs/choosing.md: what each of these is for.
     """
     parts = getattr(getattr(tx, "update", None), "stages", None)
     if not isinstance(parts, Stages):
@@ -59,8 +62,8 @@ def describe(tx: Any, params: Any = None) -> str:
 def _rate(parts: Stages) -> Iterable[str]:
     inner, base = parts.about.inner, parts.base
     made = parts.inner.make is not None
-    how = "a factory, called with this step's gains" if made else "built: its output is"
-    how += "" if made else " scaled by the gain"
+    how = "built: its output is scaled by the rate over the base rate"
+    how = "a factory, called with the rate of each step" if made else how
     yield f"{_name(inner)} ({how}) under adaptive_scheduler"
     if parts.observes:
         yield (
@@ -82,7 +85,7 @@ def _rate(parts: Stages) -> Iterable[str]:
         yield "rule of the rate: one of your own."
         return
     if _checks.is_infinite(law.trust):
-        yield "rule of the rate: safe, it is only lowered where it proves too high."
+        yield "rule of the rate: safe, it is lowered only where it proves too high."
         return
     traced = _checks.is_traced(law.trust)
     named = None if traced else MODES.get(float(law.trust))
@@ -90,8 +93,8 @@ def _rate(parts: Stages) -> Iterable[str]:
     trust += f' (as mode="{named}")' if named else ""
     on = [name for name in ("search", "nudge", "settle") if getattr(law, name)]
     yield (
-        f"rule of the rate: {', then '.join(on) or 'none'}; it is moved away from the "
-        f"base rate on {trust}."
+        f"rule of the rate: {', then '.join(on) or 'none'}; the rate leaves the base "
+        f"rate where the evidence is {trust}."
     )
 
 
@@ -111,9 +114,10 @@ def _others(parts: Stages) -> Iterable[str]:
         yield "freezing: off."
     else:
         yield (
-            f"freezing: leaves rest while their gradient norm is below "
+            f"freezing: layers freeze while their gradient norm is below "
             f"{_value(freeze.threshold)} ({freeze.relative_to}), after "
-            f"{freeze.warmup} steps; a probe looks every {freeze.probe_every}."
+            f"{freeze.warmup} steps; every {freeze.probe_every} steps a probe measures "
+            "the norm of the frozen ones."
         )
 
 
@@ -132,9 +136,9 @@ def _judges(parts: Stages) -> Iterable[str]:
         )
     if law.skip is not None:
         yield (
-            "batches: those far outside are skipped, at most "
-            f"{_value(law.skip.least)} and a share of {_value(law.skip.share)} of the "
-            "run."
+            "batches: those whose loss or gradient is far outside the run's noise are "
+            f"skipped, at most {_value(law.skip.least)} and a share of "
+            f"{_value(law.skip.share)} of the steps."
         )
     if law.trial is not None:
         yield (
@@ -159,7 +163,7 @@ def _copies(parts: Stages) -> Iterable[str]:
     if parts.axes:
         yield f"replicas: averaged over {', '.join(parts.axes)}."
     share = f"1/{1 / parts.fraction:.3g}" if parts.fraction < 1 else "all"
-    yield f"sketch: {share} of the coordinates measure the alignment."
+    yield f"sketch: {share} of the parameters are read to compare gradients with steps."
 
 
 def _memory(tx: Any, params: Any) -> Iterable[str]:

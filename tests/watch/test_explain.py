@@ -37,7 +37,7 @@ TRUE = {
             "steps 200-221: skipped 21 batches whose loss was far above",
             "the data were at fault and the rate stayed",
             "look at the labels and the inputs",
-            "step 222: no more batches may be skipped: these are the new data",
+            "step 222: no more batches may be skipped, so these are taken for the new",
         ],
         ["too high", "too low", "not finite", "diverged"],
     ),
@@ -93,7 +93,7 @@ def test_the_rate_that_is_named_is_near_the_one_that_was_right():
 def test_each_line_has_its_step_and_the_rates_before_and_after():
     (line, *_) = ao.explain(recorded.recorded("too high")[2]).splitlines()
     assert line.startswith("step ") and "; learning rate 3.6 -> " in line
-    assert "there the loss was sound, so the rate was too high" in line
+    assert "the loss was normal again, so the rate was too high" in line
 
 
 class TestNothingToTell:

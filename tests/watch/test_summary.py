@@ -21,6 +21,13 @@ def test_a_line():
     assert repr(ao.History()) == "History(0 steps)"
 
 
+def test_two_optimizers_of_one_state():
+    parts = {f"{of}/{key}": x for of in ("slow", "fast") for key, x in RUN.items()}
+    history = ao.History.from_stacked(parts)
+    assert repr(history).startswith("History(3 steps, slow/loss 4 -> 0.5, fast/loss 4")
+    assert "fast/skipped 2" in history._repr_html_()
+
+
 def test_a_table():
     rich = pytest.importorskip("rich.console")
     console = rich.Console(width=80, record=True, file=io.StringIO())
@@ -71,6 +78,12 @@ class TestFreezing:
     def test_nothing_to_draw(self, nothing):
         with pytest.raises(ValueError, match=r"masks.append\(frozen_mask"):
             ao.plot_freezing(nothing)
+
+    def test_what_is_no_mask(self):
+        with pytest.raises(
+            TypeError, match="boolean, got float64 at 'w'; try masks.ap"
+        ):
+            ao.plot_freezing([{"w": 0.5}])
 
     def test_a_history_without_masks(self):
         with pytest.raises(ValueError, match="has no `frozen_mask`; collect it"):
