@@ -60,7 +60,7 @@ SHAPE = re.compile(
     r"|``\(value, gradients\)``",
     re.MULTILINE,
 )
-EQUATION = re.compile(r"\.\. math::|\n\n    .*(=|<-|←|where)|``.* = ")
+EQUATION = re.compile(r"\.\. math::|::\n\n    |\n\n    .*(=|<-|←|where)|``.* = ")
 
 
 def section(said, name):

@@ -64,11 +64,12 @@ def on_rate(run: Run) -> Iterable[str]:
 def _watched(run: Run, base: float, now: float) -> Iterable[str]:
     """What is said where the law only watched; it looks no further than twofold."""
     if thrown := run.of(*CAUSES):
+        starts = any(event.kind <= Kind.START_NONFINITE for event in thrown)
         yield (
             f"The law would have gone back to earlier parameters at {steps_of(thrown)}"
             ", to see whether the data or the rate was at fault. It only watched, so "
-            "nobody knows. If that was in the first steps, try "
-            f"learning_rate={number(base / 5, 2)}, or mode='nudge'."
+            "this is not known: let it act, with mode='nudge'"
+            f"{f', or try learning_rate={number(base / 5, 2)}' if starts else ''}."
         )
     elif now > 1.5 * base:
         yield (

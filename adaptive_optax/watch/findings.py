@@ -41,8 +41,10 @@ def _course(run: Run) -> Iterable[str]:
     rises = run.of(Kind.CLIMB, Kind.NUDGED_UP, Kind.REPAID, *NEW)
     rose = max((event.last for event in rises), default=0)
     level = [e for e in run.of(Kind.DECAYED, Kind.OPPOSED) if e.last > rose]
-    if level and level[-1].last > LATE * run.got("steps"):
-        since = min(max(event.step, rose) for event in level)
+    since = min((max(event.step, rose) for event in level), default=0)
+    until = max((event.last for event in level), default=0)
+    # A few level steps at the end are no level.
+    if until > LATE * run.got("steps") and since < (LATE + 1) / 2 * until:
         yield (
             f"Since about step {since} the {run.what} has been level: the run is on a "
             "plateau, or has learnt all that the noise lets it learn."

@@ -85,8 +85,8 @@ TEXTS = {
     "seemed too long, gradients pointed back after them ({figure} standard errors) and "
     "the loss rose",
     Kind.DECAYED: "the rate [decayed|would have decayed] slowly: the loss was level "
-    "({fall} standard errors, where a fall of {bound} counts) and gradients pointed "
-    "back to where the run had been",
+    "(it {fell} {size} standard errors, and a clear fall is {bound}) and gradients "
+    "pointed back to where the run had been",
     Kind.OPPOSED: "the rate [decayed|would have decayed], because the steps zigzag: "
     "gradients clearly pointed back after them (cosine {figure}, below {bound})",
     Kind.RAISED: "the rule [raised|would have raised] the rate {number}",
@@ -149,9 +149,13 @@ def lines(events: Sequence[Event], *, observed: bool, what: str = "loss") -> lis
 
 def when(event: Event) -> str:
     """Its step, or its first and last one."""
-    if event.step == event.last:
-        return f"step {event.step}"
-    return f"steps {event.step}-{event.last}"
+    return ("step " if event.step == event.last else "steps ") + span(event)
+
+
+def span(event: Event) -> str:
+    """The same without the word."""
+    one = event.step == event.last
+    return str(event.step) if one else f"{event.step}-{event.last}"
 
 
 def _text(event: Event, text: str) -> str:
@@ -164,8 +168,8 @@ def _text(event: Event, text: str) -> str:
         steps=count(n, "step"),
         lost=count(int(event.figure), "parameter"),
         number="once" if n == 1 else f"{n} times",
-        fall=f"a {'fall' if event.figure >= 0 else 'rise'} of "
-        + number(abs(event.figure)),
+        fell="fell by" if event.figure >= 0 else "rose by",
+        size=number(abs(event.figure)),
     )
 
 

@@ -54,7 +54,7 @@ WORDS = {
         ao.adaptive_scheduler(optax.sgd, 0.1, rule=ao.rules.trend()),
         ["one of your own"],
     ),
-    "safe": (ao.restore_on_divergence(optax.sgd(0.1)), ["safe, it is only lowered"]),
+    "safe": (ao.restore_on_divergence(optax.sgd(0.1)), ["safe, it is lowered only"]),
     "observe": (
         ao.adaptive_scheduler(optax.sgd, 0.1, mode="observe"),
         ["the law only watches", "plain optimizer's"],

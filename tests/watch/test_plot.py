@@ -146,6 +146,16 @@ def test_numbers_count_the_lines_of_explain():
     assert [(mark.get_text(), mark.xy[0]) for mark in marks] == [("1", 3), ("2-3", 60)]
 
 
+def test_an_event_before_the_first_step_of_a_history_has_no_number():
+    history = History.from_stacked(run(steps=np.arange(301, 421)))
+    for step in (3, 350):
+        history._log.events.append(
+            Event(step, EventKind.CLIMB, 1.0, 1.0, 0.1, 0.1, step, 1)
+        )
+    (mark,) = plot_history(history).axes[0].texts
+    assert (mark.get_text(), mark.xy[0]) == ("2", 350)
+
+
 def test_a_spike_and_a_nan_do_not_hide_the_rest():
     loss = 2.0 / np.arange(1, 121)
     loss[50], loss[60] = 1e6, np.nan
@@ -199,7 +209,7 @@ def test_two_optimizers_of_one_state_are_drawn_over_each_other():
     history = History.from_stacked(parts | {"validation_loss": np.ones(120)})
     texts = plot_history(history).axes[0].get_legend().get_texts()
     names = [text.get_text() for text in texts]
-    assert names == ["slow", "slow validation", "fast", "fast validation"]
+    assert names == ["fast", "fast validation", "slow", "slow validation"]
 
 
 class TestColours:

@@ -24,7 +24,7 @@ def test_a_line():
 def test_two_optimizers_of_one_state():
     parts = {f"{of}/{key}": x for of in ("slow", "fast") for key, x in RUN.items()}
     history = ao.History.from_stacked(parts)
-    assert repr(history).startswith("History(3 steps, slow/loss 4 -> 0.5, fast/loss 4")
+    assert repr(history).startswith("History(3 steps, fast/loss 4 -> 0.5, slow/loss 4")
     assert "fast/skipped 2" in history._repr_html_()
 
 
