@@ -43,19 +43,25 @@ def on_rate(run: Run) -> Iterable[str]:
             f"base rate of {number(base)} was not too high: look for what else went "
             f"wrong at {steps_of(run.of(*CAUSES))}."
         )
-    elif factor > MUCH:
-        at = max(event.last for event in moves if event.after == best)
+    at = max((event.last for event in moves if event.after == best), default=0)
+    if not failed and factor > MUCH:
         yield (
             f"The base rate of {number(base)} was about {number(factor, 2)} times too "
             f"low: the rate reached {number(best)} within {at} steps."
         )
-    elif factor > 1 / MUCH:
+    elif not failed and factor > 1 / MUCH:
         yield f"The base rate of {number(base)} was about right."
-    aged = run.of(Kind.DECAYED, Kind.OPPOSED)
-    if aged and now < best / 1.05 and not run.of(Kind.CUT, *NEW):
+    level = [e for e in run.of(Kind.DECAYED, Kind.OPPOSED) if e.last > at]
+    shorter = [e for e in run.of(Kind.NUDGED_DOWN) if e.last > at]
+    if (level or shorter) and now < best / 1.05 and not run.of(Kind.CUT, *NEW):
+        why = (
+            f"which is right while the {run.what} is level"
+            if level
+            else "because the steps had become too long"
+        )
         yield (
             f"Later the loop lowered the rate from {number(best)} to {number(now)}, "
-            f"which is right while the {run.what} is level."
+            f"{why}."
         )
     if not 1 / MUCH < factor < MUCH:
         yield f"Next time try learning_rate={number(best, 2)}."
