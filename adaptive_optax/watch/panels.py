@@ -95,7 +95,7 @@ def draw_base(axes: "Axes", run: dict, color: str, first: bool) -> None:
             color=color,
             lw=0.9,
             ls=":",
-            label="uncontrolled" if first else None,
+            label="without the loop" if first else None,
         )
         cuts = 1 + np.flatnonzero(scale[1:] < scale[:-1] / 1.3)
         if len(cuts):

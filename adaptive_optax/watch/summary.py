@@ -93,11 +93,14 @@ def rich_table(history: "History") -> Any:
 
 def page(history: "History") -> str:
     """What a notebook shows: the numbers, and the picture where Matplotlib is there."""
+    right = ' style="text-align: right; padding-left: 1em"'
     cells = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(x)}</td>" for x in row) + "</tr>"
-        for row in rows(history)
+        f'<tr><th scope="row" style="text-align: left">{html.escape(name)}</th>'
+        + "".join(f"<td{right}>{html.escape(x)}</td>" for x in numbers)
+        + "</tr>"
+        for name, *numbers in rows(history)
     )
-    head = "".join(f'<th scope="col">{name}</th>' for name in HEAD)
+    head = "<td></td>" + "".join(f'<th scope="col"{right}>{x}</th>' for x in HEAD[1:])
     wrong = html.escape(counts(history))
     return (
         f"<table><caption>{len(history)} steps</caption><thead><tr>{head}</tr></thead>"
