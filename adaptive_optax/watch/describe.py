@@ -102,7 +102,7 @@ def _others(parts: Stages) -> Iterable[str]:
     low, high = parts.momentum.control.low, parts.momentum.control.high
     if parts.momentum.rule is not None:
         yield (
-            f"momentum: from {_value(parts.momentum.start)}, moved by your rule within "
+            f"momentum: from {_value(parts.momentum.start)}, moved by a rule within "
             f"{_value(low)} and {_value(high)}."
         )
     else:
@@ -131,8 +131,8 @@ def _judges(parts: Stages) -> Iterable[str]:
     else:
         yield (
             f"start: the rate rises over {_value(law.warmup_steps)} good steps; "
-            f"{_value(law.audit.steps)} are audited, and a start that fails is thrown "
-            "away and tried again at a fifth of the rate."
+            f"the first {_value(law.audit.steps)} are checked, and a start that fails "
+            "is thrown away and tried again at a fifth of the rate."
         )
     if law.skip is not None:
         yield (

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LOSSES = ("loss", "validation_loss")
+_ONE = (*_LOSSES, "learning_rate")  # one number a step
 _BELOW = (
     ("reward", "reward", "linear"),
     ("learning_rate", "rate α", "log"),
@@ -57,8 +58,8 @@ def plot_history(
     Raises:
       ImportError: If Matplotlib is not installed.
       TypeError: If ``history`` is something else.
-      ValueError: If there is no step to draw, or none of these quantities, or the
-        labels do not fit the weights.
+      ValueError: If there is no step to draw, or none of these quantities, or a
+        population of runs, or the labels do not fit the weights.
 
     Example:
       >>> from adaptive_optax.watch.history import History
@@ -148,6 +149,11 @@ def _named_runs(history: Any) -> dict[str, dict[str, np.ndarray]]:
         raise ValueError(
             "`plot_history` got no steps to draw; collect some first with "
             "history.append(opt_state)."
+        )
+    if any(np.ndim(run.get(key, ())) > 1 for run in runs.values() for key in _ONE):
+        raise ValueError(
+            "`plot_history` got the snapshots of a population; take one member's: "
+            "History.from_stacked(jax.tree.map(lambda x: x[:, 0], stacked))."
         )
     return runs
 

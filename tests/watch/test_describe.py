@@ -38,7 +38,7 @@ WORDS = {
         [
             "a schedule, which the loop multiplies",
             "the last 30% of 1000 steps",
-            "momentum: from 0.9, moved by your rule",
+            "momentum: from 0.9, moved by a rule",
             "dither: from sigma 0.001",
             "below 0.1 (absolute)",
             "the last good parameters in bfloat16",

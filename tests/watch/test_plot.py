@@ -184,6 +184,8 @@ def test_a_table_of_something_else_is_no_empty_page():
     table = {"epoch": np.arange(3), "momentum": np.full(3, 0.9)}
     with pytest.raises(ValueError, match=r"got only epoch, momentum; try history.app"):
         plot_history(table)
+    with pytest.raises(ValueError, match=r"population.*lambda x: x\[:, 0\]"):
+        plot_history({"loss": np.ones((60, 2))})
     with pytest.raises(TypeError, match="must be a History, got int; collect one"):
         plot_history(3)
 
