@@ -35,7 +35,7 @@ def explain(run: Run) -> None:
     Args:
       run: What `History.save` wrote.
     """
-    print(explaining(History.load(run)))
+    print(explaining(_loaded(run)))
 
 
 @app.command
@@ -59,7 +59,7 @@ def plot(
             f"`--output` must end in the suffix of a picture, got '{output}'; try "
             f"-o {output}.png."
         )
-    plot_history(History.load(run), title=title, path=output, dark=dark)
+    plot_history(_loaded(run), title=title, path=output, dark=dark)
     print(f"wrote {output}")
 
 
@@ -72,6 +72,17 @@ def doctor() -> None:
         print(f"{what:<{width}}  {how}")
     if any(how.startswith("FAILS") for _, how in lines):
         sys.exit(1)
+
+
+def _loaded(run: Path) -> History:
+    """The run in a file, which must hold a step."""
+    history = History.load(run)
+    if not len(history):
+        raise ValueError(
+            f"'{run}' holds no step; write it after some training, with "
+            f"history.save('{run}')."
+        )
+    return history
 
 
 def main() -> None:

@@ -78,7 +78,13 @@ class Average(NamedTuple):
 
 
 class Law(NamedTuple):
-    """The default law: shared numbers, and its parts; None switches a part off."""
+    """The default law: shared numbers, and its parts; None switches a part off.
+
+    Example:
+      >>> import adaptive_optax as ao, optax
+      >>> law = ao.Law(skip=None, nudge=ao.law.Nudge(rate=0.01))
+      >>> tx = ao.adaptive_scheduler(optax.adam, 1e-3, law=law)
+    """
 
     trust: Number = 6.0  # errors that a climb needs: trust in the base rate
     clear: Number = 2.0  # errors of a clear sign, and at which a vote counts in full

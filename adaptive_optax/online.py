@@ -53,6 +53,9 @@ def online_sgd(
 
     Example:
       >>> tx = online_sgd(0.05)
+
+    References:
+      docs/law.md; the limit of a step is Polyak's and normalised LMS's (`act.worth`).
     """
     factory = functools.partial(worth.momentum_sgd, base_momentum=momentum)
     return adaptive_scheduler(
@@ -91,6 +94,10 @@ def online_adagrad(
 
     Example:
       >>> tx = online_adagrad(0.1)
+
+    References:
+      J. Duchi, E. Hazan, Y. Singer, *Adaptive subgradient methods for online learning
+      and stochastic optimization*, 2011; the loop is docs/law.md.
     """
     factory = functools.partial(
         worth.adagrad, initial_accumulator_value=initial_accumulator_value, eps=eps
@@ -132,6 +139,6 @@ def _for_streams(options: dict[str, Any]) -> dict[str, Any]:
     known = not isinstance(mode, str) or mode in checked.MODES
     if options.get("law") is not None or not known:
         return {"average": False, **options}
-    law = law_for_streams(checked.law_of(mode, None))
+    law = law_for_streams(checked.law_of(mode, None, None))
     mode = mode if isinstance(mode, str) and mode not in laws.LAWS else "nudge"
     return {"average": False, **options, "mode": mode, "law": law}

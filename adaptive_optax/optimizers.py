@@ -1,43 +1,20 @@
 """Ready-made optimizers: a filter of ours and the controller, in one call."""
 
 import functools
-import inspect
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import optax
 
 from adaptive_optax import _arguments
+from adaptive_optax._signatures import takes_options_of
 from adaptive_optax._types import Schedule
 from adaptive_optax.act import filters
 from adaptive_optax.scheduler import adaptive_scheduler
 
 Rate = float | Schedule
-Make = TypeVar("Make", bound=Callable[..., Any])
 
-
-def takes_options(*fixed: str, **defaults: Any) -> Callable[[Make], Make]:
-    """Write the scheduler's options into a signature, where ``**options`` stands.
-
-    Editors show them then, and `optax.inject_hyperparams` can call what it decorates.
-
-    Args:
-      *fixed: Options that are not passed on.
-      **defaults: Of options whose default is another one here.
-    """
-
-    def decorate(make: Make) -> Make:
-        own = inspect.signature(make)
-        rest = inspect.signature(adaptive_scheduler).parameters
-        listed = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        for name, option in rest.items():
-            if option.kind is option.KEYWORD_ONLY and name not in fixed:
-                default = defaults.get(name, option.default)
-                listed.append(option.replace(default=default))
-        make.__signature__ = own.replace(parameters=listed)  # type: ignore
-        return make
-
-    return decorate
+takes_options = functools.partial(takes_options_of, adaptive_scheduler)
+"""Writes the scheduler's options into a signature; see `takes_options_of`."""
 
 
 @takes_options("momentum")
@@ -68,6 +45,10 @@ def adaptive_sgd(
 
     Example:
       >>> tx = adaptive_sgd(0.1, mode="search")
+
+    References:
+      B. T. Polyak, *Some methods of speeding up the convergence of iteration methods*,
+      1964; the loop is docs/law.md.
     """
     factory = functools.partial(
         filters.momentum_sgd, nesterov=nesterov, base_momentum=momentum
@@ -104,6 +85,10 @@ def adaptive_adam(
 
     Example:
       >>> tx = adaptive_adam(1e-3, freeze_threshold=1e-4)
+
+    References:
+      D. P. Kingma, J. Ba, *Adam: a method for stochastic optimization*, 2015; the loop
+      is docs/law.md.
     """
     factory = functools.partial(filters.adam, b2=b2, eps=eps)
     return adaptive_scheduler(factory, learning_rate, momentum=b1, **options)
@@ -139,6 +124,10 @@ def adaptive_adamw(
 
     Example:
       >>> tx = adaptive_adamw(3e-4, weight_decay=0.1, total_steps=10_000)
+
+    References:
+      I. Loshchilov, F. Hutter, *Decoupled weight decay regularization*, 2019; the loop
+      is docs/law.md.
     """
     factory = functools.partial(
         filters.adamw, b2=b2, eps=eps, weight_decay=weight_decay, mask=mask
@@ -170,6 +159,9 @@ def restore_on_divergence(
 
     Example:
       >>> tx = restore_on_divergence(optax.adam(1e-3))
+
+    References:
+      docs/law.md, "Trial": the experiment that tells the rate's fault from the data's.
     """
     for option in {"mode", "law"} & options.keys():
         raise TypeError(

@@ -119,6 +119,19 @@ def field_list(app, what, name, obj, options, lines):
     lines.append("")
 
 
+def equation(app, what, name, obj, options, lines):
+    """Show the equation of a rule, which its module has at the top."""
+    if what != "function" or not obj.__module__.startswith("adaptive_optax.rules."):
+        return
+    _, *said = inspect.getdoc(inspect.getmodule(obj)).splitlines()
+    if not any(line.startswith("    ") for line in said):
+        return
+    # An indented block is a quotation to reStructuredText, unless a "::" announces it.
+    text = re.sub(r"(?<!::)\n\n(?=    )", "\n\n::\n\n", "\n".join(["", *said]))
+    at = next(i for i, line in enumerate(lines) if line.startswith("Args:"))
+    lines[at:at] = [*text.strip("\n").splitlines(), ""]
+
+
 def is_field(app, what, name, obj, skip, options):
     """Leave "Alias for field number 0" out: the table above says more."""
     return True if type(obj).__name__ == "_tuplegetter" else None
@@ -127,6 +140,7 @@ def is_field(app, what, name, obj, skip, options):
 def setup(app):
     """Register the hooks."""
     app.connect("source-read", to_repository)
+    app.connect("autodoc-process-docstring", equation, priority=400)  # before Napoleon
     app.connect("autodoc-process-docstring", plurals)
     app.connect("autodoc-process-docstring", field_list)
     app.connect("autodoc-skip-member", is_field)

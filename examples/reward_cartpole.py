@@ -30,6 +30,7 @@ import tyro
 import adaptive_optax as ao
 
 ARMS = ("constant", "reward", "loss")
+COLORS = ("#0072B2", "#D55E00", "#009E73")  # told apart by everyone
 BASE_RATE = 0.01  # of Adam: a usual guess for a network of this size
 SMOOTH = 0.9  # decay of the average return: one update's episodes are few
 
@@ -257,12 +258,12 @@ def draw(config: Config, curves: dict[tuple[float, str], Any]) -> None:
     )
     episodes = config.episodes * np.arange(1, config.updates + 1)
     for column, factor in enumerate(config.rates):
-        for i, arm in enumerate(ARMS):
+        for color, arm in zip(COLORS, ARMS, strict=True):
             for row, values in enumerate(curves[factor, arm]):
                 low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
-                axes[row, column].plot(episodes, middle, color=f"C{i}", label=arm)
+                axes[row, column].plot(episodes, middle, color=color, label=arm)
                 axes[row, column].fill_between(
-                    episodes, low, high, color=f"C{i}", alpha=0.15, linewidth=0
+                    episodes, low, high, color=color, alpha=0.15, linewidth=0
                 )
         axes[0, column].axhline(config.goal, color="0.6", linewidth=0.8)
         axes[0, column].set_title(f"base rate x{factor:g}")

@@ -319,6 +319,11 @@ MUTANTS = (
         ('**options, "mode": "safe"}', '**options, "mode": "nudge"}'),
     ),
     *of(
+        "_signatures.py",
+        "test_optimizers.py",
+        ("option.replace(default=default)", "option"),
+    ),
+    *of(
         "rules/blend.py",
         "rules/test_blend.py",
         ("(1.0 - floor) * believed + floor * base", "believed"),
@@ -619,6 +624,7 @@ MUTANTS = (
         "watch/plot.py",
         "watch/test_plot.py",
         ("percent * run[key]", "run[key]"),
+        ("if not (losses or below or blends)", "if not (losses or below or runs)"),
     ),
     *of(
         "_types.py",
@@ -740,6 +746,7 @@ MUTANTS = (
         "watch/run.py",
         "watch/test_explain.py",
         ("return level and not self.diverged", "return False"),
+        ("if self.whole and len(column)", "if self.columns and len(column)"),
     ),
     *of(
         "watch/findings.py",
@@ -749,7 +756,7 @@ MUTANTS = (
     *of(
         "watch/base_rate.py",
         "watch/test_explain.py",
-        ("elif factor > MUCH", "elif factor > 1000 * MUCH"),
+        ("if not failed and factor > MUCH", "if not failed and factor > 1000 * MUCH"),
     ),
     *of(
         "watch/describe.py",

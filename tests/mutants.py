@@ -40,6 +40,7 @@ NEEDED = (
     ".github",
     ".ci",
     "README.md",
+    "CITATION.cff",
     "pyproject.toml",
 )
 PYTEST = ("-x", "-q", "-p", "no:cacheprovider", "--tb=line", "--hypothesis-seed=0")

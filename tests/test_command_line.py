@@ -68,6 +68,22 @@ def test_a_mistake_is_one_line(tmp_path, monkeypatch):
         command(monkeypatch, "plot", tmp_path / "run.txt")
 
 
+@pytest.mark.parametrize("text", ["", "loss,steps\n"])
+@pytest.mark.parametrize("what", ["explain", "plot"])
+def test_an_empty_file_is_named(what, text, tmp_path, monkeypatch):
+    (tmp_path / "run.csv").write_text(text)
+    with pytest.raises(SystemExit, match="run.csv' holds no step; write it after"):
+        command(monkeypatch, what, tmp_path / "run.csv")
+
+
+def test_a_table_without_a_loss_is_no_picture(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "run.csv").write_text("epoch,seed\n1,2\n")
+    with pytest.raises(SystemExit, match="a loss and gains, got only epoch, seed"):
+        command(monkeypatch, "plot", tmp_path / "run.csv", "-o", tmp_path / "a.png")
+    assert not (tmp_path / "a.png").exists()
+
+
 def test_doctor(monkeypatch, capsys):
     monkeypatch.setitem(doctor.TRIALS, "a copy on the host", lambda: "yes")
     command(monkeypatch, "doctor")

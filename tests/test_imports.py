@@ -19,6 +19,7 @@ FLOORS = [
         "_axes",
         "_memory",
         "_containers",
+        "_signatures",
         "law",
     },
     {"_arguments", "events"},

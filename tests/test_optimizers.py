@@ -1,6 +1,7 @@
 """The ready-made optimizers are the optimizers that they say they are."""
 
 import functools
+import inspect
 
 import chex
 import jax
@@ -189,3 +190,10 @@ BAD = [
 def test_bad_input_is_quoted(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("make", [ao.adaptive_adam, ao.online_sgd, ao.online_adagrad])
+def test_a_signature_shows_the_options_and_their_defaults(make):
+    shown = inspect.signature(make).parameters
+    assert {"mode", "recovery", "total_steps"} <= shown.keys()
+    assert shown["average"].default == (make is ao.adaptive_adam)

@@ -12,7 +12,7 @@ README = (ROOT / "README.md").read_text()
 def blocks(text):
     """The Python of a page; the options of a notebook's cell are none."""
     found = re.findall(
-        r"^```(?:python|\{code-cell\} python)\n(?:---\n.*?^---\n)?(.*?)^```",
+        r"^```(?:python|\{code-(?:cell|block)\} python)\n(?:---\n.*?^---\n)?(.*?)^```",
         text,
         re.MULTILINE | re.DOTALL,
     )

@@ -104,6 +104,8 @@ def add_dither(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Add the noise σ D(θ) η to the updates.
 
+    .. math:: \Delta\theta \leftarrow \Delta\theta + \sigma\, D(\theta)\, \eta
+
     Args:
       sigma: σ ≥ 0, a standard deviation relative to D; a number, a schedule or an
         array. 0 draws nothing.

@@ -7,9 +7,7 @@ decay, 1 − μᵗ, and its heavy ball is a sum. That is right while μ is const
 these filters equal it. With μ raised from 0.9 to 0.999 at step 50, Optax's steps grow
 20 times at once (Adam) and 100 times in the end (the heavy ball).
 
-The factories follow Optax's convention, and every rate or momentum may be a number, a
-schedule or a traced array. Everything is computed in float32 at least, and the updates
-come out in the gradient's dtype.
+Everything is computed in float32 at least; updates have the gradient's dtype.
 """
 
 from collections.abc import Callable
@@ -45,8 +43,7 @@ def momentum_sgd(
       momentum: μ in [0, 1); a number, a schedule or an array.
       nesterov: Look ahead: use μ m + (1 − μ) g in place of m.
       base_momentum: μ₀ in [0, 1), the momentum that ``learning_rate`` was chosen for.
-        By default the momentum at ``init`` (a schedule's at step 0); the state keeps
-        it.
+        By default the momentum at ``init`` (a schedule's at step 0), which is kept.
 
     Returns:
       A transformation whose state holds one average per parameter, in float32 for
@@ -176,6 +173,9 @@ def adamw(
 
     Example:
       >>> tx = adamw(1e-3, weight_decay=0.1, mask={"kernel": True, "bias": False})
+
+    References:
+      I. Loshchilov, F. Hutter, *Decoupled weight decay regularization*, 2019.
     """
     return adam(
         learning_rate, b1, b2, eps, eps_root, weight_decay=weight_decay, mask=mask

@@ -58,6 +58,9 @@ def scale_by_rule(
       ...     optax.sgd(0.1, momentum=0.9),
       ...     ao.scale_by_rule(ao.rules.alignment()),
       ... )
+
+    References:
+      docs/theory.md, "Coordinates": why a rule adds to the logarithm.
     """
     if not isinstance(rule, Rule):
         raise TypeError(

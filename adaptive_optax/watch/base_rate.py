@@ -22,7 +22,7 @@ def on_rate(run: Run) -> Iterable[str]:
     if moves and abs(math.log(moves[0].before / base)) > 0.05:
         yield (
             "The base rate follows a schedule, which the loop "
-            f"{'would have' if run.observed else 'has'} multiplied with "
+            f"{'would have' if run.observed else 'has'} multiplied by "
             f"{number(scale)} in the end."
         )
         return
@@ -35,7 +35,7 @@ def on_rate(run: Run) -> Iterable[str]:
     if failed and factor < 1:
         yield (
             f"The base rate of {number(base)} was about {number(1 / factor, 2)} times "
-            f"too high: {tries} thrown away, and {number(best)} held."
+            f"too high: {tries} thrown away, and training worked at {number(best)}."
         )
     elif failed:
         yield (
@@ -43,19 +43,25 @@ def on_rate(run: Run) -> Iterable[str]:
             f"base rate of {number(base)} was not too high: look for what else went "
             f"wrong at {steps_of(run.of(*CAUSES))}."
         )
-    elif factor > MUCH:
-        at = max(event.last for event in moves if event.after == best)
+    at = max((event.last for event in moves if event.after == best), default=0)
+    if not failed and factor > MUCH:
         yield (
             f"The base rate of {number(base)} was about {number(factor, 2)} times too "
             f"low: the rate reached {number(best)} within {at} steps."
         )
-    elif factor > 1 / MUCH:
+    elif not failed and factor > 1 / MUCH:
         yield f"The base rate of {number(base)} was about right."
-    aged = run.of(Kind.DECAYED, Kind.OPPOSED)
-    if aged and now < best / 1.05 and not run.of(Kind.CUT, *NEW):
+    level = [e for e in run.of(Kind.DECAYED, Kind.OPPOSED) if e.last > at]
+    shorter = [e for e in run.of(Kind.NUDGED_DOWN) if e.last > at]
+    if (level or shorter) and now < best / 1.05 and not run.of(Kind.CUT, *NEW):
+        why = (
+            f"which is right while the {run.what} is level"
+            if level
+            else "because the steps had become too long"
+        )
         yield (
-            f"From {number(best)} it has come down to {number(now)}, as it should "
-            f"while the {run.what} is level at the run's age."
+            f"Later the loop lowered the rate from {number(best)} to {number(now)}, "
+            f"{why}."
         )
     if not 1 / MUCH < factor < MUCH:
         yield f"Next time try learning_rate={number(best, 2)}."
@@ -64,21 +70,24 @@ def on_rate(run: Run) -> Iterable[str]:
 def _watched(run: Run, base: float, now: float) -> Iterable[str]:
     """What is said where the law only watched; it looks no further than twofold."""
     if thrown := run.of(*CAUSES):
+        starts = any(event.kind <= Kind.START_NONFINITE for event in thrown)
         yield (
-            f"The law would have gone back at {steps_of(thrown)}, to see whether the "
-            "data or the rate was at fault; that experiment was not made. If it was "
-            f"the start, try learning_rate={number(base / 5, 2)}, or mode='nudge'."
+            f"The law would have gone back to earlier parameters at {steps_of(thrown)}"
+            ", to see whether the data or the rate was at fault. It only watched, so "
+            "this is not known: let it act, with mode='nudge'"
+            f"{f', or try learning_rate={number(base / 5, 2)}' if starts else ''}."
         )
     elif now > 1.5 * base:
         yield (
             f"The base rate of {number(base)} is too low, by a factor of "
-            f"{number(now / base, 2)} at least (an observed law looks no further than "
-            f"twofold): try mode='search', or learning_rate={number(now, 2)}."
+            f"{number(now / base, 2)} at least (a law that only watches looks no "
+            "further than twofold): try mode='search', or learning_rate="
+            f"{number(now, 2)}."
         )
     elif now < base / 1.5:
         yield (
             f"The law would by now have lowered the rate from {number(base)} to "
-            f"{number(now)} or less: the loss no longer improves at it."
+            f"{number(now)} or less: at this rate the loss no longer improves."
         )
     else:
         yield f"The law would have left the base rate of {number(base)} about as it is."

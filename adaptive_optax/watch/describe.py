@@ -38,7 +38,10 @@ def describe(tx: Any, params: Any = None) -> str:
       >>> import adaptive_optax as ao
       >>> tx = ao.adaptive_scheduler(optax.adamw, learning_rate=3e-4, average=False)
       >>> print(ao.describe(tx).splitlines()[0])
-      adamw (a factory, called with this step's gains) under adaptive_scheduler
+      adamw (a factory, called with the rate of each step) under adaptive_scheduler
+
+    References:
+      docs/choosing.md: what each of these is for.
     """
     parts = getattr(getattr(tx, "update", None), "stages", None)
     if not isinstance(parts, Stages):
@@ -60,8 +63,8 @@ def describe(tx: Any, params: Any = None) -> str:
 def _rate(parts: Stages) -> Iterable[str]:
     inner, base = parts.about.inner, parts.base
     made = parts.inner.make is not None
-    how = "a factory, called with this step's gains" if made else "built: its output is"
-    how += "" if made else " scaled by the gain"
+    how = "built: its output is scaled by the rate over the base rate"
+    how = "a factory, called with the rate of each step" if made else how
     yield f"{_name(inner)} ({how}) under adaptive_scheduler"
     if parts.observes:
         yield (
@@ -83,7 +86,7 @@ def _rate(parts: Stages) -> Iterable[str]:
         yield "rule of the rate: one of your own."
         return
     if _checks.is_infinite(law.trust):
-        yield "rule of the rate: safe, it is only lowered where it proves too high."
+        yield "rule of the rate: safe, it is lowered only where it proves too high."
         return
     traced = _checks.is_traced(law.trust)
     named = None if traced else MODES.get(float(law.trust))
@@ -91,8 +94,8 @@ def _rate(parts: Stages) -> Iterable[str]:
     trust += f' (as mode="{named}")' if named else ""
     on = [name for name in ("search", "nudge", "settle") if getattr(law, name)]
     yield (
-        f"rule of the rate: {', then '.join(on) or 'none'}; it is moved away from the "
-        f"base rate on {trust}."
+        f"rule of the rate: {', then '.join(on) or 'none'}; the rate leaves the base "
+        f"rate where the evidence is {trust}."
     )
 
 
@@ -100,7 +103,7 @@ def _others(parts: Stages) -> Iterable[str]:
     low, high = parts.momentum.control.low, parts.momentum.control.high
     if parts.momentum.rule is not None:
         yield (
-            f"momentum: from {_value(parts.momentum.start)}, moved by your rule within "
+            f"momentum: from {_value(parts.momentum.start)}, moved by a rule within "
             f"{_value(low)} and {_value(high)}."
         )
     else:
@@ -112,9 +115,10 @@ def _others(parts: Stages) -> Iterable[str]:
         yield "freezing: off."
     else:
         yield (
-            f"freezing: leaves rest while their gradient norm is below "
+            f"freezing: layers freeze while their gradient norm is below "
             f"{_value(freeze.threshold)} ({freeze.relative_to}), after "
-            f"{freeze.warmup} steps; a probe looks every {freeze.probe_every}."
+            f"{freeze.warmup} steps; every {freeze.probe_every} steps a probe measures "
+            "the norm of the frozen ones."
         )
 
 
@@ -128,14 +132,14 @@ def _judges(parts: Stages) -> Iterable[str]:
     else:
         yield (
             f"start: the rate rises over {_value(law.warmup_steps)} good steps; "
-            f"{_value(law.audit.steps)} are audited, and a start that fails is thrown "
-            "away and tried again at a fifth of the rate."
+            f"the first {_value(law.audit.steps)} are checked, and a start that fails "
+            "is thrown away and tried again at a fifth of the rate."
         )
     if law.skip is not None:
         yield (
-            "batches: those far outside are skipped, at most "
-            f"{_value(law.skip.least)} and a share of {_value(law.skip.share)} of the "
-            "run."
+            "batches: those whose loss or gradient is far outside the run's noise are "
+            f"skipped, at most {_value(law.skip.least)} and a share of "
+            f"{_value(law.skip.share)} of the steps."
         )
     if law.trial is not None:
         yield (
@@ -163,7 +167,7 @@ def _copies(parts: Stages) -> Iterable[str]:
     fast, slow = (number(1 / (1 - d)) for d in (decay, slower(decay)))
     yield f"means of the loss: over {fast} steps, and over {slow} (ema_decay={decay})."
     share = f"1/{1 / parts.fraction:.3g}" if parts.fraction < 1 else "all"
-    yield f"sketch: {share} of the coordinates measure the alignment."
+    yield f"sketch: {share} of the parameters are read to compare gradients with steps."
 
 
 def _memory(tx: Any, params: Any) -> Iterable[str]:

@@ -16,6 +16,8 @@ def number_events(axes: "Axes", events: Sequence[Event]) -> None:
     left, right = axes.get_xlim()
     near: list[list[int]] = []  # of which the numbers would be over each other
     for i, event in enumerate(heads):
+        if not left <= event.step <= right:  # the history does not hold its step
+            continue
         close = near and event.step - heads[near[-1][0]].step < 0.03 * (right - left)
         near = [*near[:-1], [*near[-1], i]] if close else [*near, [i]]
     for group in near:

@@ -46,8 +46,12 @@ def explain(run: Any) -> str:
       >>> for _ in range(5):
       ...     params, state = step(params, state)
       >>> print(ao.explain(state).splitlines()[0])
-      step 4: the start was thrown away: the loss rose to 36, above 1.5; there the loss
-      was sound, so the rate was too high; learning rate 30 -> 1.2
+      step 4: the start was thrown away: the loss rose to 36, above 1.5; with the
+      earlier parameters the loss was normal again, so the rate was too high; learning
+      rate 30 -> 1.2
+
+    References:
+      docs/reading_a_run.md: six runs, their pictures and these words.
     """
     if isinstance(run, History):
         if not len(run):
@@ -97,7 +101,7 @@ def _all(run: Run) -> list[str]:
     forgotten = int(run.got("event_count")) - len(run.events)
     if forgotten > 0 and not run.columns:
         earlier = words.count(forgotten, "earlier event is", "earlier events are")
-        lines = [f"{earlier} not in the state any more.", *lines]
+        lines = [f"{earlier} not in the state any more; a History keeps all.", *lines]
     return [*lines, *([""] if lines else []), paragraph(run)]
 
 

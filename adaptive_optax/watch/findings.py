@@ -41,11 +41,13 @@ def _course(run: Run) -> Iterable[str]:
     rises = run.of(Kind.CLIMB, Kind.NUDGED_UP, Kind.REPAID, *NEW)
     rose = max((event.last for event in rises), default=0)
     level = [e for e in run.of(Kind.DECAYED, Kind.OPPOSED) if e.last > rose]
-    if level and level[-1].last > LATE * run.got("steps"):
-        since = min(max(event.step, rose) for event in level)
+    since = min((max(event.step, rose) for event in level), default=0)
+    until = max((event.last for event in level), default=0)
+    # A few level steps at the end are no level.
+    if until > LATE * run.got("steps") and since < (LATE + 1) / 2 * until:
         yield (
-            f"Since about step {since} it is level: this is a plateau, or all that can "
-            "be learnt at this noise."
+            f"Since about step {since} the {run.what} has been level: the run is on a "
+            "plateau, or has learnt all that the noise lets it learn."
         )
 
 
@@ -128,14 +130,14 @@ def _batches(run: Run) -> Iterable[str]:
     if skipped and not diverged:
         n = max(int(run.got("skipped")), 0)
         yield (
-            f"{count(n, 'batch was', 'batches were')} far outside "
+            f"{count(n, 'batch was', 'batches were')} far outside the run's noise "
             f"({steps_of(skipped)}), and {_learnt(run)}: look at the labels and the "
             "inputs of these batches."
         )
     if new:
         yield (
-            f"At {steps_of(new)} the data had changed for good, and the run "
-            f"{'would have begun' if run.observed else 'began'} anew on them."
+            f"At {steps_of(new)} the bad batches were taken for the new data, and the "
+            f"run {'would have started' if run.observed else 'started'} again on them."
         )
     cut = run.of(Kind.CUT)
     if cut:
@@ -145,9 +147,9 @@ def _batches(run: Run) -> Iterable[str]:
         )
     elif excused := run.of(Kind.EXCUSED):
         yield (
-            f"The run left its course and went back ({steps_of(back)}); it was sound "
-            f"then ({steps_of(excused)}), so either the parameters or some batches had "
-            "gone bad."
+            f"The loss jumped and the run went back ({steps_of(back)}). With the "
+            f"earlier parameters the loss was normal ({steps_of(excused)}), so either "
+            "the rate is a little high or a few batches were bad."
         )
 
 

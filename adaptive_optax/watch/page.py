@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette: told apart by everyone, in print too. Its blue and green are
-# lighter on a dark page.
-_LIGHT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_DARK = ("#56B4E9", "#F0803C", "#2BCB9C", "#E39CC6", "#9BD3F5", "#E69F00")
+# After Okabe and Ito: told apart by everyone, in print too. Their sky blue and orange
+# are too pale on white (a line needs a contrast of 3): here they are grey and brown.
+_LIGHT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#4D4D4D", "#6B4A00")
+_DARK = ("#3F9BE0", "#F0803C", "#2BCB9C", "#D98CBB", "#FFFFFF", "#F0E442")
 _PAGES = {  # paper, ink, grid, lines
     False: ("#FFFFFF", "#333333", "#E6E6E6", _LIGHT),
     True: ("#121212", "#DDDDDD", "#383838", _DARK),

@@ -27,7 +27,7 @@ def has(run: dict[str, np.ndarray], key: str) -> bool:
 
 
 def shown(run: dict[str, np.ndarray], key: str) -> bool:
-    """Whether a gain has a panel: the rate, and any other that moves."""
+    """Whether a quantity has a panel: the rate, and any other that moves."""
     if not has(run, key):
         return False
     return key == "learning_rate" or np.nanmin(run[key]) < np.nanmax(run[key])
@@ -60,20 +60,25 @@ def _smooth_linear(values: np.ndarray) -> np.ndarray:
     return out
 
 
-def draw_loss(axes: "Axes", run: dict, name: str, color: str) -> None:
-    """The loss, thin where there are many steps, and its running mean."""
-    axes.set_ylabel("loss")
-    if not has(run, "loss"):
+def draw_noisy(axes: "Axes", run: dict, key: str, color: str, name: str = "") -> None:
+    """A loss or a reward, thin where there are many steps, and its running mean."""
+    if not has(run, key):
         return
-    steps, loss = steps_of(run), np.asarray(run["loss"], float)
-    if len(loss) > 50:
-        axes.plot(steps, loss, color=color, lw=0.6, alpha=0.3)
-        loss = _smooth(loss)
-    axes.plot(steps, loss, color=color, lw=1.8, label=name or None)
+    steps, column = steps_of(run), np.asarray(run[key], float)
+    if len(column) > 50:
+        axes.plot(steps, column, color=color, lw=0.6, alpha=0.3)
+        column = _smooth(column)
+    axes.plot(steps, column, color=color, lw=1.8, label=name or None)
+
+
+def draw_loss(axes: "Axes", run: dict, name: str, color: str) -> None:
+    """The loss, and the validation loss where that is known."""
+    axes.set_ylabel("loss")
+    draw_noisy(axes, run, "loss", color, name)
     if has(run, "validation_loss"):
         known = np.isfinite(run["validation_loss"])
         label = f"{name} validation".strip()
-        at = steps[known], run["validation_loss"][known]
+        at = steps_of(run)[known], run["validation_loss"][known]
         axes.plot(
             *at, "o", color=color, ms=4, mec=page.setting("axes.facecolor"), label=label
         )
@@ -90,7 +95,7 @@ def draw_base(axes: "Axes", run: dict, color: str, first: bool) -> None:
             color=color,
             lw=0.9,
             ls=":",
-            label="uncontrolled" if first else None,
+            label="without the loop" if first else None,
         )
         cuts = 1 + np.flatnonzero(scale[1:] < scale[:-1] / 1.3)
         if len(cuts):

@@ -40,6 +40,7 @@ def plot_freezing(
 
     Raises:
       ImportError: If Matplotlib is not installed.
+      TypeError: If a mask is not boolean.
       ValueError: If there is no step to draw, or a history has no such column.
 
     Example:
@@ -96,7 +97,12 @@ def _rows(masks: Any) -> tuple[list[str], np.ndarray]:
     names, rows = [], []
     for path, leaf in leaves:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        stacked = np.atleast_1d(np.asarray(leaf, bool))
+        stacked = np.atleast_1d(np.asarray(leaf))
+        if stacked.dtype != bool:
+            raise TypeError(
+                f"`masks` must be boolean, got {stacked.dtype} at {name!r}; try "
+                "masks.append(frozen_mask(opt_state, params))."
+            )
         layers = math.prod(stacked.shape[1:])
         for i, row in enumerate(stacked.reshape(len(stacked), layers).T):
             names.append(f"{name}/{i}" if layers > 1 else name)
@@ -116,4 +122,4 @@ def _column(history: History) -> Mapping[str, np.ndarray]:
             "the history has no `frozen_mask`; collect it with history.append(state, "
             "frozen_mask=jnp.stack(jax.tree.leaves(frozen_mask(state, params))))."
         )
-    return {"layer": columns["frozen_mask"]}
+    return {"layer": columns["frozen_mask"] != 0}  # a file holds 0 and 1

@@ -7,7 +7,7 @@ import numpy as np
 
 from adaptive_optax._reasons import EventKind as Kind
 from adaptive_optax.watch.event_log import Event
-from adaptive_optax.watch.words import when
+from adaptive_optax.watch.words import span, when
 
 LEVEL = 0.15  # of its first value: a loss that has fallen by less may not have moved
 SETTLED = 60  # steps before that can be said
@@ -44,10 +44,16 @@ class Run(NamedTuple):
         return float(np.mean(rewards[-_few(rewards) :]))
 
     @property
+    def whole(self) -> bool:
+        """Whether it was recorded from its first step on."""
+        steps = self._column("steps")
+        return bool(self.columns) and bool(len(steps)) and steps[0] <= 1
+
+    @property
     def first(self) -> float | None:
         """Its first value, if that is known."""
         column = self._column(self.what)
-        if self.columns and len(column):
+        if self.whole and len(column):
             return float(column[0])
         passed = self.of(Kind.START_PASSED)
         return passed[0].bound if passed and self.what == "loss" else None
@@ -61,7 +67,7 @@ class Run(NamedTuple):
         if self.observed:
             return False
         losses = self._column("loss")
-        if self.what != "loss" or not self.columns or len(losses) <= SETTLED:
+        if self.what != "loss" or not self.whole or len(losses) <= SETTLED:
             return False
         few = len(losses) // 20 + 3
         early, late = losses[:few], losses[-few:]
@@ -94,5 +100,8 @@ def steps_of(events: list[Event], most: int = 4) -> str:
             spans[-1] = spans[-1]._replace(last=event.last)
         else:
             spans.append(event)
-    told = ", ".join(when(event) for event in spans[:most])
-    return f"{told} and more" if len(spans) > most else told
+    if len(spans) == 1:
+        return when(spans[0])
+    told = [span(event) for event in spans[:most]]
+    rest = "others" if len(spans) > most else told.pop() if told else ""
+    return f"steps {', '.join(told)} and {rest}"

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,11 +40,10 @@ def rows(history: "History") -> list[tuple[str, ...]]:
     """(quantity, first, last, lowest, highest) of what moved, as text."""
     found = []
     columns = scalar_columns(history.as_dict())
-    for key in SHOWN:
-        known = columns.get(key, np.array([]))
-        known = known[np.isfinite(known)]
-        moves = len(known) and (key == "loss" or known.min() < known.max())
-        if moves or (key == "learning_rate" and len(known)):
+    for key, name in _named(columns, SHOWN):
+        known = columns[key][np.isfinite(columns[key])]
+        moves = len(known) and (name == "loss" or known.min() < known.max())
+        if moves or (name == "learning_rate" and len(known)):
             ends = known[0], known[-1], known.min(), known.max()
             found.append((key, *(f"{x:.3g}" for x in ends)))
     return found
@@ -53,11 +53,24 @@ def counts(history: "History") -> str:
     """How often something went wrong, in a line; "" if nothing did."""
     columns = history.as_dict()
     found = []
-    for key in COUNTED:
-        known = np.nan_to_num(columns.get(key, np.zeros(1)))
+    for key, _ in _named(columns, COUNTED):
+        known = np.nan_to_num(columns[key])
         if known.size and known.max() > 0:
             found.append(f"{key.replace('_', ' ')} {int(known.max())}")
     return ", ".join(found)
+
+
+def _named(columns: Iterable[str], names: Iterable[str]) -> list[tuple[str, str]]:
+    """(key, name) of what is there, in the order of the names; a key may have a place.
+
+    "encoder/loss" is the loss of one of several optimizers.
+    """
+    return [
+        (key, name)
+        for name in names
+        for key in columns
+        if key == name or key.endswith(f"/{name}")
+    ]
 
 
 def line(history: "History") -> str:
@@ -80,11 +93,14 @@ def rich_table(history: "History") -> Any:
 
 def page(history: "History") -> str:
     """What a notebook shows: the numbers, and the picture where Matplotlib is there."""
+    right = ' style="text-align: right; padding-left: 1em"'
     cells = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(x)}</td>" for x in row) + "</tr>"
-        for row in rows(history)
+        f'<tr><th scope="row" style="text-align: left">{html.escape(name)}</th>'
+        + "".join(f"<td{right}>{html.escape(x)}</td>" for x in numbers)
+        + "</tr>"
+        for name, *numbers in rows(history)
     )
-    head = "".join(f'<th scope="col">{name}</th>' for name in HEAD)
+    head = "<td></td>" + "".join(f'<th scope="col"{right}>{x}</th>' for x in HEAD[1:])
     wrong = html.escape(counts(history))
     return (
         f"<table><caption>{len(history)} steps</caption><thead><tr>{head}</tr></thead>"

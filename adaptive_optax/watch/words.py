@@ -12,81 +12,88 @@ from adaptive_optax._reasons import EventKind as Kind
 from adaptive_optax.watch.event_log import Event
 
 THROWN_AWAY = "the start [was|would have been] thrown away: "
-WENT_BACK = "the last good parameters [came|would have come] back: "
+WENT_BACK = "the run [went|would have gone] back to its last good parameters: "
+WITH_THEM = "with the earlier parameters "
 
 CAUSES = {
     Kind.START_ROSE: THROWN_AWAY + "the loss rose to {figure}, above {bound}",
-    Kind.START_DIED: THROWN_AWAY + "the gradient shrank to a norm of {figure}, less "
-    "than a tenth of its first one, and the loss had not improved: units died",
-    Kind.START_OPPOSED: THROWN_AWAY + "gradients opposed the steps (cosine {figure}, "
-    "below {bound}) and the loss did not fall",
-    Kind.START_TURNED: THROWN_AWAY + "gradients, which had agreed with the steps, "
-    "turned against them (cosine {figure}, below {bound})",
+    Kind.START_DIED: THROWN_AWAY + "the gradient norm fell to {figure}, less than a "
+    "tenth of its first one, and the loss had not improved: units died",
+    Kind.START_OPPOSED: THROWN_AWAY + "gradients pointed back after the steps (cosine "
+    "{figure}, below {bound}) and the loss did not fall",
+    Kind.START_TURNED: THROWN_AWAY + "gradients pointed the same way as the steps at "
+    "first, and then pointed back (cosine {figure}, below {bound})",
     Kind.START_NONFINITE: THROWN_AWAY + "too many batches were bad, and the last one's "
     "gradient was not finite",
-    Kind.RESTORED: WENT_BACK + "after several batches in a row far outside (loss "
-    "{figure}, above {bound})",
-    Kind.RESTORED_GRADIENT: WENT_BACK + "after several batches in a row far outside "
-    "(gradient norm {figure}, above {bound})",
+    Kind.RESTORED: WENT_BACK + "several batches in a row had a loss far above the "
+    "run's ({figure}, above {bound})",
+    Kind.RESTORED_GRADIENT: WENT_BACK + "several batches in a row had a gradient far "
+    "larger than the run's (norm {figure}, above {bound})",
     Kind.RESTORED_NONFINITE: WENT_BACK + "{figure} batches in a row were bad, and the "
     "last one's gradient was not finite",
 }
 """Why the parameters go back."""
 
 ANSWERS = {
-    Kind.START_FAILED: "there the loss was sound, so the rate was too high",
-    Kind.CUT: "there the loss was sound, and not for the first time, so the rate was "
-    "at fault and was cut; sound steps repay it",
-    Kind.CUTS_UNDONE: "there the loss was sound, but three cuts had not helped: the "
-    "rate was not at fault, and they were taken back",
-    Kind.EXCUSED: "there the loss was sound; a first time costs no more, and the rate "
-    "stayed",
-    Kind.ACQUITTED: "there the next batch was bad too, so the data were at fault and "
-    "the rate stayed",
+    Kind.START_FAILED: WITH_THEM + "the loss was normal again, so the rate was too "
+    "high",
+    Kind.CUT: WITH_THEM + "the loss was normal again, as it was the last time, so the "
+    "rate was at fault and was cut; it rises again while the run goes well",
+    Kind.CUTS_UNDONE: WITH_THEM + "the loss was normal again, but three cuts had not "
+    "helped: the rate was not at fault, and the cuts were taken back",
+    Kind.EXCUSED: WITH_THEM + "the loss was normal again; the rate stayed, and is cut "
+    "if this happens again soon",
+    Kind.ACQUITTED: WITH_THEM + "the next batch was bad too, so the data were at fault "
+    "and the rate stayed",
 }
-"""What the first batch at the good parameters showed."""
+"""What the first batch at the earlier parameters showed."""
 
 TEXTS = {
     **CAUSES,
-    **{kind: f"back at the good parameters: {text}" for kind, text in ANSWERS.items()},
-    Kind.START_PASSED: "the start was passed: the loss went from {bound} to {figure}",
-    Kind.NEW_DATA: "no more batches may be skipped: these are the new data (loss "
-    "{figure}, above {bound}), and the run [starts|would start] again on them",
-    Kind.NEW_GRADIENTS: "no more batches may be skipped: these are the new data "
-    "(gradient norm {figure}, above {bound}), and the run [starts|would start] again "
-    "on them",
-    Kind.LANDED: "the climb ended: gradients no longer agreed with the steps (cosine "
-    "{figure})",
-    Kind.ANNEALING: "the planned end began: the rate [goes|would go] to 0",
-    Kind.LOST: "entries of parameters were found that are not finite ({figure} of the "
-    "parameters), and no step can bring them back",
-    Kind.REPLICAS_DIFFER: "the replicas no longer agreed",
+    **ANSWERS,
+    Kind.START_PASSED: "the check of the start was passed: the loss went from {bound} "
+    "to {figure}",
+    Kind.NEW_DATA: "no more batches may be skipped, so these are taken for the new "
+    "data (loss {figure}, above {bound}), and the run [starts|would start] again on "
+    "them",
+    Kind.NEW_GRADIENTS: "no more batches may be skipped, so these are taken for the "
+    "new data (gradient norm {figure}, above {bound}), and the run [starts|would "
+    "start] again on them",
+    Kind.LANDED: "the climb ended: gradients no longer pointed the same way after the "
+    "steps (cosine {figure})",
+    Kind.ANNEALING: "the last part of total_steps began: the rate [goes|would go] to 0",
+    Kind.LOST: "entries that are not finite were found in {lost}, and no step can "
+    "bring them back",
+    Kind.REPLICAS_DIFFER: "the replicas on the devices were no longer equal",
     Kind.SKIPPED: "[skipped {batches}|{batches} would have been skipped] whose loss "
     "was far above the run's ({figure}, above {bound})[; parameters untouched|]",
     Kind.SKIPPED_GRADIENT: "[skipped {batches}|{batches} would have been skipped] "
     "whose gradient was far larger than the run's (norm {figure}, above {bound})"
     "[; parameters untouched|]",
     Kind.NONFINITE_GRADIENT: "{gradients} not finite[: no step was taken|]",
-    Kind.NONFINITE_STEP: "{batches} made the optimizer's own step not finite in places"
-    "[, which were left out|]",
-    Kind.NO_READING: "the loss was not finite in {steps}, though the gradient was: "
-    "nothing was judged",
-    Kind.CLIMB: "the rate [climbed|would have climbed], because gradients agreed with "
-    "the way beyond doubt (cosine {figure}, above {bound})",
-    Kind.NUDGED_UP: "the rate [was|would have been] nudged up {number}: gradients "
-    "agreed with the way ({figure} standard errors)",
-    Kind.NUDGED_DOWN: "the rate [was|would have been] nudged down {number}: gradients "
-    "opposed the steps ({figure} standard errors) and the loss rose",
-    Kind.DECAYED: "the rate [decayed|would have decayed] with the run's age: the loss "
-    "was level ({fall} standard errors, where a fall of {bound} counts) and gradients "
-    "led back to where the run had been",
-    Kind.OPPOSED: "the rate [decayed|would have decayed]: the steps zigzag, gradients "
-    "opposed them beyond doubt (cosine {figure}, below {bound})",
+    Kind.NONFINITE_STEP: "in {steps} some entries of the optimizer's own step were not "
+    "finite[, and were left out|]",
+    Kind.NO_READING: "in {steps} the loss was not finite but the gradient was finite: "
+    "the step was taken, and nothing was judged",
+    Kind.CLIMB: "the rate [climbed|would have climbed], because the steps were clearly "
+    "too short: gradients still pointed the same way after them (cosine {figure}, "
+    "above {bound})",
+    Kind.NUDGED_UP: "the rate [was|would have been] nudged up {number}: the steps "
+    "seemed too short, gradients still pointed the same way after them ({figure} "
+    "standard errors)",
+    Kind.NUDGED_DOWN: "the rate [was|would have been] nudged down {number}: the steps "
+    "seemed too long, gradients pointed back after them ({figure} standard errors) and "
+    "the loss rose",
+    Kind.DECAYED: "the rate [decayed|would have decayed] slowly: the loss was level "
+    "(it {fell} {size} standard errors, and a clear fall is {bound}) and gradients "
+    "pointed back to where the run had been",
+    Kind.OPPOSED: "the rate [decayed|would have decayed], because the steps zigzag: "
+    "gradients clearly pointed back after them (cosine {figure}, below {bound})",
     Kind.RAISED: "the rule [raised|would have raised] the rate {number}",
     Kind.LOWERED: "the rule [lowered|would have lowered] the rate {number}",
-    Kind.REPAID: "what had been cut was repaid",
+    Kind.REPAID: "the run went well, so the rate rose again after its cut",
     Kind.FROZE: "parameters froze: their gradient norm was {figure}, below {bound}",
-    Kind.THAWED: "parameters woke: their gradient norm was {figure}, above {bound}",
+    Kind.THAWED: "parameters thawed: their gradient norm was {figure}, above {bound}",
 }
 
 SHARES = Kind.FROZE, Kind.THAWED
@@ -142,9 +149,13 @@ def lines(events: Sequence[Event], *, observed: bool, what: str = "loss") -> lis
 
 def when(event: Event) -> str:
     """Its step, or its first and last one."""
-    if event.step == event.last:
-        return f"step {event.step}"
-    return f"steps {event.step}-{event.last}"
+    return ("step " if event.step == event.last else "steps ") + span(event)
+
+
+def span(event: Event) -> str:
+    """The same without the word."""
+    one = event.step == event.last
+    return str(event.step) if one else f"{event.step}-{event.last}"
 
 
 def _text(event: Event, text: str) -> str:
@@ -155,9 +166,10 @@ def _text(event: Event, text: str) -> str:
         batches=count(n, "batch", "batches"),
         gradients=count(n, "gradient was", "gradients were"),
         steps=count(n, "step"),
+        lost=count(int(event.figure), "parameter"),
         number="once" if n == 1 else f"{n} times",
-        fall=f"a {'fall' if event.figure >= 0 else 'rise'} of "
-        + number(abs(event.figure)),
+        fell="fell by" if event.figure >= 0 else "rose by",
+        size=number(abs(event.figure)),
     )
 
 

@@ -59,7 +59,7 @@ def _momentum():
     figure, axes = _pair("A narrow valley without noise: SGD, momentum .9", held, auto)
     horizon = 1 / (1 - auto["momentum"])
     restarts = np.flatnonzero(np.diff(auto["momentum_restarts"], prepend=0))
-    axes[1].semilogy(1 / (1 - held["momentum"]), color="0.6")
+    axes[1].semilogy(1 / (1 - held["momentum"]), color="0.45")
     axes[1].semilogy(horizon, color="C3")
     axes[1].plot(restarts, horizon[restarts], "v", color="k", label="restart")
     axes[1].set_ylabel("horizon 1 / (1 - μ)")
@@ -71,7 +71,7 @@ def _dither():
     problem = work.SADDLES["factorization from zero"]()
     held, auto = traced(problem), traced(problem, sigma_rule="auto")
     figure, axes = _pair("An exact saddle: a product of two zero matrices", held, auto)
-    axes[1].plot(held["sigma"], color="0.6")
+    axes[1].plot(held["sigma"], color="0.45")
     axes[1].plot(auto["sigma"], color="C3")
     axes[1].set_ylabel("σ")
     return figure
@@ -79,7 +79,7 @@ def _dither():
 
 def _pair(title: str, held: dict, auto: dict):
     figure, axes = plt.subplots(2, 1, figsize=(6, 4), sharex=True, layout="constrained")
-    axes[0].semilogy(held["metric"], color="0.6", label="held")
+    axes[0].semilogy(held["metric"], color="0.45", label="held")
     axes[0].semilogy(auto["metric"], color="C3", label="auto")
     axes[0].set_ylabel("loss")
     axes[0].set_title(title)

@@ -40,7 +40,7 @@ WORDS = {
         [
             "a schedule, which the loop multiplies",
             "the last 30% of 1000 steps",
-            "momentum: from 0.9, moved by your rule",
+            "momentum: from 0.9, moved by a rule",
             "dither: from sigma 0.001",
             "below 0.1 (absolute)",
             "the last good parameters in bfloat16",
@@ -57,7 +57,7 @@ WORDS = {
         ao.adaptive_scheduler(optax.sgd, 0.1, rule=ao.rules.trend()),
         ["one of your own"],
     ),
-    "safe": (ao.restore_on_divergence(optax.sgd(0.1)), ["safe, it is only lowered"]),
+    "safe": (ao.restore_on_divergence(optax.sgd(0.1)), ["safe, it is lowered only"]),
     "observe": (
         ao.adaptive_scheduler(optax.sgd, 0.1, mode="observe"),
         ["the law only watches", "plain optimizer's"],

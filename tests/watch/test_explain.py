@@ -37,12 +37,12 @@ TRUE = {
             "steps 200-221: skipped 21 batches whose loss was far above",
             "the data were at fault and the rate stayed",
             "look at the labels and the inputs",
-            "step 222: no more batches may be skipped: these are the new data",
+            "step 222: no more batches may be skipped, so these are taken for the new",
         ],
         ["too high", "too low", "not finite", "diverged"],
     ),
     "bursts of NaN": (
-        ["5 gradients were not finite (steps 120-121, steps 200-202)", "overflow"],
+        ["5 gradients were not finite (steps 120-121 and 200-202)", "overflow"],
         ["too high", "too low", "look at the labels", "diverged"],
     ),
     "NaN for a loss": (
@@ -54,7 +54,11 @@ TRUE = {
         ["too low", "skipped", "not finite", "Next time"],
     ),
     "a rate that jumps": (
-        ["follows a schedule", "so the rate was at fault and was cut at step"],
+        [
+            "follows a schedule",
+            "it went back at steps 156, 163 and 170",
+            "so the rate was at fault and was cut at steps 164 and 171",
+        ],
         ["look at the labels", "not finite", "too low"],
     ),
     "units die early": (
@@ -93,7 +97,7 @@ def test_the_rate_that_is_named_is_near_the_one_that_was_right():
 def test_each_line_has_its_step_and_the_rates_before_and_after():
     (line, *_) = ao.explain(recorded.recorded("too high")[2]).splitlines()
     assert line.startswith("step ") and "; learning rate 3.6 -> " in line
-    assert "there the loss was sound, so the rate was too high" in line
+    assert "the loss was normal again, so the rate was too high" in line
 
 
 class TestNothingToTell:
@@ -144,6 +148,20 @@ def test_what_the_ring_has_forgotten_is_said():
     count = state.events.event_count + 40
     state = state._replace(events=state.events._replace(event_count=count))
     assert "earlier events are not in the state any more" in ao.explain(state)
+
+
+def test_a_history_that_begins_late_knows_no_first_loss():
+    _, _, history = recorded.recorded("plateau")
+    late = {key: column[100:] for key, column in history.as_dict().items()}
+    told = ao.explain(ao.History.from_stacked(late))
+    assert (
+        told.startswith("After 300 steps the loss is about") and "That is" not in told
+    )
+    _, state, _ = recorded.recorded("right")
+    late = ao.History()
+    late.append(state)
+    first = recorded.recorded("right")[2]["loss"][0]
+    assert f"In 300 steps the loss went from {first:.3g} to" in ao.explain(late)
 
 
 def test_all_runs_are_as_long():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from adaptive_optax import Event, EventKind
+from adaptive_optax.watch import page
 from adaptive_optax.watch.history import History
 from adaptive_optax.watch.plot import plot_history
 
@@ -145,6 +146,16 @@ def test_numbers_count_the_lines_of_explain():
     assert [(mark.get_text(), mark.xy[0]) for mark in marks] == [("1", 3), ("2-3", 60)]
 
 
+def test_an_event_before_the_first_step_of_a_history_has_no_number():
+    history = History.from_stacked(run(steps=np.arange(301, 421)))
+    for step in (3, 350):
+        history._log.events.append(
+            Event(step, EventKind.CLIMB, 1.0, 1.0, 0.1, 0.1, step, 1)
+        )
+    (mark,) = plot_history(history).axes[0].texts
+    assert (mark.get_text(), mark.xy[0]) == ("2", 350)
+
+
 def test_a_spike_and_a_nan_do_not_hide_the_rest():
     loss = 2.0 / np.arange(1, 121)
     loss[50], loss[60] = 1e6, np.nan
@@ -167,6 +178,86 @@ def test_saved_and_headless(tmp_path):
 def test_nothing_to_draw(empty):
     with pytest.raises(ValueError, match=r"history.append\(opt_state\)"):
         plot_history(empty)
+
+
+def test_a_table_of_something_else_is_no_empty_page():
+    table = {"epoch": np.arange(3), "momentum": np.full(3, 0.9)}
+    with pytest.raises(ValueError, match=r"got only epoch, momentum; try history.app"):
+        plot_history(table)
+    with pytest.raises(ValueError, match=r"population.*lambda x: x\[:, 0\]"):
+        plot_history({"loss": np.ones((60, 2))})
+    with pytest.raises(TypeError, match="must be a History, got int; collect one"):
+        plot_history(3)
+
+
+def test_a_validation_loss_alone_is_drawn():
+    figure = plot_history({"validation_loss": np.array([np.nan, 2.0, 1.0])})
+    assert [list(line.get_xdata()) for line in figure.axes[0].lines] == [[2, 3]]
+
+
+def test_a_reward_has_a_panel():
+    figure = plot_history(run(n=60, reward=np.linspace(0.0, 1.0, 60)))
+    assert panels(figure)[:3] == ["loss", "reward", "rate α"]
+    thin, bold = figure.axes[1].lines
+    assert thin.get_linewidth() < 1 < bold.get_linewidth()
+
+
+def test_two_optimizers_of_one_state_are_drawn_over_each_other():
+    parts = {
+        f"{of}/{key}": column
+        for of in ("slow", "fast")
+        for key, column in run().items()
+    }
+    history = History.from_stacked(parts | {"validation_loss": np.ones(120)})
+    texts = plot_history(history).axes[0].get_legend().get_texts()
+    names = [text.get_text() for text in texts]
+    assert names == ["fast", "fast validation", "slow", "slow validation"]
+
+
+class TestColours:
+    """WCAG 2: text needs a contrast of 4.5 against its page, a line of 3."""
+
+    LIGHT = (0.2126, 0.7152, 0.0722)
+
+    @staticmethod
+    def linear(color):
+        x = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+
+    def contrast(self, *colors):
+        lights = [self.linear(color) @ self.LIGHT for color in colors]
+        return (max(lights) + 0.05) / (min(lights) + 0.05)
+
+    @pytest.mark.parametrize("dark", [False, True])
+    def test_contrast(self, dark):
+        paper, ink, _, lines = page._PAGES[dark]
+        assert self.contrast(ink, paper) > 7
+        assert min(self.contrast(line, paper) for line in lines) > 3
+
+    # How protanopes and deuteranopes see linear RGB: Machado and others, 2009.
+    SEEN = (
+        np.eye(3),
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ],
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ],
+    )
+    XYZ = np.array([[0.4339, 0.3762, 0.1899], LIGHT, [0.0177, 0.1095, 0.8728]])
+
+    @pytest.mark.parametrize("dark", [False, True])
+    def test_any_two_are_told_apart_by_everyone(self, dark):
+        for seen in self.SEEN:
+            rgb = np.array([seen @ self.linear(x) for x in page._PAGES[dark][3]])
+            x, y, z = np.cbrt(self.XYZ @ np.clip(rgb, 0, 1).T)
+            lab = np.stack([116 * y, 500 * (x - y), 200 * (y - z)])
+            apart = np.linalg.norm(lab[:, :, None] - lab[:, None], axis=0)
+            assert apart[~np.eye(len(rgb), dtype=bool)].min() > 15
 
 
 def test_labels_must_fit():

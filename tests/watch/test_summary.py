@@ -1,6 +1,7 @@
 """A run in a line, a table, a notebook, and a map of what was frozen."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -21,6 +22,13 @@ def test_a_line():
     assert repr(ao.History()) == "History(0 steps)"
 
 
+def test_two_optimizers_of_one_state():
+    parts = {f"{of}/{key}": x for of in ("slow", "fast") for key, x in RUN.items()}
+    history = ao.History.from_stacked(parts)
+    assert repr(history).startswith("History(3 steps, fast/loss 4 -> 0.5, slow/loss 4")
+    assert "fast/skipped 2" in history._repr_html_()
+
+
 def test_a_table():
     rich = pytest.importorskip("rich.console")
     console = rich.Console(width=80, record=True, file=io.StringIO())
@@ -32,7 +40,9 @@ def test_a_table():
 def test_a_notebook_shows_numbers_and_a_picture():
     pytest.importorskip("matplotlib")
     page = ao.History.from_stacked(RUN)._repr_html_()
-    assert "<td>loss</td><td>4</td><td>0.5</td>" in page and "skipped 2" in page
+    plain = re.sub(' style="[^"]*"', "", page)
+    assert '<th scope="row">loss</th><td>4</td><td>0.5</td>' in plain
+    assert "skipped 2" in page
     assert 'src="data:image/png;base64,' in page and 'alt="History(3 steps' in page
     assert "<img" not in ao.History()._repr_html_()
 
@@ -71,6 +81,12 @@ class TestFreezing:
     def test_nothing_to_draw(self, nothing):
         with pytest.raises(ValueError, match=r"masks.append\(frozen_mask"):
             ao.plot_freezing(nothing)
+
+    def test_what_is_no_mask(self):
+        with pytest.raises(
+            TypeError, match="boolean, got float64 at 'w'; try masks.ap"
+        ):
+            ao.plot_freezing([{"w": 0.5}])
 
     def test_a_history_without_masks(self):
         with pytest.raises(ValueError, match="has no `frozen_mask`; collect it"):
