@@ -46,7 +46,7 @@ class Outcome(NamedTuple):
     accuracy: float = float("nan")
 
 
-def freeze(config: Any, **options: Any) -> ao.Freeze | None:
+def freeze(config: Any, *, hysteresis: float = 1.2, **options: Any) -> ao.Freeze | None:
     """When blocks rest, and when they wake.
 
     A block rests while its gradient is small beside the largest one, and wakes when the
@@ -59,7 +59,7 @@ def freeze(config: Any, **options: Any) -> ao.Freeze | None:
         config.freeze_threshold,
         ema_decay=config.ema_decay,
         relative_to=config.freeze_relative_to,
-        hysteresis=1.2,
+        hysteresis=hysteresis,
         min_dwell=25,
         probe_steps=4,
         **options,

@@ -41,23 +41,23 @@ class Config:
     """Of the blocks' kernels under adamw and muon; sgd has none."""
     mode: Literal["nudge", "search", "safe"] = "nudge"
     """How far to believe the base rate; search takes it for a guess."""
-    momentum_rule: Literal["hold", "auto", "alignment", "trend"] = "hold"
-    """What moves the momentum; auto: longer on agreement, restarts on reversals."""
+    momentum_rule: Literal["hold", "auto", "alignment", "trend"] = "trend"
+    """What moves the momentum; trend: a longer memory while the loss falls."""
     sigma: float = 1e-3
     """Noise on the parameters, relative to the root mean square of each tensor."""
     sigma_rule: Literal["success", "auto"] = "success"
     """What moves sigma; auto: it is 0 but in single kicks on a plateau."""
     lr_bounds: tuple[float, float] = (1e-6, 5e-2)
     """Of the learning rate."""
-    mu_bounds: tuple[float, float] = (0.0, 0.999)
+    mu_bounds: tuple[float, float] = (0.0, 0.95)
     """Of the momentum."""
     sigma_bounds: tuple[float, float] = (0.0, 1e-2)
     """Of sigma."""
     ema_decay: float = 0.9
     """Of the gradient norms that freezing looks at."""
-    freeze_threshold: float = 0.0
-    """Gradient norm under which a block freezes, such as 0.3; 0 freezes nothing."""
-    freeze_relative_to: Literal["absolute", "initial", "largest"] = "initial"
+    freeze_threshold: float = 0.13
+    """Gradient norm under which a block freezes; 0 freezes nothing."""
+    freeze_relative_to: Literal["absolute", "initial", "largest"] = "largest"
     """What the threshold multiplies: 1, the block's own first norm, or the largest."""
     anneal: bool = True
     """Let the rate and sigma fall to 0 over the last 30 % of the run."""

@@ -87,7 +87,13 @@ def make_optimizer(
         "lr_bounds": config.lr_bounds,
         "mu_bounds": config.mu_bounds,
         "sigma_bounds": config.sigma_bounds,
-        "freeze": freeze(config, groups=blocks(params), stacked=stacked),
+        "freeze": freeze(
+            config,
+            hysteresis=1.1,  # from one block to another norms differ by a tenth or two
+            groups=blocks(params),
+            stacked=stacked,
+            never="ln_f",  # it is small, so always quiet, and saves nothing
+        ),
         "total_steps": total_steps,
         "average": config.average,
         "recovery": config.recovery,
