@@ -42,9 +42,12 @@ def blocks(params: Any) -> Any:
 
 
 def is_kernel(params: Any) -> Any:
-    """True for the matrices of the blocks, which decay and which Muon may turn."""
+    """True for the matrices of the blocks, which decay and which Muon may turn.
+
+    A bare number has no path: the loop measures on one what a momentum does to a step.
+    """
     return jax.tree_util.tree_map_with_path(
-        lambda path, _: path[-1].key == "kernel", params
+        lambda path, _: bool(path) and path[-1].key == "kernel", params
     )
 
 
