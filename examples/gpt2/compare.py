@@ -131,7 +131,7 @@ class Comparison:
             "search": controlled("search", steps, self.pretrained),
             "nudge": controlled("nudge", steps, self.pretrained),
         }[kind]
-        run = make_run(self.model, optimizer, freezes=kind in ("search", "nudge"))
+        run = make_run(self.model, optimizer)
         return run.lower(self.pretrained, self.batches(0), np.float32(1)).compile()
 
 
@@ -142,26 +142,29 @@ def adamw(rate: Any) -> optax.GradientTransformationExtraArgs:
 
 
 def controlled(mode: str, steps: int, params: Any) -> Callable:
-    """The example's AdamW under the controller, with the example's settings."""
+    """The example's AdamW under the controller, of whose gains only the rate moves."""
 
     def make(rate):
         options = settings.Config(
-            optimizer="adamw", learning_rate=rate, mode=mode, lr_bounds=(1e-7, 1.0)
+            optimizer="adamw",
+            learning_rate=rate,
+            mode=mode,
+            momentum_rule="hold",
+            freeze_threshold=0.0,
+            lr_bounds=(1e-7, 1.0),
         )
         return make_optimizer(options, params, steps)
 
     return make
 
 
-def make_run(
-    model: GPT2Config, optimizer: Callable, *, freezes: bool = False
-) -> Callable:
+def make_run(model: GPT2Config, optimizer: Callable) -> Callable:
     """(parameters, stacked batches, rate) to the parameters to judge, and the log."""
 
     @jax.jit
     def run(params, batches, rate):
         tx = optimizer(rate)
-        step, start = make_step(model, tx, freezes=freezes), init_state(params, tx, 0)
+        step, start = make_step(model, tx), init_state(params, tx, 0)
         state, told = jax.lax.scan(step, start, batches)
         told = {key: told[key] for key in SHOWN if key in told}
         try:

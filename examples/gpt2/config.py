@@ -28,6 +28,8 @@ class Config:
     """Micro-batches that a batch is cut into, where it does not fit at once."""
     epochs: int = 2
     """Passes over the training text."""
+    steps: int | None = None
+    """Steps to take at most; by default all of the epochs."""
 
     optimizer: Literal["sgd", "adamw", "muon"] = "adamw"
     """The inner optimizer."""
@@ -39,30 +41,36 @@ class Config:
     """Of the blocks' kernels under adamw and muon; sgd has none."""
     mode: Literal["nudge", "search", "safe"] = "nudge"
     """How far to believe the base rate; search takes it for a guess."""
-    momentum_rule: Literal["hold", "auto", "alignment", "trend"] = "hold"
-    """What moves the momentum; auto: longer on agreement, restarts on reversals."""
+    momentum_rule: Literal["hold", "auto", "alignment", "trend"] = "trend"
+    """What moves the momentum; trend: a longer memory while the loss falls."""
     sigma: float = 1e-3
     """Noise on the parameters, relative to the root mean square of each tensor."""
     sigma_rule: Literal["success", "auto"] = "success"
     """What moves sigma; auto: it is 0 but in single kicks on a plateau."""
     lr_bounds: tuple[float, float] = (1e-6, 5e-2)
     """Of the learning rate."""
-    mu_bounds: tuple[float, float] = (0.0, 0.999)
+    mu_bounds: tuple[float, float] = (0.0, 0.95)
     """Of the momentum."""
     sigma_bounds: tuple[float, float] = (0.0, 1e-2)
     """Of sigma."""
     ema_decay: float = 0.9
     """Of the gradient norms that freezing looks at."""
-    freeze_threshold: float = 0.0
-    """Gradient norm under which a block freezes, such as 0.3; 0 freezes nothing."""
-    freeze_relative_to: Literal["absolute", "initial", "largest"] = "initial"
+    freeze_threshold: float = 0.13
+    """Gradient norm under which a block freezes; 0 freezes nothing."""
+    freeze_relative_to: Literal["absolute", "initial", "largest"] = "largest"
     """What the threshold multiplies: 1, the block's own first norm, or the largest."""
     anneal: bool = True
-    """Let the rate fall to 0 over the last 30 % of the run."""
+    """Let the rate and sigma fall to 0 over the last 30 % of the run."""
+    control: bool = True
+    """The loop; without it the optimizer trains alone, at its base rate."""
     average: bool = True
     """Keep averaged parameters, and validate, sample and save those."""
     recovery: bool = True
     """Keep a good copy of parameters and optimizer, to go back to."""
+    ablate: bool = False
+    """Train without each mechanism in turn, and print what each has earned."""
+    seeds: int = 1
+    """Runs of each with --ablate."""
 
     dropout: float = 0.0
     """Of embeddings, attention and residual branches."""
@@ -92,7 +100,10 @@ class Config:
 
 
 # What may differ between a run and its continuation: it changes no number of the run.
-FREE = {"output", "resume", "log_every", "checkpoint_every", "prompt", "sample_tokens"}
+FREE = {
+    *("output", "resume", "log_every", "checkpoint_every"),
+    *("prompt", "sample_tokens", "ablate", "seeds"),
+}
 
 
 def check(config: Config) -> None:
@@ -108,6 +119,8 @@ def check(config: Config) -> None:
         if (value := getattr(config, name)) < 1:
             flag = name.replace("_", "-")
             raise ValueError(f"--{flag} must be at least 1, got {value}")
+    if config.steps is not None and config.steps < 1:
+        raise ValueError(f"--steps must be at least 1, got {config.steps}")
     if config.batch_size % config.accumulate:
         raise ValueError(
             f"--batch-size {config.batch_size} cannot be cut into --accumulate "

@@ -2,11 +2,13 @@ r"""Fine-tune GPT-2 with a learning rate that regulates itself.
 
     python -m examples.gpt2.finetune                        # nano, nothing downloaded
     python -m examples.gpt2.finetune --resume               # go on after a crash
+    python -m examples.gpt2.finetune --ablate --epochs 1    # what each mechanism earns
     python -m examples.gpt2.finetune --checkpoint openai-community/gpt2 \
         --dataset wikitext --optimizer adamw --dtype bfloat16 --seq-len 1024
 
 Prints the validation loss before the first step and after each epoch. The run's folder
-gets checkpoints, TensorBoard logs, plot.png and the model as a Hugging Face checkpoint.
+gets checkpoints, TensorBoard logs, plot.png, freezing.png and the model as a Hugging
+Face checkpoint.
 """
 
 import dataclasses
@@ -22,12 +24,12 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from tensorboardX import SummaryWriter
-from tokenizers import Tokenizer
 from tqdm import tqdm
 
 import adaptive_optax as ao
 from examples.gpt2 import config as settings
 from examples.gpt2 import data, sharding, training, weights
+from examples.gpt2.ablate import ablation
 from examples.gpt2.checkpoints import (
     Checkpoints,
     Progress,
@@ -38,32 +40,12 @@ from examples.gpt2.checkpoints import (
 )
 from examples.gpt2.config import Config
 from examples.gpt2.generate import generate
-from examples.gpt2.model import GPT2Config, preset
+from examples.gpt2.inputs import load_model, load_texts
 from examples.gpt2.optimizer import make_optimizer
-from examples.gpt2.tokenizer import byte_level, check_vocabulary, encode, load_tokenizer
+from examples.gpt2.tokenizer import encode
+from examples.mechanisms import draw_freezing
 
 RUNS = Path("runs")
-
-
-def load_model(config: Config) -> tuple[GPT2Config, Tokenizer, Path | None]:
-    """The architecture, the tokenizer, and the weights' folder if there is one."""
-    run = {name: getattr(config, name) for name in ("dropout", "dtype", "remat")}
-    run["scan_layers"] = config.scan_layers
-    if config.checkpoint is None:
-        tokenizer = byte_level()
-        size = tokenizer.get_vocab_size()
-        return preset(config.preset, vocab_size=size, **run), tokenizer, None
-    folder = weights.resolve(config.checkpoint)
-    model, tokenizer = weights.load_config(folder, **run), load_tokenizer(folder)
-    check_vocabulary(tokenizer, model.vocab_size)
-    return model, tokenizer, folder
-
-
-def load_texts(config: Config) -> data.Texts:
-    """What to train on, and what to validate on."""
-    if config.train_file is not None and config.valid_file is not None:
-        return data.text_files(config.train_file, config.valid_file)
-    return {"topics": data.python_topics, "wikitext": data.wikitext}[config.dataset]()
 
 
 class Run:
@@ -93,7 +75,7 @@ class Run:
         self.batches, self.per_epoch = data.training_batches(
             train, config.batch_size, config.epochs, config.seed
         )
-        self.total = self.per_epoch * config.epochs
+        self.total = min(self.per_epoch * config.epochs, config.steps or sys.maxsize)
         if source is None:
             params = training.init_params(self.model, config.seed)
         else:
@@ -102,8 +84,7 @@ class Run:
         self.tx = make_optimizer(config, params, horizon)
 
         facts = {"train_tokens": train.digest(), "valid_tokens": self.valid.digest()}
-        record = settings.as_json(config, **facts)
-        open_run(self.folder, record, resume=config.resume)
+        self.record = settings.as_json(config, **facts)
 
         state = training.init_state(params, self.tx, config.seed)
         self.state = sharding.place(state, self.mesh)
@@ -111,13 +92,14 @@ class Run:
             self.model,
             self.tx,
             accumulate=config.accumulate,
-            freezes=config.freeze_threshold > 0,
+            freezes=config.control and config.freeze_threshold > 0,
         )
         self.step = jax.jit(step, donate_argnums=0)
         self.mean_loss = training.make_evaluation(self.model)
 
     def __call__(self) -> float:
         """Train to the end; returns the last validation loss."""
+        open_run(self.folder, self.record, resume=self.config.resume)
         print(f"{self.folder}: {self._size() / 1e6:.1f} M parameters", flush=True)
         checkpoints, start, history = Checkpoints(self.folder), 0, ao.History()
         if (found := checkpoints.restore(self.state, self.batches)) is not None:
@@ -153,18 +135,18 @@ class Run:
                     bar.set_postfix_str(f"loss {before['loss']:.3f}", refresh=False)
                 bar.update()
                 self.done = step
-                epoch, rest = divmod(step, self.per_epoch)
-                if rest == 0:
+                ends = step % self.per_epoch == 0 or step == self.total
+                if ends:
                     last = self.validate()
-                    bar.write(f"epoch {epoch}: validation loss {last:.3f}")
-                history.append(told if rest else {**told, "validation_loss": last})
+                    bar.write(f"step {step}: validation loss {last:.3f}")
+                history.append({**told, "validation_loss": last} if ends else told)
                 if step % config.log_every == 0:
                     bar.write(
                         training.line(1 + (step - 1) // self.per_epoch, step, told)
                     )
                     history.write_to(writer, since=written)
                     written = len(history)
-                if step % config.checkpoint_every == 0 or rest == 0:
+                if step % config.checkpoint_every == 0 or ends:
                     checkpoints.save(Progress(step, self.state, history), self.batches)
         history.write_to(writer, since=written)
         return last
@@ -177,6 +159,9 @@ class Run:
             print(f"sample: {self.sample()}")
         title = f"GPT-2, {self.config.optimizer}: validation loss {last:.3f}"
         ao.plot_history(history, title=title, path=self.folder / "plot.png")
+        title = "GPT-2, blocks that rest"
+        if draw_freezing(history, title, rests := self.folder / "freezing.png"):
+            print(f"what has rested is drawn in {rests}")
         if not (target := self.folder / "model").exists():
             params = jax.device_get(self.evaluated())
             weights.save_checkpoint(target, self.model, params, self.tokenizer)
@@ -185,15 +170,18 @@ class Run:
 
     def evaluated(self):
         """The parameters to validate, sample and save: the average, if there is one."""
-        if not self.config.average:
+        if not (self.config.average and self.config.control):
             return self.state.params
         return ao.eval_params(self.state.opt_state, self.state.params)
 
     def validate(self) -> float:
         """Mean cross-entropy of the validation text, in nats a token."""
+        return self.mean_loss(self.evaluated(), self.held_out())
+
+    def held_out(self):
+        """The validation text in batches, where the devices want it."""
         batches = data.all_batches(self.valid, self.config.batch_size)
-        placed = (sharding.place_batch(batch, self.mesh) for batch in batches)
-        return self.mean_loss(self.evaluated(), placed)
+        return (sharding.place_batch(batch, self.mesh) for batch in batches)
 
     def sample(self) -> str:
         """The prompt and its continuation."""
@@ -231,6 +219,8 @@ def main(config: Config) -> float:
     """Run it; returns the last validation loss."""
     run = None
     try:
+        if config.ablate:
+            return ablation(config, Run, new_folder(RUNS))
         run = Run(config)
         return run()
     except KeyboardInterrupt:

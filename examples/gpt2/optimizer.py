@@ -1,4 +1,4 @@
-"""SGD, AdamW and Muon under the controller."""
+"""SGD, AdamW and Muon, under the controller or alone."""
 
 import functools
 from typing import Any, Protocol
@@ -8,14 +8,7 @@ import optax
 import optax.contrib
 
 import adaptive_optax as ao
-
-MOMENTUM_RULES = {
-    "hold": lambda: None,
-    "auto": lambda: "auto",
-    "alignment": ao.rules.alignment,
-    "trend": ao.rules.trend,
-}
-SIGMA_RULES = {"success": lambda: None, "auto": lambda: "auto"}
+from examples.mechanisms import MOMENTUM_RULES, SIGMA_RULES, freeze
 
 
 class Settings(Protocol):
@@ -36,6 +29,7 @@ class Settings(Protocol):
     freeze_threshold: float
     freeze_relative_to: str
     scan_layers: bool
+    control: bool
     average: bool
     recovery: bool
     seed: int
@@ -48,9 +42,12 @@ def blocks(params: Any) -> Any:
 
 
 def is_kernel(params: Any) -> Any:
-    """True for the matrices of the blocks, which decay and which Muon may turn."""
+    """True for the matrices of the blocks, which decay and which Muon may turn.
+
+    A bare number has no path: the loop measures on one what a momentum does to a step.
+    """
     return jax.tree_util.tree_map_with_path(
-        lambda path, _: path[-1].key == "kernel", params
+        lambda path, _: bool(path) and path[-1].key == "kernel", params
     )
 
 
@@ -60,17 +57,31 @@ def muon_axes(params: Any) -> Any:
     return jax.tree.map(lambda yes: axes if yes else None, is_kernel(params))
 
 
+def alone(config: Settings) -> optax.GradientTransformationExtraArgs:
+    """The chosen optimizer at its constant rate, without the loop."""
+    rate, momentum, decay = config.learning_rate, config.momentum, config.weight_decay
+    tx = {
+        "sgd": lambda: optax.sgd(rate, momentum),
+        "adamw": lambda: optax.adamw(
+            rate, momentum, weight_decay=decay, mask=is_kernel
+        ),
+        "muon": lambda: optax.contrib.muon(
+            rate,
+            beta=momentum,
+            weight_decay=decay,
+            muon_weight_dimension_numbers=muon_axes,
+        ),
+    }[config.optimizer]()
+    return optax.with_extra_args_support(tx)
+
+
 def make_optimizer(
     config: Settings, params: Any, total_steps: int | None
 ) -> optax.GradientTransformationExtraArgs:
     """The controller around the chosen optimizer; ``params`` may be abstract."""
-    freeze = ao.Freeze(
-        config.freeze_threshold,
-        ema_decay=config.ema_decay,
-        relative_to=config.freeze_relative_to,
-        groups=blocks(params),
-        stacked=("h",) if config.scan_layers else (),
-    )
+    if not config.control:
+        return alone(config)
+    stacked = ("h",) if config.scan_layers else ()
     options = {
         "mode": config.mode,
         "momentum_rule": MOMENTUM_RULES[config.momentum_rule](),
@@ -79,7 +90,13 @@ def make_optimizer(
         "lr_bounds": config.lr_bounds,
         "mu_bounds": config.mu_bounds,
         "sigma_bounds": config.sigma_bounds,
-        "freeze": freeze if config.freeze_threshold else None,
+        "freeze": freeze(
+            config,
+            hysteresis=1.1,  # from one block to another norms differ by a tenth or two
+            groups=blocks(params),
+            stacked=stacked,
+            never="ln_f",  # it is small, so always quiet, and saves nothing
+        ),
         "total_steps": total_steps,
         "average": config.average,
         "recovery": config.recovery,

@@ -18,6 +18,7 @@ from flax import nnx
 import adaptive_optax as ao
 from examples.gpt2.model import GPT2, GPT2Config
 from examples.gpt2.optimizer import blocks
+from examples.mechanisms import SKIPPED, frozen_blocks
 
 Batch = dict[str, jax.Array]
 
@@ -85,11 +86,13 @@ def make_step(
         def loss_fn(params, micro, key):
             return weighted_loss(graph, params, micro, key) / total
 
+        labels = blocks(params) if freezes else None
+        skip = ao.skip_mask(state.opt_state, params) if freezes else None
+        live = ao.frozen_value_and_grad(loss_fn, labels)
+
         def gradient(micro, key):
-            if not freezes:
+            if skip is None:
                 return jax.value_and_grad(loss_fn)(params, micro, key)
-            skip = ao.skip_mask(state.opt_state, params)
-            live = ao.frozen_value_and_grad(loss_fn, blocks(params))
             return live(params, skip, micro, key)
 
         keys = jax.random.split(now, accumulate) if config.dropout else None
@@ -108,6 +111,11 @@ def make_step(
         params = optax.apply_updates(params, updates)
         key = jax.random.key_data(key)
         told = {**controls(opt_state), "loss": loss}
+        if freezes:
+            told |= frozen_blocks(opt_state, params, labels)
+            micro = jax.tree.map(lambda x: cut(x, accumulate)[0], batch)
+            work = live.flops(params, micro, None if keys is None else keys[0])
+            told[SKIPPED] = work.share(jax.tree.leaves(skip), jax.tree.leaves(labels))
         return TrainState(params, opt_state, key), told
 
     return step
@@ -129,10 +137,13 @@ def controls(opt_state: optax.OptState) -> dict[str, jax.Array]:
 def line(epoch: int, step: int, told: dict[str, jax.Array]) -> str:
     """One step, in a line."""
     now = {key: float(x) for key, x in told.items() if x.ndim == 0}
-    return (
-        "epoch {epoch} step {step} loss {loss:.4f} lr {learning_rate:.2e} "
-        "mu {momentum:.3f} sigma {sigma:.1e} frozen {frozen_fraction:.0%}"
-    ).format(epoch=epoch, step=step, **now)
+    text = f"epoch {epoch} step {step} loss {now['loss']:.4f}"
+    if "sigma" not in now:  # the optimizer alone
+        return text
+    return text + (
+        " lr {learning_rate:.2e} mu {momentum:.3f} sigma {sigma:.1e} "
+        "frozen {frozen_fraction:.0%}"
+    ).format(**now)
 
 
 def make_evaluation(config: GPT2Config) -> Callable[[Any, Iterable[Batch]], float]:

@@ -9,7 +9,7 @@ import pytest
 for needed in ("flax", "matplotlib", "mlxtend", "tqdm", "tyro"):
     pytest.importorskip(needed)
 
-from examples import mnist  # noqa: E402
+from examples import mechanisms, mnist, mnist_config  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
@@ -92,7 +92,9 @@ def test_images_and_labels_must_be_as_many(tmp_path):
         mnist.idx_mnist(tmp_path)
 
 
-def test_a_run_learns_prints_and_draws(tmp_path, capsys):
+def test_a_run_learns_prints_draws_and_is_ablated(tmp_path, capsys, monkeypatch):
+    name = "optimizer alone, constant rate"  # compiled for the comparison already
+    monkeypatch.setattr(mechanisms, "WITHOUT", {name: mechanisms.WITHOUT[name]})
     write_mnist(tmp_path, zipped=("t10k",), n=256)
     config = mnist.Config(
         data_dir=tmp_path,
@@ -102,6 +104,8 @@ def test_a_run_learns_prints_and_draws(tmp_path, capsys):
         compare=True,
         sigma=1e-4,
         freeze_threshold=0.3,
+        ablate=True,
+        seeds=1,
         output=tmp_path / "loop.png",
     )
     accuracy = mnist.main(config)
@@ -111,6 +115,8 @@ def test_a_run_learns_prints_and_draws(tmp_path, capsys):
     assert "ratio" in printed
     assert accuracy > 0.5
     assert (tmp_path / "loop.png").stat().st_size > 10_000
+    assert (tmp_path / "loop_freezing.png").stat().st_size > 5_000
+    assert "| everything | " in printed and f"| {name} | " in printed
 
 
 @pytest.mark.parametrize("batch_size", [0, 65])
@@ -120,10 +126,22 @@ def test_batch_size_must_fit(tmp_path, batch_size):
         mnist.main(mnist.Config(data_dir=tmp_path, batch_size=batch_size))
 
 
-def test_every_optimizer_is_an_option():
-    assert set(mnist.OPTIMIZERS) == set(
-        mnist.Config.__annotations__["optimizer"].__args__
-    )
+@pytest.mark.parametrize(
+    ("option", "names"),
+    [
+        ("optimizer", mnist_config.OPTIMIZERS),
+        ("momentum_rule", mechanisms.MOMENTUM_RULES),
+        ("sigma_rule", mechanisms.SIGMA_RULES),
+    ],
+)
+def test_every_name_is_an_option(option, names):
+    assert set(names) == set(mnist.Config.__annotations__[option].__args__)
+
+
+def test_an_optimizer_without_momentum_says_so(tmp_path):
+    write_mnist(tmp_path)
+    with pytest.raises(ValueError, match="no momentum to move; add --momentum-rule"):
+        mnist.main(mnist.Config(data_dir=tmp_path, optimizer="adagrad"))
 
 
 def test_the_command_line_and_its_errors(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from examples import mechanisms
 from examples.gpt2 import config as settings
 from examples.gpt2 import finetune, weights
 from examples.gpt2.config import Config
@@ -157,6 +158,8 @@ def test_a_run_killed_at_any_step_ends_as_if_it_had_not_been(config, tmp_path, c
         ({"dropout": 1.0}, r"--dropout must lie in \[0, 1\), got 1.0"),
         ({"learning_rate": 1.0}, "rate 1 lies outside --lr-bounds 1e-06 0.05; give"),
         ({"resume": True}, "--resume: .* holds no run"),
+        ({"resume": True, "ablate": True}, "saves nothing; leave --resume out"),
+        ({"steps": 0}, "--steps must be at least 1, got 0"),
     ],
 )
 def test_bad_input_is_one_line_and_touches_nothing(config, changes, message):
@@ -175,6 +178,19 @@ def test_a_run_is_resumed_without_repeating_its_flags(config, tmp_path):
     assert found.train_file == config.train_file
     with pytest.raises(ValueError, match="another run: epochs was 3, now 4"):
         settings.continued(dataclasses.replace(bare, epochs=4), record, tmp_path)
+
+
+def test_an_ablation_compares_and_draws(config, capsys, monkeypatch):
+    name = "optimizer alone, constant rate"
+    monkeypatch.setattr(mechanisms, "WITHOUT", {name: mechanisms.WITHOUT[name]})
+    small = {"ablate": True, "steps": 3, "anneal": False, "sample_tokens": 0}
+    loss = finetune.main(dataclasses.replace(config, **small))
+    table = (config.output / "ablation.md").read_text()
+    assert f"| everything | {loss:.4f} | 1.000 |" in table
+    assert f"| {name} | " in table
+    assert table in capsys.readouterr().out
+    for drawn in ("plot.png", "freezing.png"):
+        assert (config.output / drawn).stat().st_size > 5_000
 
 
 def test_ctrl_c_says_how_to_go_on(config, monkeypatch):
