@@ -45,7 +45,7 @@ class Config:
     sigma_bounds: tuple[float, float] = (0.0, 1e-2)
     """Of sigma."""
     ema_decay: float = 0.9
-    """Of the gradient norms that freezing looks at."""
+    """Of the fast loss trend, and of the gradient norms that freezing looks at."""
     freeze_threshold: float = 0.65
     """Gradient norm under which a layer freezes; 0 freezes nothing."""
     freeze_relative_to: Literal["absolute", "initial", "largest"] = "largest"
@@ -113,5 +113,6 @@ def make_optimizer(config: Config, total_steps: int) -> optax.GradientTransforma
         sigma_bounds=config.sigma_bounds,
         freeze=freeze(config, groups=lambda path: path.split("/")[0], never="out"),
         total_steps=total_steps if config.anneal else None,
+        ema_decay=config.ema_decay,
         seed=config.seed,
     )

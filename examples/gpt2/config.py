@@ -54,7 +54,7 @@ class Config:
     sigma_bounds: tuple[float, float] = (0.0, 1e-2)
     """Of sigma."""
     ema_decay: float = 0.9
-    """Of the gradient norms that freezing looks at."""
+    """Of the fast loss trend, and of the gradient norms that freezing looks at."""
     freeze_threshold: float = 0.13
     """Gradient norm under which a block freezes; 0 freezes nothing."""
     freeze_relative_to: Literal["absolute", "initial", "largest"] = "largest"

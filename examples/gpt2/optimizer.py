@@ -100,6 +100,7 @@ def make_optimizer(
         "total_steps": total_steps,
         "average": config.average,
         "recovery": config.recovery,
+        "ema_decay": config.ema_decay,
         "seed": config.seed,
     }
     rate, momentum, decay = config.learning_rate, config.momentum, config.weight_decay
