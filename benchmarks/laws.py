@@ -31,7 +31,10 @@ def numbers(law: Any = ao.Law(), above: tuple[str, ...] = ()) -> list[tuple[str,
     found: list[tuple[str, ...]] = []
     for name in law._fields:
         path, value = (*above, name), getattr(law, name)
-        found += numbers(value, path) if hasattr(value, "_fields") else [path]
+        if hasattr(value, "_fields"):
+            found += numbers(value, path)
+        elif value is not None:  # which is no number
+            found.append(path)
     return [path for path in found if path not in _STATIC]
 
 

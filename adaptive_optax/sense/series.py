@@ -72,7 +72,7 @@ def init_bank() -> jax.Array:
 
 def fast_error(decay: float) -> float:
     """Standard error of the fast mean, in noises."""
-    return math.sqrt(_gain(decay))
+    return _gain(decay) ** 0.5  # not `math.sqrt`: a law's numbers may be traced
 
 
 def extend(
