@@ -41,8 +41,9 @@ def online_sgd(
       learning_rate: Base rate, > 0, or a schedule.
       momentum: Base momentum, in [0, 1).
       **options: Of `adaptive_scheduler`. ``average`` is False and ``mode`` is
-        ``"search"`` unless given; a ``law`` replaces all of the above but the limit of
-        a step.
+        ``"search"`` unless given; a ``law`` replaces this mode and all of the above but
+        the averaging and the limit of a step. With a reward give ``value=None``: the
+        limit would be read off a surrogate loss, which may be near 0.
 
     Returns:
       A transformation; feed it with ``update(grads, state, params, value=loss)``.
@@ -136,9 +137,11 @@ def law_for_streams(law: Law) -> Law:
 def _for_streams(options: dict[str, Any]) -> dict[str, Any]:
     """The options with the law of their mode, changed for a stream."""
     mode = options.get("mode", MODE)
-    known = not isinstance(mode, str) or mode in checked.MODES
-    if options.get("law") is not None or not known:
-        return {"average": False, **options}
+    if options.get("law") is not None:
+        # `optax.inject_hyperparams` hands every default on, this mode too.
+        given = options if mode != MODE else options | {"mode": "nudge"}
+        return {"average": False, **given}
+    checked.check_mode(mode)
     law = law_for_streams(checked.law_of(mode, None, None))
     mode = mode if isinstance(mode, str) and mode not in laws.LAWS else "nudge"
     return {"average": False, **options, "mode": mode, "law": law}

@@ -62,6 +62,14 @@ def base_rate_of(
     return learning_rate
 
 
+def check_mode(mode: Any) -> None:
+    """Require a known mode, or a number of standard errors, at least 0."""
+    if isinstance(mode, str):
+        _checks.one_of("mode", mode, MODES, example='mode="search" or mode=6.0')
+    else:
+        _checks.evidence("mode", mode, example='mode="nudge" or mode=6.0')
+
+
 def check_options(
     *,
     mode: str | float,
@@ -76,10 +84,7 @@ def check_options(
     sketch: Any,
 ) -> bool:
     """Check the options that no part checks itself. Returns whether there is dither."""
-    if isinstance(mode, str):
-        _checks.one_of("mode", mode, MODES, example='mode="search" or mode=6.0')
-    else:
-        _checks.evidence("mode", mode, example='mode="nudge" or mode=6.0')
+    check_mode(mode)
     for name, rule in rules.items():
         auto.check(name, rule)
     if rules["momentum_rule"] == "auto" and momentum_coordinate != "horizon":

@@ -93,12 +93,56 @@ def test_the_power_of_a_rise_is_positive():
         ao.rules.alignment(ao.Law(nudge=ao.law.Nudge(power=-1.0)))
 
 
-def test_an_unknown_mode_is_refused():
-    with pytest.raises(ValueError, match="got 'fast'"):
-        ao.online_adagrad(mode="fast")
+@pytest.mark.parametrize("mode", ["fast", -1, None, True])
+def test_an_unknown_mode_is_refused_by_its_name(mode):
+    with pytest.raises((TypeError, ValueError), match=f"`mode` must .*{mode!r}"):
+        ao.online_adagrad(mode=mode)
+
+
+def test_a_law_may_be_injected_beside_the_default_mode():
+    tx = optax.inject_hyperparams(ao.online_sgd)(0.1, law=ao.Law())
+    tx.update(GRADS, tx.init(GRADS), GRADS, value=1.0)
 
 
 GRADS = {"w": jnp.array([3.0, 0.0]), "b": jnp.array(4.0)}
+
+
+def test_a_promise_beyond_float32_is_worth_no_step():
+    grads = {"w": jnp.full(2, 1e25, jnp.bfloat16)}
+    steps, _ = worth.momentum_sgd(1.0).update(
+        grads, worth.momentum_sgd(1.0).init(grads), value=jnp.float32(5.0)
+    )
+    assert not np.any(steps["w"])
+
+
+def test_the_promise_of_a_complex_leaf_is_that_of_its_parts():
+    grads, parts = jnp.array([3 + 4j]), jnp.array([3.0, 4.0])
+    steps, wanted = (
+        worth.momentum_sgd(1.0).update(g, worth.momentum_sgd(1.0).init(g), value=5.0)[0]
+        for g in (grads, parts)
+    )
+    chex.assert_trees_all_close(jnp.stack([steps.real, steps.imag])[:, 0], wanted)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_leaves_may_lie_on_an_explicit_mesh(axis):
+    mesh = jax.make_mesh((2,), ("x",), (jax.sharding.AxisType.Explicit,))
+    spec = jax.P("x") if axis == 0 else jax.P(None, "x")
+    grads = jnp.arange(1.0, 9.0).reshape(2, 4)
+    tx = worth.momentum_sgd(1.0)
+    wanted, _ = tx.update(grads, tx.init(grads), value=5.0)
+    with jax.set_mesh(mesh):
+        split = jax.device_put(grads, jax.sharding.NamedSharding(mesh, spec))
+        found, _ = tx.update(split, tx.init(split), value=5.0)
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+def test_strict_promotion_and_plain_numbers():
+    tx = worth.momentum_sgd(1.0)
+    with jax.numpy_dtype_promotion("strict"):
+        for one in (jnp.bfloat16(4.0), 4.0):
+            steps, _ = tx.update({"w": one}, tx.init({"w": one}), value=2.0)
+            assert float(steps["w"]) == -1.0
 
 
 @pytest.mark.parametrize(

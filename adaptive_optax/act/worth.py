@@ -10,8 +10,9 @@ the projection of normalised LMS, and Polyak's step where the least loss is 0. A
 step only overshoots. So a rate that is far too high costs a stream little before the
 controller has lowered it, and steps at a sound rate are shorter than that.
 
-Without a loss, at one that is not positive (0 is then not its lower bound), and where
-something is not finite, steps are left as they are.
+The least loss is taken for 0: add a constant to one that ends below. Without a loss, at
+one that is not positive, and where something is not finite, steps are left as they are.
+A promise that is too large for float32 is worth no step at all.
 """
 
 from typing import Any
@@ -20,6 +21,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from adaptive_optax import _trees
+from adaptive_optax._arguments import arrays, transformation
 from adaptive_optax.act import filters
 from adaptive_optax.act.moments import Gain
 
@@ -93,27 +96,42 @@ def adagrad(
 def limited(
     inner: optax.GradientTransformationExtraArgs,
 ) -> optax.GradientTransformationExtraArgs:
-    """The same optimizer, with shorter steps where they promise too much."""
+    """The same optimizer, with shorter steps where they promise too much.
+
+    Args:
+      inner: The optimizer; it does not see the loss.
+
+    Returns:
+      A transformation whose ``update`` takes the loss as ``value``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> tx = limited(optax.with_extra_args_support(optax.sgd(1.0)))
+      >>> grads = jnp.array([2.0])
+      >>> print(tx.update(grads, tx.init(grads), value=0.5)[0])  # promised 4, worth 1
+      [-0.5]
+    """
 
     def update(updates, state, params=None, *, value=None, **extra):
+        updates = arrays(updates)
         steps, state = inner.update(updates, state, params, **extra)
         return steps if value is None else _shorter(updates, steps, value), state
 
-    return optax.GradientTransformationExtraArgs(inner.init, update)
+    return transformation(inner.init, update)
 
 
 def _shorter(grads: Any, steps: Any, value: Any) -> Any:
     promised = -sum(map(_dot, jax.tree.leaves(grads), jax.tree.leaves(steps)), 0.0)
     worth = MOST * jnp.asarray(value, jnp.float32)
-    over = (worth > 0) & (promised > worth) & jnp.isfinite(promised)
+    over = (worth > 0) & (promised > worth)
     share = jnp.where(over, worth / jnp.where(over, promised, 1.0), 1.0)
     return jax.tree.map(lambda u: jnp.where(over, u * share, u).astype(u.dtype), steps)
 
 
 def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Inner product in float32 at least."""
-    wide = jnp.promote_types(a.dtype, jnp.float32)
-    return jnp.real(jnp.vdot(a.astype(wide), b.astype(wide))).astype(jnp.float32)
+    """Inner product in float32 at least; a sum, for leaves that lie on many devices."""
+    a, b = (leaf.astype(_trees.accumulator_dtype(leaf)) for leaf in (a, b))
+    return jnp.sum(jnp.real(jnp.conj(a) * b)).astype(jnp.float32)
 
 
 NORMALISED = (momentum_sgd, adagrad)
