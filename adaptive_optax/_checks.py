@@ -109,6 +109,10 @@ def decay(name: str, value: Any, *, example: str) -> None:
     """Require a number between 0 and 1 that is no array (`static`, `within`)."""
     static(name, value, example=example)
     within(name, value, 0.0, 1.0, open_low=True, open_high=True, example=example)
+    if not 1e-100 < value < 1 - 1e-12:  # its products and its horizon need digits
+        raise ValueError(
+            f"`{name}` must lie further from 0 and 1, got {value}; try {example}."
+        )
 
 
 def whole(name: str, value: Any, low: int = 0, *, example: str) -> None:

@@ -63,7 +63,7 @@ def base_rate_of(
 
 
 def check_mode(mode: Any) -> None:
-    """Require a known mode or a number of errors; raises TypeError or ValueError."""
+    """Require a known mode, or a number of standard errors, at least 0."""
     if isinstance(mode, str):
         _checks.one_of("mode", mode, MODES, example='mode="search" or mode=6.0')
     else:

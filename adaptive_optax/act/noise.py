@@ -35,6 +35,11 @@ def draw(key: jax.Array, like: jax.Array, distribution: str) -> jax.Array:
       key: A threefry key.
       like: The leaf that the noise is for.
       distribution: A name in `DISTRIBUTIONS`.
+
+    Example:
+      >>> key = jax.random.key(0, impl="threefry2x32")
+      >>> print(jnp.abs(draw(key, jnp.zeros(3), "rademacher")))
+      [1. 1. 1.]
     """
     sample = _gaussian if distribution == "gaussian" else _rademacher
     real = _placed(functools.partial(sample, shape=like.shape), like)

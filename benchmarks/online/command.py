@@ -36,10 +36,14 @@ def online(
       steps: Length of every stream, likewise.
       development: Only the streams that are not held out, likewise.
     """
-    from benchmarks.online import streams
+    from benchmarks.online import run, streams
 
     if seeds < 2:
         raise ValueError(f"`seeds` must be at least 2, got {seeds}; try --seeds 10.")
+    if steps is not None and steps < run.PARTS:
+        raise ValueError(
+            f"`steps` must be at least {run.PARTS}, got {steps}; try --steps 1000."
+        )
     unknown = set(kind) - set(streams.KINDS)
     if unknown:
         raise ValueError(f"no kind {unknown}; there are {', '.join(streams.KINDS)}.")

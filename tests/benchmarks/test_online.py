@@ -85,7 +85,11 @@ def test_the_page_has_ratios_over_the_tuned_constant(monkeypatch, capsys, tmp_pa
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"seeds": 1}, "must be at least 2, got 1"), ({"kind": ("x",)}, "no kind {'x'}")],
+    [
+        ({"seeds": 1}, "must be at least 2, got 1"),
+        ({"steps": 49}, "must be at least 50, got 49"),
+        ({"kind": ("x",)}, "no kind {'x'}"),
+    ],
 )
 def test_bad_arguments_are_refused(options, message):
     with pytest.raises(ValueError, match=message):

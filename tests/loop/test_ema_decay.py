@@ -46,6 +46,12 @@ def test_a_freeze_has_its_own():
     assert tx.update.stages.about.law.ema_decay == 0.98  # type: ignore
 
 
+@pytest.mark.parametrize("decay", [1e-200, 1 - 1e-16])
+def test_a_decay_without_digits_is_refused(decay):
+    with pytest.raises(ValueError, match="`ema_decay` must lie further from 0 and 1"):
+        ao.adaptive_sgd(0.1, ema_decay=decay)
+
+
 @pytest.mark.parametrize(
     "make", [ao.adaptive_adam, ao.adaptive_adamw, ao.online_sgd, ao.online_adagrad]
 )
