@@ -83,7 +83,7 @@ def draw_freezing(history: ao.History, title: str, path: Path) -> bool:
     """Draw which blocks rested when; False if none could."""
     columns = history.as_dict()
     masks = {
-        key.removeprefix(FROZEN): x > 0  # a history keeps floats
+        key.removeprefix(FROZEN): x > 0  # a file holds 0 and 1
         for key, x in columns.items()
         if key.startswith(FROZEN)
     }
