@@ -102,6 +102,36 @@ def without(config: Any) -> dict[str, Any]:
     return runs
 
 
+def check_ablation(config: Any, seeds: int) -> None:
+    """Fail where there is nothing to compare.
+
+    Raises:
+      ValueError: If there is no run of each, or nothing to leave out.
+    """
+    if seeds < 1:
+        raise ValueError(f"--seeds must be at least 1, got {seeds}")
+    if not config.control:
+        raise ValueError("--no-control leaves nothing to ablate; give --control")
+
+
+def check_length(config: Any, steps: int, more: str) -> None:
+    """Fail where a run is too short to end with a falling rate.
+
+    Args:
+      config: Its flags.
+      steps: Its length.
+      more: The flags that lengthen it.
+
+    Raises:
+      ValueError: If it is.
+    """
+    if config.control and config.anneal and steps < (least := ao.law.Audit().steps):
+        raise ValueError(
+            f"{steps} steps are too few, the start alone is watched for {least}: give "
+            f"{more}, or --no-anneal"
+        )
+
+
 def ablate(config: Any, run: Callable[[str, Any], Outcome], seeds: int) -> str:
     """Run everything, and everything but one; returns the table.
 
@@ -113,10 +143,7 @@ def ablate(config: Any, run: Callable[[str, Any], Outcome], seeds: int) -> str:
     Raises:
       ValueError: If there is no run of each, or nothing to leave out.
     """
-    if seeds < 1:
-        raise ValueError(f"--seeds must be at least 1, got {seeds}")
-    if not config.control:
-        raise ValueError("--no-control leaves nothing to ablate; give --control")
+    check_ablation(config, seeds)
     return table(
         {
             name: [

@@ -8,7 +8,13 @@ from typing import Literal
 import optax
 
 import adaptive_optax as ao
-from examples.mechanisms import MOMENTUM_RULES, SIGMA_RULES, freeze
+from examples.mechanisms import (
+    MOMENTUM_RULES,
+    SIGMA_RULES,
+    check_ablation,
+    check_length,
+    freeze,
+)
 
 # The factory, and what it calls its momentum.
 OPTIMIZERS = {
@@ -85,11 +91,17 @@ def check(config: Config, count: int) -> None:
         )
     if config.epochs < 1:
         raise ValueError(f"--epochs must be at least 1, got {config.epochs}")
+    if config.ablate:
+        check_ablation(config, config.seeds)
+    if not config.output.parent.is_dir():  # before the training, not after it
+        raise ValueError(f"--output {config.output}: there is no such folder")
     if config.momentum_rule != "hold" and OPTIMIZERS[config.optimizer][1] is None:
         raise ValueError(
             f"--optimizer {config.optimizer} has no momentum to move; add "
             "--momentum-rule hold"
         )
+    steps = config.epochs * (count // config.batch_size)
+    check_length(config, steps, "more --epochs or a smaller --batch-size")
 
 
 @functools.cache

@@ -15,6 +15,7 @@ reached the goal, and draws the returns.
 """
 
 import functools
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ import tyro
 import adaptive_optax as ao
 
 ARMS = ("constant", "reward", "loss")
+MODES = ("nudge", "search", "safe")
 COLORS = ("#0072B2", "#D55E00", "#009E73")  # told apart by everyone
 BASE_RATE = 0.01  # of Adam: a usual guess for a network of this size
 SMOOTH = 0.9  # decay of the average return: one update's episodes are few
@@ -208,13 +210,36 @@ def episodes_to_goal(config: Config, averages: np.ndarray) -> np.ndarray:
     return first * config.episodes
 
 
-def main(config: Config) -> dict[tuple[float, str], float]:
-    """Run, print and draw; returns the median episodes to the goal."""
-    for name in ("seeds", "updates", "episodes", "length", "width"):
+def check(config: Any, counts: tuple[str, ...]) -> None:
+    """Fail on a number that no run can have.
+
+    Raises:
+      ValueError: If there is one.
+    """
+    for name in counts:
         if getattr(config, name) < 1:
             raise ValueError(
                 f"--{name} must be at least 1, got {getattr(config, name)}"
             )
+    if not config.rates:
+        raise ValueError("--rates must name a base rate, got none; try --rates 0.1 1")
+    for rate in config.rates:
+        if not 0 < rate < math.inf:
+            raise ValueError(f"--rates must be positive, got {rate}; try --rates 0.1 1")
+    if not math.isfinite(config.goal):
+        raise ValueError(f"--goal must be finite, got {config.goal}; try --goal 195")
+    if config.mode not in MODES:
+        raise ValueError(
+            f"--mode must be nudge, search or safe, got {config.mode!r}; try "
+            "--mode search"
+        )
+
+
+def main(config: Config) -> dict[tuple[float, str], float]:
+    """Run, print and draw; returns the median episodes to the goal."""
+    check(config, ("seeds", "updates", "episodes", "length", "width"))
+    if not config.output.parent.is_dir():  # before the training, not after it
+        raise ValueError(f"--output {config.output}: there is no such folder")
     world, keys = (
         world_of(config.env),
         jax.random.split(jax.random.key(0), config.seeds),

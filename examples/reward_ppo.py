@@ -29,6 +29,7 @@ import adaptive_optax as ao
 from examples.reward_cartpole import (
     SMOOTH,
     World,
+    check,
     episodes_to_goal,
     logits,
     network,
@@ -168,11 +169,12 @@ def train(config: Config, world: World, arm: str, rate: jax.Array, key: jax.Arra
 def main(config: Config) -> dict[tuple[float, str], float]:
     """Run and print; returns the median episodes to the goal."""
     names = "seeds", "updates", "episodes", "epochs", "batches", "length", "width"
-    for name in names:
-        if getattr(config, name) < 1:
-            raise ValueError(
-                f"--{name} must be at least 1, got {getattr(config, name)}"
-            )
+    check(config, names)
+    if config.batches > (steps := config.episodes * config.length):
+        raise ValueError(
+            f"--batches {config.batches} exceeds the {steps} steps of --episodes "
+            f"{config.episodes} of --length {config.length}"
+        )
     world = world_of(config.env)
     seeds = config.first_seed + jnp.arange(config.seeds)
     keys = jax.vmap(jax.random.key)(seeds)

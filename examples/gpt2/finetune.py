@@ -43,7 +43,7 @@ from examples.gpt2.generate import generate
 from examples.gpt2.inputs import load_model, load_texts
 from examples.gpt2.optimizer import make_optimizer
 from examples.gpt2.tokenizer import encode
-from examples.mechanisms import draw_freezing
+from examples.mechanisms import check_length, draw_freezing
 
 RUNS = Path("runs")
 
@@ -80,6 +80,8 @@ class Run:
             params = training.init_params(self.model, config.seed)
         else:
             params = weights.load_params(source, self.model)
+        if config.recovery:
+            check_length(config, self.total, "more --steps or --epochs")
         horizon = self.total if config.anneal else None
         self.tx = make_optimizer(config, params, horizon)
 

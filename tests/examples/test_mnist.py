@@ -127,6 +127,21 @@ def test_batch_size_must_fit(tmp_path, batch_size):
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 16, "epochs": 1}, "4 steps are too few.*more --epochs or"),
+        ({"ablate": True, "control": False}, "--no-control leaves nothing to ablate"),
+        ({"ablate": True, "seeds": 0}, "--seeds must be at least 1, got 0"),
+        ({"output": Path("nowhere/x.png")}, "--output nowhere/x.png: there is no such"),
+    ],
+)
+def test_what_cannot_end_does_not_begin(tmp_path, changes, message):
+    write_mnist(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        mnist.main(mnist.Config(data_dir=tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
     ("option", "names"),
     [
         ("optimizer", mnist_config.OPTIMIZERS),

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,12 @@ def test_episodes_to_the_goal():
     [
         (Config(env="pong"), "--env must be cartpole or gymnax:NAME, got 'pong'"),
         (Config(seeds=0), "--seeds must be at least 1, got 0"),
+        (Config(rates=()), "--rates must name a base rate, got none"),
+        (Config(rates=(1.0, -1.0)), "--rates must be positive, got -1.0"),
+        (Config(rates=(float("nan"),)), "--rates must be positive, got nan"),
+        (Config(goal=float("nan")), "--goal must be finite, got nan"),
+        (Config(mode="foo"), "--mode must be nudge, search or safe, got 'foo'"),
+        (Config(output=Path("nowhere/x.png")), "--output nowhere/x.png: there is no"),
     ],
 )
 def test_bad_settings(config, message):

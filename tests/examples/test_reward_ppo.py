@@ -58,6 +58,15 @@ def test_each_epoch_goes_once_over_every_step():
         np.testing.assert_array_equal(np.sort(epoch[..., 0].ravel()), numbered.ravel())
 
 
-def test_bad_settings():
-    with pytest.raises(ValueError, match="--epochs must be at least 1, got 0"):
-        reward_ppo.main(Config(epochs=0))
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (Config(epochs=0), "--epochs must be at least 1, got 0"),
+        (Config(rates=(0.0,)), "--rates must be positive, got 0.0"),
+        (Config(mode="foo"), "--mode must be nudge, search or safe, got 'foo'"),
+        (Config(episodes=1, length=2), "--batches 4 exceeds the 2 steps"),
+    ],
+)
+def test_bad_settings(config, message):
+    with pytest.raises(ValueError, match=message):
+        reward_ppo.main(config)
