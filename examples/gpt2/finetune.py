@@ -58,7 +58,7 @@ class Run:
         if config.resume:
             config = settings.continued(config, read_record(self.folder), self.folder)
         settings.check(config)
-        self.config, self.done = config, 0  # steps
+        self.config, self.done, self.saved = config, 0, 0  # steps
         self.mesh = sharding.make_mesh(config.mesh)
         self.model, self.tokenizer, source = load_model(config)
         size = (config.batch_size, config.accumulate)
@@ -106,6 +106,7 @@ class Run:
         checkpoints, start, history = Checkpoints(self.folder), 0, ao.History()
         if (found := checkpoints.restore(self.state, self.batches)) is not None:
             start, self.state, history = found
+            self.done = self.saved = start
             print(f"resumed at step {start} of {self.total}", flush=True)
         if start == 0:
             print(f"validation loss {self.validate():.3f}", flush=True)
@@ -150,6 +151,7 @@ class Run:
                     written = len(history)
                 if step % config.checkpoint_every == 0 or ends:
                     checkpoints.save(Progress(step, self.state, history), self.batches)
+                    self.saved = step
         history.write_to(writer, since=written)
         return last
 
@@ -226,7 +228,9 @@ def main(config: Config) -> float:
         run = Run(config)
         return run()
     except KeyboardInterrupt:
-        at = f"at step {run.done}" if run else "before the first step"
+        at = "before the first step"
+        if run:
+            at = f"at step {run.done}, the last checkpoint is of step {run.saved}"
         again = f"--resume --output {shlex.quote(str(run.folder))}" if run else ""
         sys.exit(f"\nstopped {at}; go on with python -m examples.gpt2.finetune {again}")
 
