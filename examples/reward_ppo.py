@@ -28,14 +28,13 @@ import tyro
 import adaptive_optax as ao
 from examples.reward_cartpole import (
     SMOOTH,
-    World,
     check,
     episodes_to_goal,
     logits,
     network,
     play,
-    world_of,
 )
+from examples.worlds import World, world_of
 
 ARMS = ("constant", "reward")
 BASE_RATE = 2.5e-4  # of Adam: ppo.py of CleanRL (Huang et al., 2022)

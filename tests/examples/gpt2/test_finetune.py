@@ -198,7 +198,8 @@ def test_ctrl_c_says_how_to_go_on(config, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(finetune.Run, "train", interrupted)
-    with pytest.raises(SystemExit, match="at step 0, the last checkpoint is of step 0; .*--resume --output .*run"):
+    told = "at step 0, the last checkpoint is of step 0; .*--resume --output .*run"
+    with pytest.raises(SystemExit, match=told):
         finetune.main(config)
 
 
