@@ -73,6 +73,7 @@ def transformation(parts: Stages) -> optax.GradientTransformationExtraArgs:
             limits=limits,
             fraction=parts.fraction,
             decay=parts.about.law.ema_decay,
+            large=parts.about.law.large,
         )
         after = state._replace(sensor=measured)
         verdict, standing, after = _supervise(parts, seen, limits, after, params)

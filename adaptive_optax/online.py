@@ -14,6 +14,7 @@ from adaptive_optax.scheduler import adaptive_scheduler
 
 MODE = "search"
 YOUNG = 6.0  # power of the rise of a young run
+LARGE = 1.0  # deviations above the mean log norm, from which on a gradient is large
 
 
 @takes_options("momentum", average=False, mode=MODE)
@@ -29,6 +30,7 @@ def online_sgd(
       now. `adaptive_sgd` leaves up to 100 of them out, and then starts again.
     - No step promises more than twice its batch's loss (`act.worth`), so a rate that is
       far too high costs little.
+    - Small gradients have a small vote on where the rate should go (`Law.large`).
     - The base rate is a guess; the rate rises fast while the run is young, and at half
       the usual pace later (`law_for_streams`).
 
@@ -119,6 +121,12 @@ def law_for_streams(law: Law) -> Law:
     too far. A start fails on twice the evidence of opposed gradients: those of single
     examples are opposed by chance, and a start that is too high costs little.
 
+    ``large`` is one deviation above the mean of the log norms. A classifier that learns
+    from single examples has small gradients from the many that it knows, and large ones
+    from the few that it does not. The small ones agree with the last step, and the
+    large ones oppose it; with a vote each, the small ones raise the rate too far. Half
+    of ``margin`` is left, because all cosines are smaller so.
+
     Args:
       law: A law, such as one of ``ao.law.LAWS``.
 
@@ -131,7 +139,13 @@ def law_for_streams(law: Law) -> Law:
     """
     nudge = law.nudge and Nudge(rate=law.nudge.rate * law.half, power=YOUNG)
     audit = law.audit and law.audit._replace(opposed=law.audit.opposed * 2)
-    return law._replace(skip=None, nudge=nudge, audit=audit)
+    return law._replace(
+        skip=None,
+        large=LARGE,
+        margin=law.margin * law.half,
+        nudge=nudge,
+        audit=audit,
+    )
 
 
 def _for_streams(options: dict[str, Any]) -> dict[str, Any]:

@@ -229,6 +229,8 @@ def law_of(mode: str | float, law: Law | None, ema_decay: float | None) -> Law:
     _checks.within("law.half", law.half, 0.0, 1.0, open_low=True, example="ao.Law()")
     _checks.decay("law.ema_decay", law.ema_decay, example="ao.Law(ema_decay=0.9)")
     _checks.within("law.cut", law.cut, high=0.0, example="ao.Law(cut=math.log(0.2))")
+    if law.large is not None:
+        _checks.number("law.large", law.large, example="ao.Law(large=1.0)")
     for name in ("clear", "hint"):
         _checks.positive(f"law.{name}", getattr(law, name), example="ao.Law()")
     counts = {"warmup_steps": law.warmup_steps, "readings": law.readings}

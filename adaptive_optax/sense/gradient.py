@@ -51,6 +51,25 @@ def gradient_norms(
     return GradientNorms(norms, square, jnp.isfinite(square))
 
 
+def weight(g: Gradient, norms: GradientNorms, large: Any) -> jax.Array:
+    """How much the directions of a gradient count, f32[] in [0, 1].
+
+    It is min(1, |g| / exp(mean + large deviations)), of the log norms before this one;
+    1 before the third of them. A cosine counts a small gradient as much as a large one.
+    Times this it is the product that a hypergradient is, but a gradient that is large
+    among the earlier ones counts no more than others that are.
+
+    Args:
+      g: The statistics before this gradient.
+      norms: Of this step's gradient.
+      large: How many standard deviations of the log norm above its mean.
+    """
+    ok = norms.finite & (norms.square > 0) & (g.norms_seen > 1)
+    log_norm = 0.5 * jnp.log(jnp.where(ok, norms.square, 1.0))
+    beyond = log_norm - g.log_norm - large * g.deviation
+    return jnp.where(ok, jnp.exp(jnp.minimum(beyond, 0.0)), 1.0)
+
+
 def observe(
     g: Gradient, norms: GradientNorms, decay: float
 ) -> tuple[Gradient, jax.Array]:

@@ -19,6 +19,7 @@ from adaptive_optax.sense.gradient import (
     GradientNorms,
     gradient_norms,
     observe,
+    weight,
 )
 
 __all__ = ["GradientNorms", "gradient_norms"]
@@ -73,6 +74,7 @@ def measure(
     limits: Limits = Limits(),  # noqa: B008
     fraction: float,
     decay: float = series.FAST,
+    large: Any = None,
 ) -> tuple[Signals, Batch, SensorState]:
     """Read one step's feedback.
 
@@ -86,6 +88,7 @@ def measure(
       fraction: As given to `init_sensor`.
       decay: Of the fast means; slow ones, the gradient norm's too, have five times
         their horizon.
+      large: As in `gradient.weight`; with None all gradients count the same.
 
     Returns:
       The signals, with an empty standing, the batch, and the new state.
@@ -105,6 +108,9 @@ def measure(
 
     odometer = motion.Odometer(*state.motion.odometer)
     cosine, known = _directions(state.motion, grads, norms, fraction)
+    if large is not None:
+        counts = weight(Gradient(*state.gradient), norms, large)
+        cosine *= jnp.stack([counts, counts, 1.0])
     directions = cosines.extend(state.cosines, cosine, known)
     agreement = cosines.read(directions, cosine, known)
 

@@ -46,6 +46,7 @@ def sense(
     limits: Limits,
     fraction: float,
     decay: float,
+    large: Any = None,
 ) -> tuple[Seen, sensing.SensorState]:
     """Measure one step. Frozen leaves are left out: their gradients may be skipped.
 
@@ -59,6 +60,7 @@ def sense(
       limits: What a batch must keep to be learnt from.
       fraction: Share of the coordinates that the sketch keeps.
       decay: Of the fast means.
+      large: From how many deviations on a gradient is large, or None.
     """
     stacked, ignored = freezing.entries(updates, freeze_state)
     norms = sensing.gradient_norms(updates, stacked, ignored)
@@ -74,6 +76,7 @@ def sense(
         limits=limits,
         fraction=fraction,
         decay=decay,
+        large=large,
     )
     return Seen(
         signals=signals,

@@ -1,10 +1,12 @@
 """The streams: every example comes once, and what is to be learnt moves.
 
-Three kinds of learner, and for each some streams that differ in numbers only, so that
+Four kinds of learner, and for each some streams that differ in numbers only, so that
 all of a kind train in one program. A *switch* is an abrupt change: a new target, or
 every class under another's name. A *drift* turns the target by a little at each step.
-The numbers of `online_sgd` and `online_adagrad` were chosen on half of the streams, and
-on none of the other half, which is held out.
+The numbers of `online_sgd` and `online_adagrad` were chosen on the development streams,
+and on none of those that are held out. Of the first eight that were held out, some
+showed what was wrong with a classifier at batch 1. These had been used then, and others
+have taken the place of all eight.
 """
 
 import functools
@@ -17,7 +19,7 @@ import numpy as np
 
 from benchmarks.families import _data, _layers, _random
 
-INPUTS, CLASSES, ANGLES, HIDDEN = 20, 5, 24, 16
+INPUTS, ANGLES, HIDDEN = 20, 24, 16
 NEVER = 1e9
 
 
@@ -88,8 +90,8 @@ def _regression() -> Kind:
     )
 
 
-def _classes() -> Kind:
-    shape = CLASSES, INPUTS
+def _classes(classes: int) -> Kind:
+    shape = classes, INPUTS
 
     def draw(key, step, world, moves, size):
         x, label, chance, other, new = _random.normal(
@@ -97,12 +99,12 @@ def _classes() -> Kind:
         )
         centres = _moved(world, new, step, moves._replace(period=NEVER))
         chosen = [
-            _random.integers(jax.scipy.stats.norm.cdf(z), CLASSES)
+            _random.integers(jax.scipy.stats.norm.cdf(z), classes)
             for z in (label, other)
         ]
         x = (x + 0.6 * centres[chosen[0]]) * _scales(moves)
         wrong = jax.scipy.stats.norm.cdf(chance) < moves.noise
-        named = (chosen[0] + (step // moves.period).astype(jnp.int32)) % CLASSES
+        named = (chosen[0] + (step // moves.period).astype(jnp.int32)) % classes
         return (x, jnp.where(wrong, chosen[1], named)), centres
 
     def loss(params, batch):
@@ -113,8 +115,8 @@ def _classes() -> Kind:
         steps=5_000,
         world=lambda key: jax.random.normal(key, shape),
         params=lambda key: {
-            "w": jnp.zeros((INPUTS, CLASSES)),
-            "b": jnp.zeros(CLASSES),
+            "w": jnp.zeros((INPUTS, classes)),
+            "b": jnp.zeros(classes),
         },
         draw=draw,
         loss=loss,
@@ -160,7 +162,12 @@ def _digits() -> Kind:
     )
 
 
-KINDS = {"regression": _regression, "classes": _classes, "digits": _digits}
+KINDS = {
+    "regression": _regression,
+    "classes": functools.partial(_classes, 5),
+    "pair": functools.partial(_classes, 2),
+    "digits": _digits,
+}
 
 STREAMS = (
     Stream("at rest", "regression", Moves(), False),
@@ -170,21 +177,29 @@ STREAMS = (
     Stream("drift", "classes", Moves(drift=0.03, noise=0.0), False),
     Stream("switch every 2000", "classes", Moves(period=2000, noise=0.0), False),
     Stream("turning", "digits", Moves(drift=0.005, noise=0.1), False),
-    Stream("drift 700, rest 700", "regression", Moves(drift=0.05, rest=700), True),
-    Stream("switch every 300", "regression", Moves(period=300, noise=0.1), True),
+    Stream("drift", "pair", Moves(drift=0.03, noise=0.0), False),
     Stream(
-        "outliers, switch every 2500",
+        "drift 400, rest 400",
         "regression",
-        Moves(period=2500, outliers=0.02),
+        Moves(drift=0.06, rest=400, noise=0.2),
         True,
     ),
+    Stream("switch every 600", "regression", Moves(period=600, noise=0.5), True),
     Stream(
-        "scales, switch every 2500", "regression", Moves(period=2500, spread=0.7), True
+        "outliers, slow drift", "regression", Moves(drift=0.015, outliers=0.03), True
     ),
-    Stream("at rest, wrong labels", "classes", Moves(noise=0.1), True),
     Stream(
-        "scales, slow drift", "classes", Moves(drift=0.01, noise=0.0, spread=0.7), True
+        "scales, switch every 1600", "regression", Moves(period=1600, spread=0.8), True
     ),
-    Stream("switch every 500", "classes", Moves(period=500, noise=0.05), True),
-    Stream("switch every 1000", "digits", Moves(period=1000, noise=0.2), True),
+    Stream("at rest, few wrong labels", "classes", Moves(noise=0.03), True),
+    Stream("fast drift", "classes", Moves(drift=0.06, noise=0.02), True),
+    Stream(
+        "scales, switch every 1500",
+        "classes",
+        Moves(period=1500, noise=0.0, spread=0.5),
+        True,
+    ),
+    Stream("switch every 800", "pair", Moves(period=800, noise=0.02), True),
+    Stream("slow drift, wrong labels", "pair", Moves(drift=0.02, noise=0.06), True),
+    Stream("turning, more noise", "digits", Moves(drift=0.01, noise=0.3), True),
 )
