@@ -11,6 +11,7 @@ import optax
 import pytest
 
 import adaptive_optax as ao
+from adaptive_optax.online import law_for_streams
 from adaptive_optax.sense import gradient, sensor
 from adaptive_optax.sense.gradient import Gradient, GradientNorms
 
@@ -101,7 +102,7 @@ def mean_loss(make):
 
 
 def everyone_votes(rate):
-    law = ao.online.law_for_streams(ao.law.LAWS["search"])
+    law = law_for_streams(ao.law.LAWS["search"])
     return ao.online_sgd(rate, law=law._replace(large=None, margin=0.02))
 
 
