@@ -14,7 +14,7 @@ from adaptive_optax.scheduler import adaptive_scheduler
 
 MODE = "search"
 YOUNG = 6.0  # power of the rise of a young run
-LARGE = 1.0  # deviations above the mean log norm, from which on a gradient is large
+LARGE = 1.5  # deviations above the mean log norm, from which on a gradient is large
 
 
 @takes_options("momentum", average=False, mode=MODE)
@@ -121,7 +121,7 @@ def law_for_streams(law: Law) -> Law:
     too far. A start fails on twice the evidence of opposed gradients: those of single
     examples are opposed by chance, and a start that is too high costs little.
 
-    ``large`` is one deviation above the mean of the log norms. A classifier that learns
+    ``large`` is 1.5 deviations above the mean of the log norms. A classifier that learns
     from single examples has small gradients from the many that it knows, and large ones
     from the few that it does not. The small ones agree with the last step, and the
     large ones oppose it; with a vote each, the small ones raise the rate too far. Half
