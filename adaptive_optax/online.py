@@ -121,11 +121,11 @@ def law_for_streams(law: Law) -> Law:
     too far. A start fails on twice the evidence of opposed gradients: those of single
     examples are opposed by chance, and a start that is too high costs little.
 
-    ``large`` is 1.5 deviations above the mean of the log norms. A classifier that learns
-    from single examples has small gradients from the many that it knows, and large ones
-    from the few that it does not. The small ones agree with the last step, and the
-    large ones oppose it; with a vote each, the small ones raise the rate too far. Half
-    of ``margin`` is left, because all cosines are smaller so.
+    ``large`` is 1.5 deviations above the mean of the log norms. A classifier that
+    learns from single examples has small gradients from the many that it knows, and
+    large ones from the few that it does not. The small ones agree with the last step,
+    and the large ones oppose it; with a vote each, the small ones raise the rate too
+    far. Half of ``margin`` is left, because all cosines are smaller so.
 
     Args:
       law: A law, such as one of ``ao.law.LAWS``.
