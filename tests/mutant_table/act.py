@@ -22,7 +22,7 @@ ACT: tuple[Mutant, ...] = (
     ),
     *of(
         "act/average.py",
-        "act/test_average.py",
+        "act/test_average.py act/test_averaged_params.py",
         ("jnp.where(count == 0, leaf, moved)", "moved"),
         ("jnp.where(known, mean.astype(dtype), leaf)", "mean.astype(dtype)"),
         ("jnp.isfinite(leaf) | ~jnp.isfinite(mean), moved", "True, moved"),

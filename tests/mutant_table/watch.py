@@ -63,7 +63,7 @@ WATCH: tuple[Mutant, ...] = (
     ),
     *of(
         "watch/columns.py",
-        "watch/test_snapshot.py watch/test_found.py",
+        "watch/test_snapshot.py watch/test_history.py",
         ("isinstance(state, Mapping) and all", "isinstance(state, Mapping) or all"),
     ),
     *of(
