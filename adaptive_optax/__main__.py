@@ -8,11 +8,14 @@ RUN is what `History.save` wrote: a file that ends in .csv, .jsonl or .npz.
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 from adaptive_optax.watch import doctor as examination
 from adaptive_optax.watch.explain import explain as explaining
+from adaptive_optax.watch.files import FORMATS
 from adaptive_optax.watch.history import History
 from adaptive_optax.watch.plot import plot_history
 
@@ -35,7 +38,9 @@ def explain(run: Run) -> None:
     Args:
       run: What `History.save` wrote.
     """
-    print(explaining(_loaded(run)))
+    history = _loaded(run, "explain")
+    with _saying(f"'{run}' cannot be explained"):
+        print(explaining(history))
 
 
 @app.command
@@ -59,7 +64,14 @@ def plot(
             f"`--output` must end in the suffix of a picture, got '{output}'; try "
             f"-o {output}.png."
         )
-    plot_history(_loaded(run), title=title, path=output, dark=dark)
+    if not output.parent.is_dir():
+        raise ValueError(
+            f"there is no folder '{output.parent}' for `--output`; make it first, or "
+            f"try -o {output.name}."
+        )
+    history = _loaded(run, "plot")
+    with _saying(f"'{run}' cannot be drawn as '{output}'"):
+        plot_history(history, title=title, path=output, dark=dark)
     print(f"wrote {output}")
 
 
@@ -74,8 +86,24 @@ def doctor() -> None:
         sys.exit(1)
 
 
-def _loaded(run: Path) -> History:
+def _loaded(run: Path, command: str) -> History:
     """The run in a file, which must hold a step."""
+    call = f"python -m adaptive_optax {command}"
+    if run.is_dir():
+        raise ValueError(
+            f"'{run}' is a folder; give a file in it that history.save wrote, and try "
+            f"{call} {run / 'run.csv'}."
+        )
+    if run.suffix not in FORMATS:
+        raise ValueError(
+            f"a run is a file that ends in .npz, .csv or .jsonl, got '{run}'; write it "
+            f"with history.save('run.csv'), and try {call} run.csv."
+        )
+    if not run.exists():
+        raise ValueError(
+            f"there is no file '{run}'; write it after some training, with "
+            f"history.save('{run}'), and try {call} {run}."
+        )
     history = History.load(run)
     if not len(history):
         raise ValueError(
@@ -85,12 +113,27 @@ def _loaded(run: Path) -> History:
     return history
 
 
+@contextmanager
+def _saying(what: str) -> Iterator[None]:
+    """What was asked for, in front of why it cannot be."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
+
+
 def main() -> None:
-    """Run a subcommand; a mistake in its arguments is one line."""
+    """Run a subcommand; a mistake in its arguments is one line, and exit code 2."""
     try:
         app.cli(prog="python -m adaptive_optax", description=__doc__)
-    except (ImportError, OSError, ValueError) as error:
+    except ImportError as error:
         sys.exit(f"adaptive_optax: {error}")
+    except (OSError, ValueError) as error:
+        told = str(error)
+        if isinstance(error, OSError) and error.filename:
+            told = f"'{error.filename}' cannot be opened: {error.strerror}."
+        print(f"adaptive_optax: {told}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

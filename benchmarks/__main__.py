@@ -40,10 +40,10 @@ from benchmarks import (
     protocol,
     summary,
 )
-from benchmarks import apart as aparts
 from benchmarks import compare as comparing
 from benchmarks import oracles as tuning
 from benchmarks import report as reporting
+from benchmarks.apart import apart
 from benchmarks.copies import copies
 from benchmarks.cost import cost
 from benchmarks.faults.command import faults
@@ -154,35 +154,6 @@ def _development(family: tuple[str, ...], draws: int = 1) -> tuple[str, ...]:
 
 
 @app.command
-def apart(*, mnist: Path | None = None, text: Path | None = None) -> None:
-    """The law's claims on two larger runs that are no part of a suite.
-
-    Args:
-      mnist: Folder with the four gzipped idx files of MNIST.
-      text: Tiny Shakespeare, or any other text.
-    """
-    found = [
-        make(path)
-        for make, path in ((aparts.mnist, mnist), (aparts.shakespeare, text))
-        if path is not None
-    ]
-    if not found:
-        raise ValueError("no data; give --mnist FOLDER, --text FILE or both.")
-    lines = []
-    for workload in found:
-        for line in aparts.table(workload):
-            print(line, flush=True)
-            lines.append(line)
-        lines.append("")
-    if len(found) == 2:
-        head = (
-            "# Apart from the suite\n\n`python -m benchmarks apart --mnist FOLDER "
-            f"--text FILE`, law `{hashes.law_hash()}`.\n\n"
-        )
-        (summary.RESULTS / "apart.md").write_text(head + "\n".join(lines))
-
-
-@app.command
 def compare(
     a: Annotated[str, tyro.conf.Positional],
     b: Annotated[str, tyro.conf.Positional],
@@ -250,6 +221,7 @@ def oracles(
             )
 
 
+app.command(apart)
 app.command(replay)
 app.command(copies)
 app.command(cost)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import experiment, peers, protocol, scoring
+from benchmarks import experiment, hashes, peers, protocol, scoring, summary
 from benchmarks.contract import EVALUATIONS, Problem
 from benchmarks.families import _data, _layers, _random, transformer
 from benchmarks.peers.inner import OPTIMIZERS
@@ -35,7 +35,7 @@ class Apart(NamedTuple):
     problem: Problem
 
 
-def mnist(folder: Path, epochs: float = 4.0) -> Apart:
+def on_mnist(folder: Path, epochs: float = 4.0) -> Apart:
     """784-64-10 with ReLU under Adam, batches of 64; cross-entropy on the test set."""
 
     def read(name: str, header: int) -> np.ndarray:
@@ -77,7 +77,7 @@ def mnist(folder: Path, epochs: float = 4.0) -> Apart:
     return Apart("mnist", "adam", problem)
 
 
-def shakespeare(file: Path, steps: int = 2000) -> Apart:
+def on_text(file: Path, steps: int = 2000) -> Apart:
     """The suite's character transformer on another text, its last tenth held out."""
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; give --text=input.txt")
@@ -173,6 +173,34 @@ def table(apart: Apart, seeds: tuple[int, ...] = SEEDS) -> Iterator[str]:
         if peer not in done:
             done[peer] = finals(peer, asked, seeds)
         yield row(name, kind(done[peer]), over)
+
+
+def apart(*, mnist: Path | None = None, text: Path | None = None) -> None:
+    """The law's claims on two larger runs that are no part of a suite.
+
+    Args:
+      mnist: Folder with the four gzipped idx files of MNIST.
+      text: Tiny Shakespeare, or any other text.
+    """
+    found = [
+        make(path)
+        for make, path in ((on_mnist, mnist), (on_text, text))
+        if path is not None
+    ]
+    if not found:
+        raise ValueError("no data; give --mnist FOLDER, --text FILE or both.")
+    lines = []
+    for workload in found:
+        for line in table(workload):
+            print(line, flush=True)
+            lines.append(line)
+        lines.append("")
+    if len(found) == 2:
+        head = (
+            "# Apart from the suite\n\n`python -m benchmarks apart --mnist FOLDER "
+            f"--text FILE`, law `{hashes.law_hash()}`.\n\n"
+        )
+        (summary.RESULTS / "apart.md").write_text(head + "\n".join(lines))
 
 
 def _whole(steps: float) -> int:

@@ -54,33 +54,124 @@ def test_explain(suffix, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("step 12: skipped 1 batch whose loss")
 
 
-def test_explain_without_events(run, monkeypatch):
-    with pytest.raises(SystemExit, match="no events of adaptive_scheduler in it"):
-        command(monkeypatch, "explain", run)
+def mistake(monkeypatch, capsys, *arguments):
+    """The one line that a mistake is answered with."""
+    with pytest.raises(SystemExit) as left:
+        command(monkeypatch, *arguments)
+    assert left.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("adaptive_optax: ") and told.count("\n") == 1
+    return told
 
 
-def test_a_mistake_is_one_line(tmp_path, monkeypatch):
-    with pytest.raises(SystemExit, match="No such file or directory: '.*run.csv'"):
-        command(monkeypatch, "plot", tmp_path / "run.csv")
-    with pytest.raises(SystemExit, match="suffix of a picture, got 'loop'; try -o lo"):
-        command(monkeypatch, "plot", tmp_path / "run.csv", "-o", "loop")
-    with pytest.raises(SystemExit, match="must end in .npz, .csv or .jsonl, got"):
-        command(monkeypatch, "plot", tmp_path / "run.txt")
+def test_explain_without_events(run, monkeypatch, capsys):
+    told = mistake(monkeypatch, capsys, "explain", run)
+    assert f"'{run}' cannot be explained: there are no events of" in told
 
 
-@pytest.mark.parametrize("text", ["", "loss,steps\n"])
 @pytest.mark.parametrize("what", ["explain", "plot"])
-def test_an_empty_file_is_named(what, text, tmp_path, monkeypatch):
-    (tmp_path / "run.csv").write_text(text)
-    with pytest.raises(SystemExit, match="run.csv' holds no step; write it after"):
-        command(monkeypatch, what, tmp_path / "run.csv")
+class TestNoRun:
+    """A path where no run is: the path is quoted, and the right call shown."""
+
+    def test_a_missing_file(self, what, tmp_path, monkeypatch, capsys):
+        # It was "[Errno 2] No such file or directory".
+        path = tmp_path / "run.csv"
+        told = mistake(monkeypatch, capsys, what, path)
+        assert f"there is no file '{path}'; write it after some training, with" in told
+        assert f"try python -m adaptive_optax {what} {path}." in told
+
+    @pytest.mark.parametrize("name", ["runs", "run.csv"])
+    def test_a_folder(self, what, name, tmp_path, monkeypatch, capsys):
+        (tmp_path / name).mkdir()
+        told = mistake(monkeypatch, capsys, what, tmp_path / name)
+        assert f"'{tmp_path / name}' is a folder; give a file in it" in told
+        assert f"adaptive_optax {what} {tmp_path / name / 'run.csv'}." in told
+
+    @pytest.mark.parametrize("name", ["run.txt", "run", "run.csv.gz"])
+    def test_another_format(self, what, name, tmp_path, monkeypatch, capsys):
+        told = mistake(monkeypatch, capsys, what, tmp_path / name)
+        assert f"ends in .npz, .csv or .jsonl, got '{tmp_path / name}'" in told
+        assert f"try python -m adaptive_optax {what} run.csv." in told
+
+    @pytest.mark.parametrize(
+        "name, text",
+        [("run.csv", ""), ("run.csv", "loss,steps\n"), ("run.jsonl", "\n")],
+    )
+    def test_an_empty_file(self, what, name, text, tmp_path, monkeypatch, capsys):
+        (tmp_path / name).write_text(text)
+        told = mistake(monkeypatch, capsys, what, tmp_path / name)
+        assert f"{name}' holds no step; write it after some training, with" in told
+
+    @pytest.mark.parametrize(
+        "name, content, why",
+        [
+            ("run.npz", b"", "it is no NPZ archive"),
+            ("run.npz", b"loss\n1\n", "it is no NPZ archive"),
+            ("run.csv", b"\xff\xfe\n1\n", "codec can't decode"),
+            ("run.csv", b"loss\nlow\n", "column 'loss' holds something that is no num"),
+            ("run.csv", b"loss\n" + b"1" * 140_000, "field larger than field limit"),
+            ("run.jsonl", b"[1, 2]\n", "row 1 is [1, 2], and no table of names"),
+            ("run.jsonl", b"[" * 100_000, "maximum recursion depth"),
+        ],
+        ids=str,
+    )
+    def test_another_content(
+        self, what, name, content, why, tmp_path, monkeypatch, capsys
+    ):
+        (tmp_path / name).write_bytes(content)
+        told = mistake(monkeypatch, capsys, what, tmp_path / name)
+        assert f"'{tmp_path / name}' holds no run that `History.save` wrote" in told
+        assert why in told
+
+    @pytest.mark.parametrize(
+        "columns, why",
+        [
+            ({"loss": np.ones(3), "steps": np.arange(4)}, "{'loss': 3, 'steps': 4}"),
+            ({"loss": np.float32(1)}, "lengths {'loss': None}"),
+            ({"loss": np.array(["a"])}, "column 'loss' holds something that is no num"),
+        ],
+    )
+    def test_other_arrays(self, what, columns, why, tmp_path, monkeypatch, capsys):
+        np.savez(tmp_path / "run.npz", **columns)
+        told = mistake(monkeypatch, capsys, what, tmp_path / "run.npz")
+        assert "run.npz' holds no run that" in told and why in told
+
+    def test_a_damaged_archive(self, what, tmp_path, monkeypatch, capsys):
+        path = tmp_path / "run.npz"
+        losses = np.random.default_rng(0).normal(size=400)
+        ao.History.from_stacked({"loss": losses}).save(path)
+        content = bytearray(path.read_bytes())
+        content[200:260] = b"\xff" * 60
+        path.write_bytes(content)
+        assert "holds no run that" in mistake(monkeypatch, capsys, what, path)
+
+    def test_unreadable(self, what, run, monkeypatch, capsys):
+        def refused(path):
+            raise PermissionError(13, "Permission denied", str(path))
+
+        monkeypatch.setattr(ao.History, "load", refused)
+        told = mistake(monkeypatch, capsys, what, run)
+        assert f"'{run}' cannot be opened: Permission denied." in told
 
 
-def test_a_table_without_a_loss_is_no_picture(tmp_path, monkeypatch):
+def test_no_place_for_a_picture(run, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    told = mistake(monkeypatch, capsys, "plot", run, "-o", "loop")
+    assert "suffix of a picture, got 'loop'; try -o loop.png." in told
+    told = mistake(monkeypatch, capsys, "plot", run, "-o", tmp_path / "a" / "loop.png")
+    assert f"there is no folder '{tmp_path / 'a'}' for `--output`; make it" in told
+    told = mistake(monkeypatch, capsys, "plot", run, "-o", tmp_path / "loop.xyz")
+    assert f"'{run}' cannot be drawn as '{tmp_path / 'loop.xyz'}': Format" in told
+
+
+def test_a_table_without_a_loss_is_no_picture(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     (tmp_path / "run.csv").write_text("epoch,seed\n1,2\n")
-    with pytest.raises(SystemExit, match="a loss and gains, got only epoch, seed"):
-        command(monkeypatch, "plot", tmp_path / "run.csv", "-o", tmp_path / "a.png")
+    told = mistake(
+        monkeypatch, capsys, "plot", tmp_path / "run.csv", "-o", tmp_path / "a.png"
+    )
+    assert "run.csv' cannot be drawn as" in told
+    assert "a loss and gains, got only epoch, seed" in told
     assert not (tmp_path / "a.png").exists()
 
 

@@ -85,22 +85,6 @@ def test_nothing_else_is_needed_at_run_time(path):
         assert top in allowed or top in sys.stdlib_module_names, f"{path}: {top}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_no_file_holds_two_ideas(path):
-    assert len(path.read_text().splitlines()) <= 250
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_no_function_needs_scrolling(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            body = node.body
-            if ast.get_docstring(node) is not None:
-                body = body[1:]
-            length = body[-1].end_lineno - body[0].lineno + 1 if body else 0
-            assert length <= 80, f"{node.name} has {length} lines"
-
-
 def test_rules_need_nothing_but_types_checks_and_numbers():
     for path in (PACKAGE / "rules").glob("*.py"):
         ours = {theirs for top, theirs in imported(path) if top == "adaptive_optax"}

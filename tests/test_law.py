@@ -16,7 +16,7 @@ import optax
 import pytest
 
 import adaptive_optax as ao
-from tests.rules import twins
+from tests.rules import prior_twins
 from tests.rules.signal_streams import record
 from tests.sense import sensor_twin
 from tests.supervise.judges_twin import Judges
@@ -51,7 +51,9 @@ class Law:
         self.read = answers(
             lambda fed: sensor_twin.read(fed, iter(self.steps.popleft, None))
         )
-        self.rule = answers(functools.partial(twins.prior, strength=STRENGTHS[mode]))
+        self.rule = answers(
+            functools.partial(prior_twins.prior, strength=STRENGTHS[mode])
+        )
         self.judges = Judges(trust=STRENGTHS[mode])
         self.coordinate = 0.0  # log of the rate over the base rate
         self.count = 0

@@ -1,5 +1,6 @@
 """What pyproject.toml says of versions holds everywhere else."""
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -17,15 +18,13 @@ WORKFLOW = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
 
 
 @pytest.fixture(scope="module")
-def matrix():
-    """The script as a module; its name has no suffix that Python could import."""
-    path = ROOT / ".ci" / "matrix"
-    module = ModuleType("matrix")
-    module.__file__ = str(path)
-    sys.modules["matrix"] = module
-    exec(compile(path.read_text(), path, "exec"), module.__dict__)
-    yield module
-    del sys.modules["matrix"]
+def supported():
+    """What the matrix reads of pyproject.toml; its folder is no package."""
+    path = ROOT / ".ci" / "supported.py"
+    spec = importlib.util.spec_from_file_location("supported", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_the_oldest_versions_are_the_bounds_that_pip_reads():
@@ -61,17 +60,17 @@ def test_the_import_itself_asks_before_anything_else():
     )
 
 
-def test_every_dependency_has_a_lower_bound_which_the_matrix_reads(matrix):
-    bounds = matrix.lower_bounds()
+def test_every_dependency_has_a_lower_bound_which_the_matrix_reads(supported):
+    bounds = supported.lower_bounds()
     for name, version in _versions.OLDEST.items():
         assert f"{name}=={version}" in bounds
     assert len({bound.split("==")[0] for bound in bounds}) == len(bounds)
 
 
-def test_the_matrix_has_both_ends_of_every_supported_python(matrix):
-    pythons = matrix.supported_pythons()
+def test_the_matrix_has_both_ends_of_every_supported_python(supported):
+    pythons = supported.supported_pythons()
     assert PROJECT["requires-python"] == f">={pythons[0]}"
-    assert set(pythons) <= set(matrix.find_pythons())
+    assert set(pythons) <= set(supported.find_pythons())
 
 
 def test_the_matrix_says_which_cells_there_are():
@@ -84,10 +83,10 @@ def test_the_matrix_says_which_cells_there_are():
     assert "no cell 2.7-newest; there are 3.11-newest, 3.11-oldest, " in run.stderr
 
 
-def test_the_workflow_runs_every_cell_of_the_matrix(matrix):
-    pythons = ", ".join(f'"{python}"' for python in matrix.supported_pythons())
+def test_the_workflow_runs_every_cell_of_the_matrix(supported):
+    pythons = ", ".join(f'"{python}"' for python in supported.supported_pythons())
     assert f"python: [{pythons}]\n" in WORKFLOW
-    assert f"end: [{', '.join(matrix.ENDS)}]\n" in WORKFLOW
+    assert f"end: [{', '.join(supported.ENDS)}]\n" in WORKFLOW
 
 
 @pytest.mark.parametrize("script", ["run", "wheel"])

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,17 @@ from adaptive_optax.watch.event_log import Event, EventLog
 
 FORMATS = (".npz", ".csv", ".jsonl")
 EVENTS = "events"
+# What reading a file raises that is none of ours, or was damaged.
+_DAMAGED = (
+    KeyError,
+    TypeError,
+    ValueError,
+    EOFError,
+    RecursionError,
+    csv.Error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def write(
@@ -79,7 +91,7 @@ def read(path: str | os.PathLike[str], log: EventLog) -> dict[str, np.ndarray]:
     suffix = _suffix(path, "load")
     try:
         return _read_npz(path, log) if suffix == ".npz" else _read_rows(path, log)
-    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise ValueError(
             f"{os.fspath(path)!r} holds no run that `History.save` wrote: {error}"
         ) from error
@@ -92,7 +104,14 @@ def _read_npz(path: str | os.PathLike[str], log: EventLog) -> dict[str, np.ndarr
             raise ValueError("it is no NPZ archive")
         file.seek(0)
         with np.load(file) as arrays:
-            return log.restore(dict(arrays))
+            columns = log.restore(dict(arrays))
+    for key, column in columns.items():
+        if column.dtype.kind in "SUM":
+            raise ValueError(f"column {key!r} holds something that is no number")
+    lengths = {key: len(x) if x.ndim else None for key, x in columns.items()}
+    if len({*lengths.values()}) > 1 or None in lengths.values():
+        raise ValueError(f"its columns have lengths {lengths}, and no common one")
+    return columns
 
 
 def _read_rows(path: str | os.PathLike[str], log: EventLog) -> dict[str, np.ndarray]:

@@ -43,6 +43,30 @@ def velocity_of(window: jax.Array) -> tuple[jax.Array, jax.Array]:
     return -slope, jnp.sqrt(jnp.sum(rest**2) / (size - 2) / spread)
 
 
+def first_state(
+    params: Any, base: optax.GradientTransformation, window: int
+) -> AdaLRSState:
+    """Before the first step: nothing is measured, and nothing scaled."""
+    zero, none = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
+    return AdaLRSState(
+        acting_scale=jnp.ones((), jnp.float32),
+        kept_scale=jnp.ones((), jnp.float32),
+        adjustments=none,
+        trial=jnp.zeros((), bool),
+        ada_count=none,
+        window=jnp.zeros(window, jnp.float32),
+        filled=none,
+        velocity=zero,
+        error=zero,
+        level=jnp.full((), jnp.inf, jnp.float32),
+        rises=none,
+        highest=jnp.full((), -jnp.inf, jnp.float32),
+        base=base.init(params),
+        saved_params=jax.tree.map(jnp.copy, params),
+        saved_base=base.init(params),
+    )
+
+
 def ada_lrs(
     base: optax.GradientTransformation,
     horizon: int,
@@ -80,24 +104,7 @@ def ada_lrs(
     base = optax.with_extra_args_support(base)
 
     def init(params):
-        zero, none = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
-        return AdaLRSState(
-            acting_scale=jnp.ones((), jnp.float32),
-            kept_scale=jnp.ones((), jnp.float32),
-            adjustments=none,
-            trial=jnp.zeros((), bool),
-            ada_count=none,
-            window=jnp.zeros(size, jnp.float32),
-            filled=none,
-            velocity=zero,
-            error=zero,
-            level=jnp.full((), jnp.inf, jnp.float32),
-            rises=none,
-            highest=jnp.full((), -jnp.inf, jnp.float32),
-            base=base.init(params),
-            saved_params=jax.tree.map(jnp.copy, params),
-            saved_base=base.init(params),
-        )
+        return first_state(params, base, size)
 
     def update(grads, state, params, *, value, **extra_args):
         count = state.ada_count + 1

@@ -36,7 +36,7 @@ def test_a_table_has_every_claim_at_every_rate(mnist, monkeypatch):
         return Curves(last, 0.9 * last, 0.8 * last, None, 0.0, 0.0)
 
     monkeypatch.setattr(apart.experiment, "run", run)
-    run_apart = apart.mnist(mnist, epochs=12.0)
+    run_apart = apart.on_mnist(mnist, epochs=12.0)
     problem = run_apart.problem
     assert problem.horizon == 120
     batch = problem.batch(jax.random.key(0), 0, ())
@@ -65,11 +65,11 @@ def test_a_table_has_every_claim_at_every_rate(mnist, monkeypatch):
 def test_any_text_is_read_and_its_end_held_out(tmp_path):
     file = tmp_path / "text.txt"
     file.write_text("To be, or not to be! " * 500)
-    run = apart.shakespeare(file, steps=90)
+    run = apart.on_text(file, steps=90)
     assert run.problem.horizon == 90 and run.optimizer == "adamw"
 
 
-@pytest.mark.parametrize("make", [apart.mnist, apart.shakespeare])
+@pytest.mark.parametrize("make", [apart.on_mnist, apart.on_text])
 def test_missing_data_is_named(make, tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file; give"):
         make(tmp_path / "nothing")

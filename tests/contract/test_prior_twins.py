@@ -9,7 +9,7 @@ import pytest
 from adaptive_optax import rules
 from adaptive_optax.law import Law, Nudge, Search, Settle
 from adaptive_optax.rules.search import prior
-from tests.rules import twins
+from tests.rules import prior_twins as twins
 from tests.rules.signal_streams import random_stream, records, replaced, run_rule
 
 CASES = {

@@ -10,13 +10,8 @@ import optax
 import pytest
 
 from tests.contract.driving import DRIVEN, QUICK, at, driver, feedback
-from tests.contract.registry import (
-    OPTIMIZERS,
-    STANDING,
-    TRANSFORMATIONS,
-    some_params,
-    wrap,
-)
+from tests.contract.optimizers import OPTIMIZERS, wrap
+from tests.contract.registry import STANDING, TRANSFORMATIONS, some_params
 from tests.helpers import few
 
 STEPS = 56  # past the audit, and long enough for every rule to move

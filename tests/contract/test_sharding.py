@@ -12,15 +12,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import adaptive_optax as ao
-from tests.contract.registry import (
-    EVERYTHING,
-    OF_ANY_TREE,
-    OPTIMIZERS,
-    STANDING,
-    TRANSFORMATIONS,
-    entries,
-    wrap,
-)
+from tests.contract.optimizers import OPTIMIZERS, entries, wrap
+from tests.contract.registry import EVERYTHING, OF_ANY_TREE, STANDING, TRANSFORMATIONS
 from tests.contract.test_types import assert_same_types, type_of
 from tests.helpers import few
 

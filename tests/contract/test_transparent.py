@@ -10,7 +10,8 @@ import pytest
 import adaptive_optax as ao
 from adaptive_optax.act import injection
 from tests.contract.driving import at, feedback
-from tests.contract.registry import BARE, OPTIMIZERS, entries, some_params, wrap
+from tests.contract.optimizers import OPTIMIZERS, entries, wrap
+from tests.contract.registry import BARE, some_params
 from tests.helpers import few
 
 STREAM = feedback(0, 3)

@@ -12,15 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.contract.optimizers import OPTIMIZERS, entries, wrap
 from tests.contract.registry import (
-    OPTIMIZERS,
     RULES,
     SCHEDULERS,
     STANDING,
     TRANSFORMATIONS,
-    entries,
     some_params,
-    wrap,
 )
 from tests.helpers import few
 from tests.rules.signal_streams import one_step

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from tests.contract.registry import OPTIMIZERS, wrap
+from tests.contract.optimizers import OPTIMIZERS, wrap
 from tests.helpers import few
 
 # The problems, starts and tolerance of Optax's tests of its aliases.

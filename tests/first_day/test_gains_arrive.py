@@ -9,7 +9,8 @@ import pytest
 import adaptive_optax as ao
 from adaptive_optax.act.injection import Gains, adapt
 from adaptive_optax.act.momentum_shadow import momentum_shadow
-from tests.contract.registry import OPTIMIZERS, some_params
+from tests.contract.optimizers import OPTIMIZERS
+from tests.contract.registry import some_params
 
 PARAMS = some_params()
 GRADS = jax.tree.map(lambda p: 0.1 + p, PARAMS)

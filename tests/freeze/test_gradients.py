@@ -10,13 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import adaptive_optax as ao
-from tests.freeze.frozen_models import (
-    LAYERS,
-    MOST_DIFFERENT,
-    inputs,
-    models,
-    random_mask,
-)
+from tests.freeze.frozen_models import MOST_DIFFERENT, models, random_mask
+from tests.freeze.losses import LAYERS, inputs
 from tests.freeze.masking import EVERY, assert_close, masking, quick_jit
 from tests.helpers import few
 

@@ -10,8 +10,8 @@ import pytest
 
 import adaptive_optax as ao
 from adaptive_optax.freeze import hold as holding
-from tests.contract.registry import OPTIMIZERS
-from tests.freeze.test_transform import INNERS
+from tests.contract.optimizers import OPTIMIZERS
+from tests.freeze.driving import INNERS
 
 PARAMS = {
     "a": jnp.asarray([[1.0, -2.0], [3.0, -0.0]]),

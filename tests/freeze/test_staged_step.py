@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import adaptive_optax as ao
-from tests.freeze.frozen_models import inputs, layers, unrolled
+from tests.freeze.losses import inputs, layers, unrolled
 
 
 def masks(*frozen):

@@ -9,7 +9,8 @@ import optax
 import pytest
 
 import adaptive_optax as ao
-from tests.freeze.frozen_models import inputs, models, random_mask
+from tests.freeze.frozen_models import models, random_mask
+from tests.freeze.losses import inputs
 from tests.freeze.masking import EVERY, assert_close, masking, without_keys
 from tests.helpers import few
 

@@ -9,7 +9,8 @@ import pytest
 
 import adaptive_optax as ao
 from tests.contract.driving import at, feedback
-from tests.contract.registry import OPTIMIZERS, some_params, wrap
+from tests.contract.optimizers import OPTIMIZERS, wrap
+from tests.contract.registry import some_params
 from tests.watch import recorded
 
 STEPS = 30

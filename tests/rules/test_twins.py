@@ -7,9 +7,10 @@ import pytest
 
 from adaptive_optax import rules
 from adaptive_optax.law import Law, Settle
-from tests.rules import twins
+from tests.rules import prior_twins, twins
 from tests.rules.signal_streams import random_stream, records, run_rule
 
+TWINS = {**vars(twins), **vars(prior_twins)}
 CASES = [
     ("trend", {}),
     ("trend", {"up": 1.1, "down": 0.7, "deadzone": 3.0}),
@@ -49,7 +50,7 @@ def test_rule_agrees_with_its_twin(name, options, seed):
         trust = given.pop("trust", 6.0)
         given = {"law": Law(trust, settle=Settle(**given))}
     deltas, _ = run_rule(getattr(rules, name)(**given), stream)
-    twin = functools.partial(getattr(twins, name), **options)
+    twin = functools.partial(TWINS[name], **options)
     expected = np.array(list(twin(records(stream))))
     assert np.count_nonzero(expected) > 0, "the stream never moved this rule"
     np.testing.assert_allclose(deltas, expected, rtol=0, atol=1e-5)

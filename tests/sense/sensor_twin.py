@@ -95,6 +95,27 @@ class Series:
         }
 
 
+class Cosine:
+    """Of the downhill direction with the last step, or with the way of many."""
+
+    def __init__(self):
+        self.seen, self.spreads = [], []
+
+    def take(self, gradient, way):
+        lengths = np.linalg.norm(gradient) * np.linalg.norm(way)
+        cosine = float(-gradient @ way) / lengths
+        self.spreads.append((cosine - mean(0.9, self.seen)) ** 2)
+        self.seen.append(cosine)
+        return cosine
+
+    def mean(self, decay):
+        return mean(decay, self.seen)
+
+    def sem(self, decay):
+        share = max((1 - decay) / (1 + decay), 1 / max(len(self.seen), 1))
+        return math.sqrt(mean(0.97, self.spreads) * share) + 1e-6
+
+
 def read(fed, taken, decay=0.9):
     """One dict of readings a step.
 
@@ -107,8 +128,7 @@ def read(fed, taken, decay=0.9):
     loss, gain = Series(decay), Series(decay)
     of_norms = 1 - (1 - decay) / 5
     log_norms, deviations, squared_norms = [], [], 0.0
-    cosines, spreads, carries = [], [], []
-    headings, heading_spreads = [], []
+    alignment, heading, carries = Cosine(), Cosine(), []
     last_step, place, travel = None, 0.0, 0.0
     places = []  # since the start or a restore
     taken = iter(taken)
@@ -136,18 +156,12 @@ def read(fed, taken, decay=0.9):
             has_gradient and norm > 0 and last_step is not None and np.any(last_step)
         )
         if has_alignment:
-            cosine = float(-g @ last_step) / (norm * np.linalg.norm(last_step))
-            spreads.append((cosine - mean(0.9, cosines)) ** 2)
-            cosines.append(cosine)
-        n, spread = max(len(cosines), 1), mean(0.97, spreads)
+            cosine = alignment.take(g, last_step)
         places = places or [np.zeros_like(g)]
         way = places[-1] - polynomial_mean(2, places)
         if has_gradient and norm > 0 and np.any(way):
-            heading = float(-g @ way) / (norm * np.linalg.norm(way))
-            heading_spreads.append((heading - mean(0.9, headings)) ** 2)
-            headings.append(heading)
-        heading_share = max(0.02 / 1.98, 1 / max(len(headings), 1))
-        readings = {
+            heading.take(g, way)
+        yield {
             **loss.readings("loss", has_value),
             **gain.readings("reward", has_reward, sign=-1.0),
             **(
@@ -161,20 +175,18 @@ def read(fed, taken, decay=0.9):
             "grad_norm": norm if has_gradient else 0.0,
             "grad_norm_z": z,
             "alignment.value": cosine,
-            "alignment.mean": mean(0.9, cosines),
-            "alignment.sem": math.sqrt(spread * max(0.1 / 1.9, 1 / n)) + 1e-6,
-            "alignment.slow": mean(0.98, cosines),
-            "alignment.slow_sem": math.sqrt(spread * max(0.02 / 1.98, 1 / n)) + 1e-6,
-            "alignment.count": len(cosines),
+            "alignment.mean": alignment.mean(0.9),
+            "alignment.sem": alignment.sem(0.9),
+            "alignment.slow": alignment.mean(0.98),
+            "alignment.slow_sem": alignment.sem(0.98),
+            "alignment.count": len(alignment.seen),
             "step_correlation.mean": mean(0.9, carries),
-            "heading.slow": mean(0.98, headings),
-            "heading.slow_sem": math.sqrt(mean(0.97, heading_spreads) * heading_share)
-            + 1e-6,
+            "heading.slow": heading.mean(0.98),
+            "heading.slow_sem": heading.sem(0.98),
             "dog_step_size": travel / math.sqrt(squared_norms)
             if squared_norms
             else 0.0,
         }
-        yield readings
 
         u, again = next(taken)
         place = place + u
@@ -190,5 +202,4 @@ def read(fed, taken, decay=0.9):
         if again:
             loss.forget_level()
             gain.forget_level()
-            headings, heading_spreads = [], []
-            cosines, spreads, carries = [], [], []
+            alignment, heading, carries = Cosine(), Cosine(), []
