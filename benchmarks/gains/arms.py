@@ -50,9 +50,7 @@ def _only(arms: dict[str, Options], *names: str) -> dict[str, Options]:
 
 USUAL = (0.9,)
 WITH_PRIOR_ART: dict[str, Callable[[], Work]] = {
-    "quadratic, condition 1e4": LONGER_MEMORY["quadratic, condition 1e4"],
-    "quadratic, condition 1e6": LONGER_MEMORY["quadratic, condition 1e6"],
-    "full-batch regression": LONGER_MEMORY["full-batch regression"],
+    **{k: v for k, v in LONGER_MEMORY.items() if k != "matrix factorization"},
     **UNSEEN,
     "classes, batches of 16": MINIBATCHES["classes, batches of 16"],
 }
@@ -98,7 +96,7 @@ STUDIES = (
         WITH_PRIOR_ART,
         "sgd",
         USUAL,
-        (WITHOUT, PLAIN),
+        (WITHOUT, "auto", PLAIN),
     ),
     Study(
         "Prior art of Adam's momentum",
@@ -112,6 +110,6 @@ STUDIES = (
         WITH_PRIOR_ART,
         "adam",
         USUAL,
-        (WITHOUT, PLAIN),
+        (WITHOUT, "auto", PLAIN),
     ),
 )

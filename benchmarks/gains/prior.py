@@ -81,10 +81,11 @@ def adam_warmed(given: Given) -> optax.GradientTransformation:
     return optax.inject_hyperparams(optax.adam)(given.rate, b1=b1)
 
 
-def in_the_loop(given: Given, b3: float) -> optax.GradientTransformation:
+def in_the_loop(given: Given, b3: float, share: float) -> optax.GradientTransformation:
     """AdEMAMix under the default law, which moves its rate and holds its b1."""
     factory = functools.partial(ademamix, b3=b3, horizon=given.horizon)
-    return ao.adaptive_scheduler(factory, given.rate, momentum=given.momentum)
+    rate = share * given.rate
+    return ao.adaptive_scheduler(factory, rate, momentum=given.momentum)
 
 
 CONSTANT_SGD = Alone(lambda given: optax.sgd(given.rate, given.momentum))
@@ -96,14 +97,22 @@ YELLOWFIN = {
         lambda given: yellowfin(given.factor, beta=0.99), True
     ),
 }
+SIXTH = 1 / (1 + ALPHA)  # of the rate: no longer steps than Adam's
 ADEMAMIX = {
-    f"AdEMAMix, b3 {b3}": Alone(
-        lambda given, b3=b3: ademamix(
-            given.rate, given.momentum, b3=b3, horizon=given.horizon
+    f"AdEMAMix, b3 {b3}{said}": Alone(
+        lambda given, b3=b3, share=share: ademamix(
+            share * given.rate, given.momentum, b3=b3, horizon=given.horizon
         )
     )
-    for b3 in (MEMORY, SHORTER)
+    for b3, share, said in (
+        (MEMORY, 1.0, ""),
+        (SHORTER, 1.0, ""),
+        (SHORTER, SIXTH, ", rate / 6"),
+    )
 }
 LOOPED = {
-    f"AdEMAMix, b3 {SHORTER}, in the loop": functools.partial(in_the_loop, b3=SHORTER),
+    f"AdEMAMix in the loop{said}": functools.partial(
+        in_the_loop, b3=SHORTER, share=share
+    )
+    for share, said in ((1.0, ""), (SIXTH, ", rate / 6"))
 }

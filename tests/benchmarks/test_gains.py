@@ -76,7 +76,10 @@ def test_a_study_alone_names_its_law_and_holds_like_over_like():
     }
     text = page.table(study, ends, 3, law="abc")
     assert "Law `abc`" in text and page.NOTES[study.title] in text
-    first, second = (line for line in text.splitlines() if line.startswith("| **all"))
-    assert first.startswith("| **all** | 0.9 |  | 0.5 (0.5–0.5) | 4 (4–4) | 1 (1–1)")
-    assert second.startswith("| **all** | 0.9 |  | 0.25 (0.25–0.25) |")
-    assert len(second.split("|")) == len(first.split("|")) - 2
+    held, auto, plain = (
+        line for line in text.splitlines() if line.startswith("| **all")
+    )
+    assert held.startswith("| **all** | 0.9 |  | 0.5 (0.5–0.5) | 4 (4–4) | 1 (1–1)")
+    assert auto.startswith("| **all** | 0.9 |  | 8 (8–8) | 2 (2–2)")
+    assert plain.startswith("| **all** | 0.9 |  | 0.25 (0.25–0.25) |")
+    assert len(plain.split("|")) == len(held.split("|")) - 2

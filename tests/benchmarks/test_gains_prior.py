@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+import adaptive_optax as ao
 from benchmarks.gains import prior, train, work
 from benchmarks.gains.yellowfin import SLOW_START, WINDOW, single_step, yellowfin
 
@@ -157,6 +158,19 @@ def test_ademamix_begins_as_adam_and_ends_with_both_memories():
 
 def given(momentum, horizon=40):
     return prior.Given(jnp.asarray(0.1), jnp.ones(()), jnp.asarray(momentum), horizon)
+
+
+def test_in_the_loop_it_has_the_rate_and_the_b1_of_adam():
+    g = jnp.array([1.0, -2.0, 0.5])
+    adam = ao.adaptive_adam(0.1 * prior.SIXTH, 0.5)
+    of_mix = prior.in_the_loop(given(0.5), prior.SHORTER, prior.SIXTH)
+    states = [tx.init(g) for tx in (adam, of_mix)]
+    assert ao.snapshot(states[1])["momentum"] == pytest.approx(0.5)
+    first = [
+        jax.jit(tx.update)(g, state, g, value=jnp.ones(()))[0]
+        for tx, state in zip((adam, of_mix), states, strict=True)
+    ]
+    np.testing.assert_allclose(first[1], first[0], rtol=1e-5)
 
 
 def test_a_b1_that_has_nowhere_to_rise_is_adams():
