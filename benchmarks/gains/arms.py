@@ -4,9 +4,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import adaptive_optax as ao
+from benchmarks.gains import prior
+from benchmarks.gains.train import Arm
+from benchmarks.gains.unseen import UNSEEN
 from benchmarks.gains.work import LONGER_MEMORY, MINIBATCHES, SADDLES, Work
 
-WITHOUT = "without"
+WITHOUT, PLAIN = "without", "constant rate"
 Options = dict[str, Any]
 
 MOMENTA = (0.0, 0.9, 0.99)
@@ -34,10 +37,11 @@ class Study(NamedTuple):
     """A table: works down, arms across."""
 
     title: str
-    arms: dict[str, Options]
+    arms: dict[str, Arm]
     works: dict[str, Callable[[], Work]]
     optimizer: str
     momenta: tuple[float, ...]
+    bases: tuple[str, ...] = (WITHOUT,)  # arms that the others are held over
 
 
 def _only(arms: dict[str, Options], *names: str) -> dict[str, Options]:
@@ -45,6 +49,11 @@ def _only(arms: dict[str, Options], *names: str) -> dict[str, Options]:
 
 
 USUAL = (0.9,)
+WITH_PRIOR_ART: dict[str, Callable[[], Work]] = {
+    **{k: v for k, v in LONGER_MEMORY.items() if k != "matrix factorization"},
+    **UNSEEN,
+    "classes, batches of 16": MINIBATCHES["classes, batches of 16"],
+}
 STUDIES = (
     Study("Momentum of SGD", MOMENTUM, LONGER_MEMORY, "sgd", MOMENTA),
     Study(
@@ -77,4 +86,30 @@ STUDIES = (
         USUAL,
     ),
     Study("Dither of Adam", _only(DITHER, "auto"), SADDLES, "adam", USUAL),
+    Study(
+        "Prior art of SGD's momentum",
+        {
+            **_only(MOMENTUM, "auto"),
+            PLAIN: prior.CONSTANT_SGD,
+            **prior.YELLOWFIN,
+        },
+        WITH_PRIOR_ART,
+        "sgd",
+        USUAL,
+        (WITHOUT, "auto", PLAIN),
+    ),
+    Study(
+        "Prior art of Adam's momentum",
+        {
+            **_only(MOMENTUM, "auto"),
+            **prior.LOOPED,
+            PLAIN: prior.CONSTANT_ADAM,
+            **prior.ADEMAMIX,
+            "b1 to .99": prior.Alone(prior.adam_warmed),
+        },
+        WITH_PRIOR_ART,
+        "adam",
+        USUAL,
+        (WITHOUT, "auto", PLAIN),
+    ),
 )

@@ -33,6 +33,7 @@ def gains(
     *,
     seeds: int = SEEDS,
     study: tuple[str, ...] = (),
+    write: bool = False,
     families_of: tuple[str, ...] = HANDFUL,
     every_family: bool = False,
     workers: int | None = None,
@@ -41,16 +42,20 @@ def gains(
 
     Args:
       seeds: Of each small work.
-      study: Only those whose titles contain one of these; the page is printed and not
-        written then.
+      study: Only those whose titles contain one of these. Their tables are printed, and
+        the page is left as it is.
+      write: Put the tables of ``study`` into the page, which keeps all others.
       families_of: Families whose development draws show the harm.
       every_family: All of them.
       workers: Processes, one a core by default.
     """
+    from benchmarks.gains import page
     from benchmarks.gains.arms import STUDIES
 
     if seeds < 2:
         raise ValueError(f"`seeds` must be at least 2, got {seeds}; try --seeds 10.")
+    if write and not study:
+        raise ValueError("a run of all is written anyway; give --write with --study.")
     protocol.known(families_of, families.NAMES, "family")
     chosen = [
         i
@@ -58,23 +63,29 @@ def gains(
         if not study or any(word in one.title for word in study)
     ]
     found = _trained(chosen, seeds, workers)
-    parts = [_small(i, found, seeds) for i in chosen]
+    law, path = hashes.law_hash() if study else "", RESULTS / "gains.md"
+    parts = []
+    for i in chosen:
+        of_study = {key[1:]: ends for key, ends in found.items() if key[0] == i}
+        parts.append(page.table(STUDIES[i], of_study, seeds, law))
     if not study:
         names = families.NAMES if every_family else families_of
         parts.append(_development(names, workers))
-    page = "\n\n".join(parts)
-    print(page)
+    print("\n\n".join(parts))
     if study:
+        if write:
+            path.write_text(page.with_sections(path.read_text(), parts))
+            print(f"wrote {path}")
         return
     head = (
         "# What each mechanism earns and costs\n\n"
         f"`python -m benchmarks gains{' --every-family' if every_family else ''}`, law "
         f"`{hashes.law_hash()}`. Ratios of the final metric to that of the same run "
         "without the mechanism; below 1 it helps. Geometric means with 95 % intervals "
-        "of the mean over the seeds."
+        "of the mean over the seeds. A table that names a law was run by itself, with "
+        "`--study`."
     )
-    path = RESULTS / "gains.md"
-    path.write_text(f"{head}\n\n{page}\n")
+    path.write_text("\n\n".join([head, *parts]) + "\n")
     print(f"wrote {path}")
 
 
@@ -96,8 +107,11 @@ def one(key: Key, seeds: int) -> tuple[Key, np.ndarray]:
 
 def remembered(key: Key, seeds: int) -> Path:
     """The file that keeps a result, until the law or a work changes."""
-    here = hashes.syntax_hash(Path(__file__).parent)
-    name = hashes.digest([hashes.law_hash(), here, key, seeds])
+    here = Path(__file__).parent
+    shown = ("command.py", "figures.py", "page.py")
+    runs = [f for f in sorted(here.glob("*.py")) if f.name not in shown]
+    code = [hashes.syntax_hash(file) for file in runs]
+    name = hashes.digest([hashes.law_hash(), code, key, seeds])
     return cells.CACHE / "gains" / f"{name}.npy"
 
 
@@ -133,48 +147,6 @@ def _trained(
             np.save(kept[key], metrics)
             print(f"{len(found)}/{len(keys)} {key[1]}, {key[2]}", flush=True)
     return found
-
-
-def ratio(logs: np.ndarray) -> scoring.Interval:
-    """The geometric mean of ratios and the 95 % interval of the mean over seeds.
-
-    Args:
-      logs: f64[..., seeds], logarithms of ratios.
-    """
-    of_seed = logs.reshape(-1, logs.shape[-1]).mean(axis=0)
-    mean, error = of_seed.mean(), of_seed.std(ddof=1) / np.sqrt(len(of_seed))
-    # Student's t of 9 degrees of freedom; exact for ten seeds, near enough for others.
-    bounds = mean + np.array([0.0, -2.26, 2.26]) * error
-    return scoring.Interval(*(float(x) for x in np.exp(bounds)))
-
-
-def _small(index: int, found: dict[Key, np.ndarray], seeds: int) -> str:
-    from benchmarks.gains.arms import STUDIES, WITHOUT
-
-    study = STUDIES[index]
-    arms = [arm for arm in study.arms if arm != WITHOUT]
-    rows, pooled = [], {(arm, i): [] for arm in arms for i in range(len(study.momenta))}
-    for work in study.works:
-        base = found[index, work, WITHOUT]
-        for i, momentum in enumerate(study.momenta):
-            cells_of = []
-            for arm in arms:
-                logs = np.log(found[index, work, arm][i] / base[i])
-                pooled[arm, i].append(logs)
-                cells_of.append(f"{ratio(logs):.3g}")
-            ends = f"{np.exp(np.log(base[i]).mean()):.2g}"
-            rows.append((work, f"{momentum:g}", ends, *cells_of))
-    for i, momentum in enumerate(study.momenta):
-        means = (f"{ratio(np.stack(pooled[arm, i])):.3g}" for arm in arms)
-        rows.append(("**all**", f"{momentum:g}", "", *means))
-    return "\n\n".join(
-        [
-            f"## {study.title}",
-            f"{seeds} seeds, each at a base rate between a third and three times the "
-            "work's own.",
-            markdown.table(("work", "momentum", WITHOUT, *arms), rows),
-        ]
-    )
 
 
 def _development(names: Sequence[str], workers: int | None) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks import hashes, markdown
-from benchmarks.gains.command import ratio
+from benchmarks.gains.page import ratio
 
 MULTIPLES = (0.01, 0.1, 1.0, 10.0, 100.0)
 CONSTANT = ("sgd", "adagrad")

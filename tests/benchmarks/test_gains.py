@@ -4,9 +4,14 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.gains import arms, command, train, work
+from benchmarks.gains import arms, command, page, train, unseen, work
 
-WORKS = {**work.LONGER_MEMORY, **work.SADDLES, **work.MINIBATCHES}
+WORKS = {
+    **work.LONGER_MEMORY,
+    **work.SADDLES,
+    **work.MINIBATCHES,
+    **unseen.UNSEEN,
+}
 
 
 @pytest.mark.parametrize("name", WORKS)
@@ -38,9 +43,9 @@ def test_finals_are_ratios_of_the_same_runs():
 
 def test_the_interval_is_of_the_mean_over_seeds():
     logs = np.log(np.array([[0.5, 0.5, 0.5], [2.0, 2.0, 2.0]]))
-    same = command.ratio(logs)
+    same = page.ratio(logs)
     assert (same.value, same.low, same.high) == pytest.approx((1.0, 1.0, 1.0))
-    apart = command.ratio(np.log(np.array([0.5, 1.0, 2.0])))
+    apart = page.ratio(np.log(np.array([0.5, 1.0, 2.0])))
     assert apart.low < 1.0 < apart.high
 
 
@@ -48,3 +53,33 @@ def test_every_study_has_a_run_without():
     for study in arms.STUDIES:
         assert study.arms[arms.WITHOUT] == {}
         assert len(study.arms) > 1
+        assert study.bases[0] == arms.WITHOUT and set(study.bases) <= set(study.arms)
+
+
+def test_a_table_takes_the_place_of_its_own_kind_and_of_no_other():
+    stored = "# Page\n\nHead.\n\n## One\n\nold\n\n## Two\n\nkept\n"
+    new = page.with_sections(stored, ["## One\n\nnew", "## Three\n\nadded"])
+    assert new == (
+        "# Page\n\nHead.\n\n## One\n\nnew\n\n## Two\n\nkept\n\n## Three\n\nadded\n"
+    )
+    assert page.with_sections(new, []) == new
+    with pytest.raises(ValueError, match="--study"):
+        command.gains(write=True)
+
+
+def test_a_study_alone_names_its_law_and_holds_like_over_like():
+    study = next(one for one in arms.STUDIES if len(one.bases) > 1)
+    ends = {
+        (name, arm): np.full((1, 3), {"auto": 0.5, arms.PLAIN: 4.0}.get(arm, 1.0))
+        for name in study.works
+        for arm in study.arms
+    }
+    text = page.table(study, ends, 3, law="abc")
+    assert "Law `abc`" in text and page.NOTES[study.title] in text
+    held, auto, plain = (
+        line for line in text.splitlines() if line.startswith("| **all")
+    )
+    assert held.startswith("| **all** | 0.9 |  | 0.5 (0.5–0.5) | 4 (4–4) | 1 (1–1)")
+    assert auto.startswith("| **all** | 0.9 |  | 8 (8–8) | 2 (2–2)")
+    assert plain.startswith("| **all** | 0.9 |  | 0.25 (0.25–0.25) |")
+    assert len(plain.split("|")) == len(held.split("|")) - 2
