@@ -86,6 +86,7 @@ def test_the_law_is_that_of_the_mode_for_a_stream(options, trust, skips):
     assert law.trust == trust and (law.skip is not None) == skips
     assert law.nudge.rate == (0.02 if skips else 0.01)
     assert law.audit.opposed == (1 / 4 if skips else 1 / 2)
+    assert (law.large, law.margin) == ((None, 0.02) if skips else (1.5, 0.01))
     assert stages.observes == (options.get("mode") == "observe")
 
 

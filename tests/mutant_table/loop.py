@@ -51,7 +51,8 @@ LOOP: tuple[Mutant, ...] = (
     *of(
         "online.py",
         "test_online.py",
-        ("skip=None, nudge=nudge", "nudge=nudge"),
+        ("skip=None,", ""),
+        ("margin=law.margin * law.half,", ""),
         ("law.nudge.rate * law.half", "law.nudge.rate"),
         ("law.audit.opposed * 2", "law.audit.opposed"),
     ),

@@ -18,6 +18,18 @@ SENSE: tuple[Mutant, ...] = (
         ("jnp.maximum(seen - 1, 0.0)", "seen"),
     ),
     *of(
+        "sense/gradient.py",
+        "sense/test_weight.py",
+        ("g.norms_seen > 1)", "g.norms_seen > 0)"),
+        ("- large * g.deviation", "- large * g.log_spread"),
+        ("jnp.minimum(beyond, 0.0)", "beyond"),
+    ),
+    *of(
+        "sense/sensor.py",
+        "sense/test_weight.py",
+        ("jnp.stack([counts, counts, 1.0])", "counts"),
+    ),
+    *of(
         "sense/sensor.py",
         READINGS,
         ("(jnp.abs(fed) < LARGEST)", "jnp.isfinite(fed)"),

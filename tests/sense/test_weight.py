@@ -42,6 +42,19 @@ def test_two_norms_say_nothing_of_a_third(seen):
     assert float(gradient.weight(young, norms(1e-3), 1.0)) == 1.0
 
 
+@pytest.mark.parametrize(
+    ("large", "error", "message"),
+    [
+        ("all", TypeError, r"a number, got 'all'; try ao.Law\(large=1.0\)"),
+        (True, TypeError, "a number, got True"),
+        (math.inf, ValueError, "finite, got inf"),
+    ],
+)
+def test_deviations_are_a_finite_number(large, error, message):
+    with pytest.raises(error, match=f"`law.large` must be {message}"):
+        ao.adaptive_sgd(0.1, law=ao.Law(large=large))
+
+
 def read(large):
     """Signals after a stream whose every third gradient is small."""
     state = sensor.init_sensor(jnp.zeros(4), 1.0)
