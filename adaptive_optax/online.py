@@ -36,8 +36,8 @@ def online_sgd(
 
     On 10 held-out streams, batch 1 and 16, its mean loss before learning is 1.06 of a
     tuned constant rate's at that rate, and 1.05 to 1.16 from a hundredth to a hundred
-    times it (docs/gains.md). A linear classifier of two classes that learns from one
-    example at a time is the worst: 1.2 at that rate, up to 1.4 from others.
+    times it (docs/gains.md). The worst are linear models that learn from one example at
+    a time: 1.2 at that rate for two classes, 1.5 from a hundredth for a regression.
 
     Args:
       learning_rate: Base rate, > 0, or a schedule.

@@ -141,6 +141,8 @@ def _judges(parts: Stages) -> Iterable[str]:
             f"skipped, at most {_value(law.skip.least)} and a share of "
             f"{_value(law.skip.share)} of the steps."
         )
+    else:
+        yield "batches: none is skipped but those that are not finite."
     if law.trial is not None:
         yield (
             f"divergence: after {_value(law.trial.patience)} bad batches in a row the "
@@ -163,7 +165,13 @@ def _copies(parts: Stages) -> Iterable[str]:
     )
     if parts.axes:
         yield f"replicas: averaged over {', '.join(parts.axes)}."
-    decay = parts.about.law.ema_decay
+    law = parts.about.law
+    if law.large is not None:
+        yield (
+            "agreement: each gradient counts by its norm, up to "
+            f"{_value(law.large)} deviations above the usual (law.large)."
+        )
+    decay = law.ema_decay
     fast, slow = (number(1 / (1 - d)) for d in (decay, slower(decay)))
     yield f"means of the loss: over {fast} steps, and over {slow} (ema_decay={decay})."
     share = f"1/{1 / parts.fraction:.3g}" if parts.fraction < 1 else "all"

@@ -51,7 +51,11 @@ WORDS = {
         ao.adaptive_scheduler(
             optax.sgd, 0.1, law=ao.Law(skip=None, audit=None, search=None)
         ),
-        ["start: not audited", "nudge, then settle"],
+        ["start: not audited", "nudge, then settle", "batches: none is skipped but"],
+    ),
+    "a stream": (
+        ao.online_sgd(0.1),
+        ["counts by its norm, up to 1.5 deviations", "batches: none", "average: off"],
     ),
     "own rule": (
         ao.adaptive_scheduler(optax.sgd, 0.1, rule=ao.rules.trend()),
