@@ -112,6 +112,7 @@ class Signals(NamedTuple):
     grad_norm: jax.Array  # f32[] global L2 norm
     grad_norm_z: jax.Array  # f32[] z-score of its logarithm; > 0: larger than usual
     dog_step_size: jax.Array  # f32[] max |theta - theta_0| / sqrt(sum |g|^2)
+    # With `Law.large` the next two are times `sense.gradient.weight`.
     alignment: Cosine  # cos(-g, the last step)
     heading: Cosine  # cos(-g, the way from the mean of the run's last third)
     step_correlation: Cosine  # of successive steps; mean near 1: momentum

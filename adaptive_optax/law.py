@@ -98,9 +98,7 @@ class Law(NamedTuple):
     level_after: Number = 31  # losses before a level can be judged
     lately: Number = 0.2  # share of the run's age that counts as a short while
     ema_decay: float = 0.9  # fast means: over 10 steps; slow ones: over 50
-    large: Number | None = (
-        None  # deviations: smaller gradients vote by size. None: none
-    )
+    large: Number | None = None  # deviations; smaller gradients count by their size
     audit: Audit | None = Audit()
     skip: Skip | None = Skip()
     trial: Trial | None = Trial()

@@ -131,7 +131,8 @@ def law_for_streams(law: Law) -> Law:
       law: A law, such as one of ``ao.law.LAWS``.
 
     Returns:
-      The same without ``skip``, and with another nudge and audit where it has them.
+      The same without ``skip``, with ``large`` and half of ``margin``, and with another
+      nudge and audit where it has them.
 
     Example:
       >>> law_for_streams(Law()).skip is None

@@ -66,6 +66,7 @@ def weight(g: Gradient, norms: GradientNorms, large: Any) -> jax.Array:
     """
     ok = norms.finite & (norms.square > 0) & (g.norms_seen > 1)
     log_norm = 0.5 * jnp.log(jnp.where(ok, norms.square, 1.0))
+    large = jnp.asarray(large, jnp.float32)  # the state's cosines stay float32
     beyond = log_norm - g.log_norm - large * g.deviation
     return jnp.where(ok, jnp.exp(jnp.minimum(beyond, 0.0)), 1.0)
 

@@ -42,6 +42,14 @@ def test_two_norms_say_nothing_of_a_third(seen):
     assert float(gradient.weight(young, norms(1e-3), 1.0)) == 1.0
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.float32, jnp.float64, jnp.int32])
+def test_it_is_float32_whatever_the_number_is(kind, strict_types):
+    # A float64 made the cosines of the state float64, and a scan refused the step.
+    with jax.enable_x64(True):
+        weight = gradient.weight(USUAL, norms(0.5), kind(1))
+        chex.assert_type(weight, jnp.float32)
+
+
 @pytest.mark.parametrize(
     ("large", "error", "message"),
     [
