@@ -7,6 +7,7 @@
 RUN is what `History.save` wrote: a file that ends in .csv, .jsonl or .npz.
 """
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,15 +60,20 @@ def plot(
       title: Of the page.
       dark: Light lines on a dark page.
     """
+    if output.is_dir():
+        raise ValueError(
+            f"`--output` must be a picture, got the folder '{output}'; try -o "
+            f"{_typed(output / 'loop.png')}."
+        )
     if not output.suffix:
         raise ValueError(
             f"`--output` must end in the suffix of a picture, got '{output}'; try "
-            f"-o {output}.png."
+            f"-o {_typed(f'{output}.png')}."
         )
     if not output.parent.is_dir():
         raise ValueError(
             f"there is no folder '{output.parent}' for `--output`; make it first, or "
-            f"try -o {output.name}."
+            f"try -o {_typed(output.name)}."
         )
     history = _loaded(run, "plot")
     with _saying(f"'{run}' cannot be drawn as '{output}'"):
@@ -92,7 +98,7 @@ def _loaded(run: Path, command: str) -> History:
     if run.is_dir():
         raise ValueError(
             f"'{run}' is a folder; give a file in it that history.save wrote, and try "
-            f"{call} {run / 'run.csv'}."
+            f"{call} {_typed(run / 'run.csv')}."
         )
     if run.suffix not in FORMATS:
         raise ValueError(
@@ -102,15 +108,20 @@ def _loaded(run: Path, command: str) -> History:
     if not run.exists():
         raise ValueError(
             f"there is no file '{run}'; write it after some training, with "
-            f"history.save('{run}'), and try {call} {run}."
+            f"history.save({str(run)!r}), and try {call} {_typed(run)}."
         )
     history = History.load(run)
     if not len(history):
         raise ValueError(
             f"'{run}' holds no step; write it after some training, with "
-            f"history.save('{run}')."
+            f"history.save({str(run)!r})."
         )
     return history
+
+
+def _typed(path: Path | str) -> str:
+    """A path as it is typed in a shell, quoted where it has spaces."""
+    return shlex.quote(str(path))
 
 
 @contextmanager
@@ -132,7 +143,7 @@ def main() -> None:
         told = str(error)
         if isinstance(error, OSError) and error.filename:
             told = f"'{error.filename}' cannot be opened: {error.strerror}."
-        print(f"adaptive_optax: {told}", file=sys.stderr)
+        print("adaptive_optax:", " ".join(told.splitlines()), file=sys.stderr)
         sys.exit(2)
 
 

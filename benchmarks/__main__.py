@@ -13,6 +13,7 @@
     python -m benchmarks scale                  the tables of docs/scale.md
     python -m benchmarks resume                 runs that are cut and go on
     python -m benchmarks freezing               what frozen parameters save
+    python -m benchmarks faults                 training under what goes wrong
     python -m benchmarks gains                  what momentum and dither earn and cost
     python -m benchmarks mechanisms             their pictures in docs/figures
     python -m benchmarks stream                 do shifting weights beat every rule?
@@ -240,7 +241,7 @@ def main() -> None:
     """Run a subcommand; a mistake in its arguments is one line."""
     try:
         app.cli(prog="python -m benchmarks", description=__doc__)
-    except (ValueError, KeyboardInterrupt) as error:
+    except (FileNotFoundError, ValueError, KeyboardInterrupt) as error:
         sys.exit(f"benchmarks: {error or 'interrupted; the same command goes on'}")
 
 

@@ -1,7 +1,9 @@
 """`python -m adaptive_optax`: what a user types, and what comes back."""
 
+import shlex
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -69,7 +71,11 @@ def test_explain_without_events(run, monkeypatch, capsys):
     assert f"'{run}' cannot be explained: there are no events of" in told
 
 
-@pytest.mark.parametrize("what", ["explain", "plot"])
+# What else is given, so that a picture that is drawn by mistake is not left here.
+DRAWN = {"explain": lambda _: (), "plot": lambda folder: ("-o", folder / "a.png")}
+
+
+@pytest.mark.parametrize("what", DRAWN)
 class TestNoRun:
     """A path where no run is: the path is quoted, and the right call shown."""
 
@@ -112,6 +118,10 @@ class TestNoRun:
             ("run.csv", b"loss\n" + b"1" * 140_000, "field larger than field limit"),
             ("run.jsonl", b"[1, 2]\n", "row 1 is [1, 2], and no table of names"),
             ("run.jsonl", b"[" * 100_000, "maximum recursion depth"),
+            ("run.jsonl", b'{"loss": 1}\n{"lo', "line 2 is cut off or no JSON (Unterm"),
+            ("run.jsonl", b'{"loss": ' + b"9" * 400 + b"}", "'loss' holds something"),
+            ("run.csv", b"loss,events\n1,3\n", "'3' in column 'events' is no list"),
+            ("run.csv", b"loss,events\n1,x\n", "'x' in column 'events' is no list"),
         ],
         ids=str,
     )
@@ -135,6 +145,33 @@ class TestNoRun:
         np.savez(tmp_path / "run.npz", **columns)
         told = mistake(monkeypatch, capsys, what, tmp_path / "run.npz")
         assert "run.npz' holds no run that" in told and why in told
+
+    def test_another_archive(self, what, tmp_path, monkeypatch, capsys):
+        # It was a traceback: 'bytes' object has no attribute 'dtype'.
+        with zipfile.ZipFile(tmp_path / "run.npz", "w") as archive:
+            archive.writestr("word/document.xml", "<a/>")
+        told = mistake(monkeypatch, capsys, what, tmp_path / "run.npz")
+        assert "run.npz' holds no run that" in told
+        assert "its entry 'word/document.xml' is no array" in told
+
+    def test_a_table_of_thousands_of_columns(self, what, tmp_path, monkeypatch, capsys):
+        names = ["a\nb", *(f"weight_{i}" for i in range(3000))]
+        ao.History.from_stacked(dict.fromkeys(names, np.ones(2))).save(
+            tmp_path / "run.npz"
+        )
+        told = mistake(
+            monkeypatch, capsys, what, tmp_path / "run.npz", *DRAWN[what](tmp_path)
+        )
+        assert "a b, weight_0, " in told and ", 2989 more; try" in told
+
+    def test_a_call_is_shown_as_a_shell_takes_it(
+        self, what, tmp_path, monkeypatch, capsys
+    ):
+        path = tmp_path / "my run's.csv"
+        told = mistake(monkeypatch, capsys, what, path)
+        assert f'with history.save("{path}")' in told
+        call = told.rpartition("try ")[2].removesuffix(".\n")
+        assert shlex.split(call)[-2:] == [what, str(path)]
 
     def test_a_damaged_archive(self, what, tmp_path, monkeypatch, capsys):
         path = tmp_path / "run.npz"
@@ -160,6 +197,8 @@ def test_no_place_for_a_picture(run, tmp_path, monkeypatch, capsys):
     assert "suffix of a picture, got 'loop'; try -o loop.png." in told
     told = mistake(monkeypatch, capsys, "plot", run, "-o", tmp_path / "a" / "loop.png")
     assert f"there is no folder '{tmp_path / 'a'}' for `--output`; make it" in told
+    told = mistake(monkeypatch, capsys, "plot", run, "-o", tmp_path)
+    assert f"the folder '{tmp_path}'; try -o {tmp_path / 'loop.png'}." in told
     told = mistake(monkeypatch, capsys, "plot", run, "-o", tmp_path / "loop.xyz")
     assert f"'{run}' cannot be drawn as '{tmp_path / 'loop.xyz'}': Format" in told
 

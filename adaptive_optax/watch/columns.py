@@ -1,6 +1,6 @@
 """Rows and columns of a `History`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -51,6 +51,13 @@ def scalar_columns(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         rows = x.reshape(len(x), -1)
         flat |= {f"{key}/{i}": rows[:, i] for i in range(rows.shape[1])}
     return flat
+
+
+def listed(names: Iterable[str], most: int = 12) -> str:
+    """Names for a message, which a table of another origin may have thousands of."""
+    known = [name or "''" for name in names]
+    more = [f"{len(known) - most} more"] if len(known) > most else []
+    return ", ".join([*known[:most], *more]) or "nothing"
 
 
 def shapes(row: Mapping[str, Any]) -> tuple[tuple[str, tuple[int, ...]], ...]:

@@ -7,11 +7,14 @@ import numpy as np
 
 from adaptive_optax.events import SIZE
 from adaptive_optax.watch import words
+from adaptive_optax.watch.columns import listed
 from adaptive_optax.watch.event_log import EventLog
 from adaptive_optax.watch.findings import paragraph
 from adaptive_optax.watch.history import History
 from adaptive_optax.watch.run import Run
 from adaptive_optax.watch.snapshot import read
+
+_NEEDED = ("lr_scale", "event_count", "event_observed")  # of each optimizer
 
 
 def explain(run: Any) -> str:
@@ -63,16 +66,20 @@ def explain(run: Any) -> str:
         log = EventLog()
         columns = log.take(columns)
         events = log.events
-    places = [key[: -len("lr_scale")] for key in columns if key.endswith("lr_scale")]
     if log is not None and log.many:
         raise ValueError(
             "this is the state of a population; explain one member: "
             "explain(jax.tree.map(lambda x: x[0], state))."
         )
-    if "event_count" not in {key.rpartition("/")[2] for key in columns}:
+    places = [
+        place
+        for place in dict.fromkeys(key[: key.rfind("/") + 1] for key in columns)
+        if all(place + name in columns for name in _NEEDED)
+    ]
+    if not places:
         raise ValueError(
             "there are no events of adaptive_scheduler in it, got "
-            f"{', '.join(columns) or 'nothing'}; try explain(opt_state), or collect "
+            f"{listed(columns)}; try explain(opt_state), or collect "
             "history.append(opt_state)."
         )
     told = []

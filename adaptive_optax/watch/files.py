@@ -10,9 +10,9 @@ import csv
 import json
 import math
 import os
+import reprlib
 import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,17 +23,6 @@ from adaptive_optax.watch.event_log import Event, EventLog
 
 FORMATS = (".npz", ".csv", ".jsonl")
 EVENTS = "events"
-# What reading a file raises that is none of ours, or was damaged.
-_DAMAGED = (
-    KeyError,
-    TypeError,
-    ValueError,
-    EOFError,
-    RecursionError,
-    csv.Error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def write(
@@ -61,7 +50,7 @@ def write(
     }
     if log.events:
         flat[EVENTS] = _by_row(log.events, flat)
-    with open(path, "w", newline="") as file:
+    with open(path, "w", newline="", encoding="utf-8") as file:
         if suffix == ".csv":
             if log.events:
                 flat[EVENTS] = [x and json.dumps(x) for x in flat[EVENTS]]
@@ -85,13 +74,18 @@ def read(path: str | os.PathLike[str], log: EventLog) -> dict[str, np.ndarray]:
       {name: array [steps, ...]}; what a row does not have is NaN.
 
     Raises:
+      OSError: If the file cannot be opened.
       ValueError: If the suffix is another one, an entry is no number, or the file holds
         something else.
     """
     suffix = _suffix(path, "load")
     try:
         return _read_npz(path, log) if suffix == ".npz" else _read_rows(path, log)
-    except _DAMAGED as error:
+    except OSError:
+        raise
+    # A file of another origin makes NumPy, zipfile and zlib raise a dozen types, and
+    # their documentation does not name all.
+    except Exception as error:
         raise ValueError(
             f"{os.fspath(path)!r} holds no run that `History.save` wrote: {error}"
         ) from error
@@ -104,9 +98,13 @@ def _read_npz(path: str | os.PathLike[str], log: EventLog) -> dict[str, np.ndarr
             raise ValueError("it is no NPZ archive")
         file.seek(0)
         with np.load(file) as arrays:
-            columns = log.restore(dict(arrays))
+            entries = dict(arrays)
+    for key, entry in entries.items():
+        if not isinstance(entry, np.ndarray):
+            raise ValueError(f"its entry {key!r} is no array")
+    columns = log.restore(entries)
     for key, column in columns.items():
-        if column.dtype.kind in "SUM":
+        if column.dtype.kind not in "biuf":
             raise ValueError(f"column {key!r} holds something that is no number")
     lengths = {key: len(x) if x.ndim else None for key, x in columns.items()}
     if len({*lengths.values()}) > 1 or None in lengths.values():
@@ -115,22 +113,33 @@ def _read_npz(path: str | os.PathLike[str], log: EventLog) -> dict[str, np.ndarr
 
 
 def _read_rows(path: str | os.PathLike[str], log: EventLog) -> dict[str, np.ndarray]:
-    with open(path, newline="") as file:
-        rows: list[dict[str, Any]] = (
-            list(csv.DictReader(file))
-            if _suffix(path, "load") == ".csv"
-            else [json.loads(line) for line in file if line.strip()]
+    # A spreadsheet writes a mark in front of the first name, which "sig" takes off.
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows: list[dict[str, Any]] = list(
+            csv.DictReader(file) if _suffix(path, "load") == ".csv" else _objects(file)
         )
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
-            raise ValueError(f"row {number} is {row!r}, and no table of names")
+            raise ValueError(
+                f"row {number} is {reprlib.repr(row)}, and no table of names"
+            )
         if None in row:
             raise ValueError(f"row {number} has more entries than there are names")
-        found = row.pop(EVENTS, None)
-        found = json.loads(found) if found and isinstance(found, str) else found
-        log.events += [_event(entry) for entry in found or ()]
+        log.events += map(_event, _list_of_events(row.pop(EVENTS, None)))
     keys = dict.fromkeys(key for row in rows for key in row)
     return _vectors({key: _column([row.get(key) for row in rows], key) for key in keys})
+
+
+def _objects(lines: Iterable[str]) -> Iterator[Any]:
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(
+                    f"line {number} is cut off or no JSON ({error.msg}, column "
+                    f"{error.colno})"
+                ) from error
 
 
 def _by_row(events: list[Event], flat: dict[str, Any]) -> list[Any]:
@@ -145,12 +154,27 @@ def _by_row(events: list[Event], flat: dict[str, Any]) -> list[Any]:
     return rows
 
 
+def _list_of_events(cell: Any) -> list[Any]:
+    """The events of a row, which are written as JSON in a CSV."""
+    if not cell:
+        return []
+    try:
+        found = json.loads(cell) if isinstance(cell, str) else cell
+    except json.JSONDecodeError:
+        found = None
+    if not isinstance(found, list):
+        raise ValueError(f"{reprlib.repr(cell)} in column 'events' is no list of them")
+    return found
+
+
 def _event(entry: dict[str, Any]) -> Event:
     try:
         figures = {k: _number(entry[k]) for k in ("figure", "bound", "before", "after")}
-        return Event(**{**entry, **figures, "kind": EventKind[entry["kind"]]})
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{entry!r} is no event that is known") from error
+        steps = {k: int(entry[k]) for k in ("step", "last", "times")}
+        kind = EventKind[entry["kind"]]
+        return Event(**{**entry, **figures, **steps, "kind": kind})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{reprlib.repr(entry)} is no event that is known") from error
 
 
 def _known(entry: Any) -> Any:
@@ -174,9 +198,11 @@ def _column(entries: list[Any], key: str) -> np.ndarray:
     """Integers where all are, else floats."""
     try:
         if entries and all(_whole(x) for x in entries):
-            return np.array([int(x) for x in entries])
+            whole = np.array([int(x) for x in entries])
+            if whole.dtype.kind in "iu":  # and not beyond 64 bits
+                return whole
         return np.array([_number(x) for x in entries], np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"column {key!r} holds something that is no number") from error
 
 

@@ -154,8 +154,10 @@ class History:
         Raises:
           ValueError: If the snapshots are of a population.
         """
-        self.as_dict()
-        if self._log.many:
+        columns = self.as_dict()
+        counts = [x for key, x in columns.items() if key.endswith("event_count")]
+        # A file has lost the tables that would say so.
+        if self._log.many or any(x.ndim > 1 for x in counts):
             raise ValueError(
                 "these are the snapshots of a population; take one member's: "
                 "History.from_stacked(jax.tree.map(lambda x: x[:, 0], stacked))."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adaptive_optax.watch import event_marks, page, panels
+from adaptive_optax.watch.columns import listed
 from adaptive_optax.watch.history import History
 
 if TYPE_CHECKING:
@@ -84,12 +85,18 @@ def _drawn(runs: dict[str, dict[str, np.ndarray]], labels: Any) -> "Figure":
         for panel in _BELOW
         if any(panels.shown(run, panel[0]) for run in runs.values())
     ]
-    blends = {name: run["weights"] for name, run in runs.items() if "weights" in run}
+    blends = {
+        name: run["weights"]
+        for name, run in runs.items()
+        if np.ndim(run.get("weights", 0)) > 1
+    }
     losses = [key for run in runs.values() for key in _LOSSES if panels.has(run, key)]
     if not (losses or below or blends):
+        keys = dict.fromkeys(key for run in runs.values() for key in run)
+        empty = keys.keys() & {*_ONE, "reward"}
         raise ValueError(
-            "`plot_history` draws a loss and gains, got only "
-            f"{', '.join(dict.fromkeys(key for run in runs.values() for key in run))}; "
+            "`plot_history` draws a loss and gains, got "
+            f"{'no finite number in' if empty else 'only'} {listed(empty or keys)}; "
             "try history.append(opt_state), or history.append(loss=loss)."
         )
     n_rows = 1 + len(below) + bool(blends)

@@ -1,6 +1,7 @@
 """The larger runs are what they say, and their table has what was measured."""
 
 import gzip
+import sys
 
 import jax
 import numpy as np
@@ -73,3 +74,13 @@ def test_any_text_is_read_and_its_end_held_out(tmp_path):
 def test_missing_data_is_named(make, tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file; give"):
         make(tmp_path / "nothing")
+
+
+def test_missing_data_is_one_line(tmp_path, monkeypatch):
+    pytest.importorskip("tyro")
+    from benchmarks import __main__
+
+    given = ["benchmarks", "apart", "--text", str(tmp_path / "nothing.txt")]
+    monkeypatch.setattr(sys, "argv", given)
+    with pytest.raises(SystemExit, match="^benchmarks: .*nothing.txt: no such file"):
+        __main__.main()

@@ -9,6 +9,11 @@ WATCH: tuple[Mutant, ...] = (
         ("*shape), np.nan, np.float32)", "*shape), 0.0, np.float32)"),
     ),
     *of(
+        "watch/history.py",
+        "watch/test_explain.py",
+        ("any(x.ndim > 1 for x in counts)", "False"),
+    ),
+    *of(
         "watch/snapshot.py",
         "watch/test_snapshot.py watch/test_found.py",
         ('("sigma_", node.sigma_rule)', '("sigma_", node.momentum_rule)'),
@@ -70,6 +75,7 @@ WATCH: tuple[Mutant, ...] = (
         "watch/explain.py",
         "watch/test_explain.py",
         ("if forgotten > 0", "if forgotten > 999"),
+        ("    if not places:", "    if not columns:"),
     ),
     *of(
         "watch/words.py",
@@ -103,6 +109,7 @@ WATCH: tuple[Mutant, ...] = (
         "test_command_line.py",
         ("if any(how.startswith", "if all(how.startswith"),
         ("path=output", "path=None"),
+        ("return shlex.quote(str(path))", "return str(path)"),
     ),
     *of(
         "watch/doctor.py",
@@ -118,6 +125,8 @@ WATCH: tuple[Mutant, ...] = (
         "watch/files.py",
         "watch/test_writers.py",
         ("return None if math.isnan(entry) else str(entry)", "return None"),
+        ('if whole.dtype.kind in "iu"', "if True"),
+        ('encoding="utf-8-sig"', 'encoding="utf-8"'),
     ),
     *of(
         "watch/log_every.py",

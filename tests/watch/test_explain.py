@@ -132,6 +132,25 @@ class TestNothingToTell:
         with pytest.raises(ValueError, match=r"one member.*x\[0\]"):
             ao.explain(many)
 
+    @pytest.mark.parametrize("suffix", [".npz", ".csv"])
+    def test_a_population_in_a_file(self, suffix, tmp_path):
+        # It was "No step has been taken yet."
+        state = recorded.recorded("right")[1]
+        history = ao.History()
+        history.append(jax.tree.map(lambda x: jnp.stack([x, x]), state))
+        history.save(tmp_path / f"run{suffix}")
+        loaded = ao.History.load(tmp_path / f"run{suffix}")
+        with pytest.raises(ValueError, match=r"population; take one member's.*x\[:, 0"):
+            ao.explain(loaded)
+
+    @pytest.mark.parametrize("keys", [["event_count"], ["event_count", "lr_scale"]])
+    def test_a_part_of_what_is_needed(self, keys):
+        history = ao.History.from_stacked(dict.fromkeys(keys, np.ones(3)))
+        with pytest.raises(
+            ValueError, match="there are no events of .*got event_count"
+        ):
+            ao.explain(history)
+
 
 def test_two_optimizers_are_explained_one_by_one():
     tx = optax.partition(

@@ -183,10 +183,17 @@ def test_a_table_of_something_else_is_no_empty_page():
     table = {"epoch": np.arange(3), "momentum": np.full(3, 0.9)}
     with pytest.raises(ValueError, match=r"got only epoch, momentum; try history.app"):
         plot_history(table)
+    with pytest.raises(ValueError, match=r"got no finite number in loss; try history"):
+        plot_history({"loss": np.full(3, np.nan), "epoch": np.arange(3)})
     with pytest.raises(ValueError, match=r"population.*lambda x: x\[:, 0\]"):
         plot_history({"loss": np.ones((60, 2))})
     with pytest.raises(TypeError, match="must be a History, got int; collect one"):
         plot_history(3)
+
+
+def test_a_column_called_weights_is_no_blend():
+    figure = plot_history({"loss": np.ones(3), "weights": np.arange(3)})
+    assert panels(figure) == ["loss"]
 
 
 def test_a_validation_loss_alone_is_drawn():

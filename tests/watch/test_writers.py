@@ -18,6 +18,12 @@ RUN = {
 }
 
 
+EVENT = (
+    '{"events": [{"step": %s, "kind": "SKIPPED", "figure": 1, "bound": 1, "before": 1, '
+    '"after": 1, "last": 1, "times": 1}]}'
+)
+
+
 class Log:
     def __init__(self):
         self.rows = []
@@ -103,9 +109,10 @@ def test_something_that_is_no_writer():
     "name, text, message",
     [
         ("run.npz", "hello", "it is no NPZ archive"),
-        ("run.jsonl", '{"loss": 1', "Expecting ',' delimiter"),
+        ("run.jsonl", '{"loss": 1', "line 1 is cut off or no JSON .Expecting ',' del"),
         ("run.jsonl", "[1, 2]", r"row 1 is \[1, 2\], and no table of names"),
         ("run.jsonl", '{"events": [{"kind": "NOPE"}]}', "is no event that is known"),
+        ("run.jsonl", EVENT % '"x"', "is no event that is known"),
         ("run.csv", "loss,step\n1,2\n1,2,3\n", "row 2 has more entries than there"),
         ("run.csv", "\x00\ud800", "codec can't decode"),
     ],
@@ -114,6 +121,34 @@ def test_a_file_that_holds_no_run_is_named(name, text, message, tmp_path):
     (tmp_path / name).write_bytes(text.encode(errors="surrogatepass"))
     with pytest.raises(ValueError, match=f"{name}' holds no run that .*{message}"):
         ao.History.load(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "places, number",
+    [((6, 8), 1), ((8, 10), 99)],
+    ids=["encrypted", "compressed by no known method"],
+)
+def test_an_archive_that_zipfile_does_not_open_is_named(places, number, tmp_path):
+    path = tmp_path / "run.npz"
+    np.savez(path, loss=np.ones(3))
+    content = bytearray(path.read_bytes())
+    for head, place in zip((b"PK\3\4", b"PK\1\2"), places, strict=True):
+        at = content.find(head) + place
+        content[at : at + 2] = number.to_bytes(2, "little")
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="run.npz' holds no run that"):
+        ao.History.load(path)
+
+
+def test_a_table_that_a_spreadsheet_wrote(tmp_path):
+    # The mark in front of the first name was part of the name.
+    (tmp_path / "run.csv").write_text("loss,steps\n1.5,2\n", encoding="utf-8-sig")
+    assert set(ao.History.load(tmp_path / "run.csv").as_dict()) == {"loss", "steps"}
+
+
+def test_an_integer_beyond_64_bits_is_a_float(tmp_path):
+    (tmp_path / "run.csv").write_text(f"tokens\n{10**30}\n")
+    assert ao.History.load(tmp_path / "run.csv")["tokens"].tolist() == [1e30]
 
 
 def test_tensorboard_reads_it_back(tmp_path):
